@@ -1,0 +1,65 @@
+"""Comparing an answer with the right value, and naming the mistake where it is one that people make."""
+
+import numbers
+
+import torch
+
+
+class Wrong(Exception):
+    """An answer is wrong; the message says how."""
+
+
+def _close(a, b, tol):
+    return torch.allclose(a.double(), b.double(), rtol=tol, atol=tol, equal_nan=False)
+
+
+def _is_number(x):
+    return (isinstance(x, numbers.Number) and not isinstance(x, complex)) or (hasattr(x, "item") and getattr(x, "size", 0) == 1)
+
+
+def expect(got, want, given, mistakes=None, tol=1e-4):
+    """Raise `Wrong` with the most helpful sentence unless `got` equals `want`.
+
+    given: what the function was called with, in words; mistakes: {what it means: the value that mistake gives}.
+    The named mistakes are looked for first, then shape and type, then sign and factor, then the values.
+    """
+    if got is None:
+        raise Wrong("Your function returned None. Is there a `return`?")
+    if isinstance(want, torch.Tensor):
+        if want.ndim == 0 and _is_number(got):
+            got = torch.as_tensor(float(got))
+        if not isinstance(got, torch.Tensor):
+            raise Wrong(f"Your function returned a {type(got).__name__}; a tensor of shape {tuple(want.shape)} is wanted.")
+    else:
+        if isinstance(got, torch.Tensor) and got.numel() != 1:
+            raise Wrong(f"Your function returned a tensor of shape {tuple(got.shape)}; one number is wanted.")
+        if not isinstance(got, torch.Tensor) and not _is_number(got):
+            raise Wrong(f"Your function returned a {type(got).__name__}; one number is wanted.")
+        got, want = torch.as_tensor(float(got)).double(), torch.as_tensor(want).double()
+    for meaning, value in (mistakes or {}).items():
+        if got.shape == value.shape and _close(got, value, tol) and not (
+                got.shape == want.shape and _close(got, want, tol)):
+            raise Wrong(meaning)
+    if got.shape != want.shape:
+        hint = ""
+        if want.ndim == 0:
+            hint = " Is a mean missing?"
+        elif got.ndim and sorted(got.shape) == sorted(want.shape):
+            hint = " Are two axes swapped?"
+        raise Wrong(f"For {given} the shape is {tuple(got.shape)}; {tuple(want.shape)} is wanted.{hint}")
+    if want.is_floating_point() and not got.is_floating_point():
+        raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted.")
+    if not want.is_floating_point() and got.is_floating_point():
+        raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted. A conversion such as .to(torch.uint8) is missing.")
+    if not torch.isfinite(got.double()).all():
+        raise Wrong(f"For {given} the result holds NaN or infinity.")
+    if _close(got, want, tol):
+        return
+    if _close(got, -want, tol):
+        raise Wrong(f"For {given} the sign is the wrong way round.")
+    scale = (got.double() * want.double()).sum() / want.double().square().sum().clamp_min(1e-30)
+    if abs(scale) > 1e-6 and _close(got, scale * want.double(), tol):
+        raise Wrong(f"For {given} the result is {float(scale):.3g} times what is wanted.")
+    worst = (got.double() - want.double()).abs().flatten().argmax()
+    raise Wrong(f"For {given} the value is {float(got.flatten()[worst]):.4g}; "
+                f"{float(want.flatten()[worst]):.4g} is wanted.")

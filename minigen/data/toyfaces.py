@@ -1,0 +1,206 @@
+"""ToyFaces: procedural cartoon faces of any size with known attributes.
+
+Every face is a stack of ellipses and strokes. A shape is given by its signed distance (negative inside), and its
+edge is smoothed over one pixel, so the same face can be drawn at 32×32 or 256×256. Nothing is read from disk.
+"""
+
+import numpy as np
+import torch
+
+from minigen.errors import DataError
+
+# name of the attribute -> its values, in label order
+ATTRIBUTES = {
+    "background": ("sky", "sand", "mint", "rose", "slate", "cream"),
+    "skin": ("porcelain", "peach", "olive", "brown", "umber"),
+    "hair": ("black", "chestnut", "blond", "red", "grey"),
+    "hair_length": ("short", "medium", "long"),
+    "shirt": ("navy", "crimson", "green", "white", "purple"),
+    "eyes": ("brown", "blue", "green"),
+    "glasses": ("no", "yes"),
+    "smile": ("frown", "neutral", "smile"),
+    "pose": ("left", "centre", "right"),
+}
+
+# the colours of those values, as RGB hexadecimal
+PALETTES = {
+    "background": ("8fc7e8", "e3c48f", "a9dcc0", "e9b3bd", "6f7f92", "f4ead2"),
+    "skin": ("f8d9c4", "eeb894", "c99063", "95603c", "5f3a26"),
+    "hair": ("221d20", "6b4128", "e5c25f", "b4452a", "a5a5ab"),
+    "shirt": ("27406f", "b02c3f", "3c7d4a", "f2f2f0", "74489a"),
+    "eyes": ("5a3418", "2d6fc0", "2f8f5b"),
+}
+
+N_JITTER = 8  # unnamed small variations: place, width, eyes, brows, mouth, light
+
+
+def _colours(name):
+    rgb = [[int(h[i : i + 2], 16) for i in (0, 2, 4)] for h in PALETTES[name]]
+    return torch.tensor(rgb, dtype=torch.float32) / 127.5 - 1
+
+
+def _ellipse(x, y, rx, ry):
+    """Signed distance to an ellipse at the origin, to first order (exact for a circle)."""
+    k0 = torch.sqrt((x / rx) ** 2 + (y / ry) ** 2)
+    k1 = torch.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2)
+    return k0 * (k0 - 1) / k1.clamp_min(1e-6)
+
+
+def _arc(x, y, width, bend, thickness):
+    """Signed distance to a stroke along y = bend·x², |x| ≤ width."""
+    inside = x.clamp(-width, width) if not torch.is_tensor(width) else torch.maximum(torch.minimum(x, width), -width)
+    dy = (y - bend * inside**2) / torch.sqrt(1 + (2 * bend * inside) ** 2)
+    return torch.sqrt((x - inside) ** 2 + dy**2) - thickness
+
+
+def draw_faces(labels, jitter=None, size=32):
+    """Draw one face for every row of labels.
+
+    Each shape with signed distance d covers a pixel by clamp(½ − d / pixel, 0, 1).
+
+    Shapes: labels (B, 9) integers, a column for each of `ATTRIBUTES`; jitter (B, 8) in [-1, 1], or None for none;
+        result (B, 3, size, size), float32 in [-1, 1].
+    Raises: DataError for a size under 8, labels of another shape or outside their table.
+    """
+    if int(size) < 8:
+        raise DataError(f"ToyFaces can be drawn from 8×8 pixels up; size={size} was asked for.")
+    labels = torch.as_tensor(labels)
+    if labels.ndim != 2 or labels.shape[1] != len(ATTRIBUTES):
+        raise DataError(f"labels must have shape (B, {len(ATTRIBUTES)}), one column an attribute; "
+                        f"got {tuple(labels.shape)}.")
+    for column, (name, values) in zip(labels.T, ATTRIBUTES.items(), strict=True):
+        if len(column) and not (int(column.min()) >= 0 and int(column.max()) < len(values)):
+            raise DataError(f"the label of '{name}' must be 0 to {len(values) - 1} ({', '.join(values)}); "
+                            f"got {int(column.min())} to {int(column.max())}.")
+    B = len(labels)
+    j = torch.zeros(B, N_JITTER) if jitter is None else jitter
+    label = dict(zip(ATTRIBUTES, labels.long().T, strict=True))
+    colour = {name: _colours(name)[label[name]].view(B, 3, 1, 1) for name in PALETTES}
+    place, place_y, wide, spread, gaze, brow, mouth_w, light = j.float().T.view(N_JITTER, B, 1, 1)
+    length, smile, turn = (label[k].view(B, 1, 1).float() - 1 for k in ("hair_length", "smile", "pose"))
+
+    pixel = 2 / size
+    axis = (torch.arange(size) + 0.5) * pixel - 1
+    x, y = axis.view(1, 1, size), axis.view(1, size, 1)
+    x = x - 0.05 * place - 0.04 * turn          # from here on: coordinates of the head
+    y = y - 0.04 * place_y
+    img = colour["background"].expand(B, 3, size, size).clone()
+
+    def paint(rgb, distance, opacity=1.0):
+        cover = (0.5 - distance / pixel).clamp(0, 1) * opacity
+        img.lerp_(rgb.expand_as(img), cover.unsqueeze(1).expand_as(img))
+
+    skin, hair = colour["skin"], colour["hair"]
+    shade = skin * 0.8 - 0.2                    # the same skin, 20 % darker (black is -1)
+    rx, ry = 0.47 + 0.03 * wide, 0.56
+    fx = x - 0.12 * turn                        # coordinates of the features: they turn with the head
+
+    # hair behind the head: a bowl that grows with its length
+    drop = 0.28 * (length + 1)
+    back = _ellipse(x, y + 0.10 - drop / 2, rx + 0.15 + 0.03 * length, 0.64 + drop / 2)
+    paint(hair, torch.where(length < 0, torch.full_like(back, 9.0), torch.maximum(back, y - 0.16 - drop)))
+    # neck, shirt, collar
+    paint(shade, torch.maximum(x.abs() - 0.19, (y - 0.60).abs() - 0.25))
+    paint(colour["shirt"], _ellipse(x + 0.04 * turn, y - 1.10, 0.80, 0.42))
+    paint(shade, _ellipse(x, y - 0.68, 0.20, 0.10))
+    # ears, head
+    for side in (-1, 1):
+        paint(shade, _ellipse(x - side * (rx + 0.005), y - 0.04, 0.085, 0.13))
+    paint(skin, _ellipse(x, y + 0.02, rx, ry))
+    # hair in front: the top of a slightly larger head, cut by a parted fringe
+    fringe = y + 0.30 - 0.35 * (fx + 0.12) ** 2 - 0.06 * length
+    paint(hair, torch.maximum(_ellipse(x, y + 0.09, rx + 0.06 + 0.02 * length, ry + 0.02), fringe))
+
+    # eyes, brows, nose, mouth
+    apart = 0.20 + 0.015 * spread
+    white, black = torch.ones(1, 3, 1, 1), torch.full((1, 3, 1, 1), -0.9)
+    for side in (-1, 1):
+        ex, ey = fx - side * apart, y - 0.02
+        paint(white, _ellipse(ex, ey, 0.125, 0.095))
+        paint(colour["eyes"], _ellipse(ex - 0.03 * gaze - 0.02 * turn, ey, 0.080, 0.085))
+        paint(black, _ellipse(ex - 0.03 * gaze - 0.02 * turn, ey, 0.036, 0.036))
+        paint(hair * 0.9 - 0.1, _arc(ex, ey + 0.165 + 0.02 * brow, 0.11, 0.8, 0.022))
+    paint(shade, _arc(y - 0.15, fx - 0.02 * turn, 0.06, 0.0, 0.030))
+    # a mouth is a bowed stroke; a smile is open and shows teeth
+    lip, happy = torch.tensor([0.30, -0.62, -0.55]).view(1, 3, 1, 1), (smile > 0).float()
+    mouth = 0.18 + 0.02 * mouth_w
+    paint(lip, _arc(fx, y - 0.36 - 0.06 * smile.clamp_max(0), mouth, torch.where(smile < 0, 3.2, 0.0), 0.040), opacity=1 - happy)
+    paint(lip, torch.maximum(_ellipse(fx, y - 0.30, mouth + 0.04, 0.20), 0.30 - y), opacity=happy)
+    paint(white, torch.maximum(_ellipse(fx, y - 0.30, mouth, 0.16), torch.maximum(0.315 - y, y - 0.375)), opacity=happy)
+    # glasses: two rings, and a bar from ear to ear that spares the lenses
+    lenses = torch.minimum(_ellipse(fx - apart, y - 0.02, 0.175, 0.155), _ellipse(fx + apart, y - 0.02, 0.175, 0.155))
+    bar = torch.maximum(torch.maximum((y + 0.01).abs() - 0.022, x.abs() - rx - 0.02), -lenses)
+    paint(black, torch.minimum(lenses.abs() - 0.024, bar), opacity=label["glasses"].view(B, 1, 1).float())
+
+    img.add_(0.05 * light.unsqueeze(1))
+    return img.clamp_(-1, 1)
+
+
+def labels_of(**values):
+    """One row of labels from attribute values by name; what is not named takes the middle of its table.
+
+    >>> labels_of(glasses="yes", smile="smile").shape
+    torch.Size([1, 9])
+
+    Raises: DataError for an unknown attribute or value.
+    """
+    row = []
+    if unknown := sorted(values.keys() - ATTRIBUTES.keys()):
+        raise DataError(f"unknown attribute '{unknown[0]}'; ToyFaces has {', '.join(ATTRIBUTES)}.")
+    for name, table in ATTRIBUTES.items():
+        value = values.get(name, table[0] if name == "glasses" else table[len(table) // 2])
+        if value not in table:
+            raise DataError(f"'{name}' can be {', '.join(table)}; got '{value}'.")
+        row.append(table.index(value))
+    return torch.tensor([row])
+
+
+class ToyFaces(torch.utils.data.Dataset):
+    """n random faces. Face k depends on `seed` and k only, so a larger set begins with the smaller one.
+
+    `faces.labels` is (n, 9), `faces["glasses"]` one column of it, `faces[3]` the pair (image, labels),
+    `faces[[3, 5]]` and `faces[:64]` batches of them, and `faces.images()` all images at once.
+
+    Shapes: image (3, size, size), float32 in [-1, 1]; labels (9,), integers into the tables of `ATTRIBUTES`.
+    Raises: DataError for n < 1 or size < 8; IndexError past the end.
+    """
+
+    def __init__(self, n, size=32, seed=0):
+        if n < 1:
+            raise DataError(f"ToyFaces needs at least one face; n={n} was asked for.")
+        if size < 8:
+            raise DataError(f"ToyFaces can be drawn from 8×8 pixels up; size={size} was asked for.")
+        self.n, self.size, self.seed = n, size, seed
+        u = torch.rand(n, len(ATTRIBUTES) + N_JITTER, generator=torch.Generator().manual_seed(seed))
+        counts = torch.tensor([len(v) for v in ATTRIBUTES.values()])
+        self.labels = (u[:, : len(counts)] * counts).long()
+        self.jitter = u[:, len(counts) :] * 2 - 1
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        if isinstance(i, str):
+            if i not in ATTRIBUTES:
+                raise DataError(f"unknown attribute '{i}'; ToyFaces has {', '.join(ATTRIBUTES)}.")
+            return self.labels[:, list(ATTRIBUTES).index(i)]
+        if isinstance(i, int | np.integer) or (torch.is_tensor(i) and i.ndim == 0):
+            i = int(i)
+            if not -self.n <= i < self.n:
+                raise IndexError(f"face {i} of {self.n}")
+            return draw_faces(self.labels[i][None], self.jitter[i][None], self.size)[0], self.labels[i]
+        return self._draw(i), self.labels[i]
+
+    def _draw(self, index):
+        labels, jitter = self.labels[index], self.jitter[index]
+        chunk = max(1, 2**18 // self.size**2)  # small enough to stay in the processor's cache
+        parts = [draw_faces(a, b, self.size) for a, b in zip(labels.split(chunk), jitter.split(chunk), strict=True)]
+        return torch.cat(parts)
+
+    def images(self):
+        """All images, (n, 3, size, size): 12 kB each at 32×32, so a few thousand fit anywhere."""
+        return self._draw(slice(None))
+
+    def describe(self, i):
+        """Face i's attributes in words, as a dictionary."""
+        return {name: values[int(v)] for (name, values), v in zip(ATTRIBUTES.items(), self.labels[i], strict=True)}

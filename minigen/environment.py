@@ -1,0 +1,55 @@
+"""Which scale the notebooks run at, on which device, and what this computer has, in plain words."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+
+import torch
+
+
+def scale():
+    """"small" (a laptop, minutes; the default) or "full" (the paper's sizes, a GPU), from MINIGEN_SCALE.
+
+    Raises: ValueError for any other value.
+    """
+    value = os.environ.get("MINIGEN_SCALE", "small")
+    if value not in ("small", "full"):
+        raise ValueError(f"MINIGEN_SCALE must be 'small' or 'full'; it is '{value}'")
+    return value
+
+
+def device():
+    """The GPU at full scale where there is one, else the CPU. Small scale stays on the CPU, so all see one result."""
+    return torch.device("cuda" if scale() == "full" and torch.cuda.is_available() else "cpu")
+
+
+def _memory_gb():
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (AttributeError, ValueError):      # Windows has no sysconf
+        return None
+
+
+def environment():
+    """What this computer offers the course, and what to do about what it lacks. Prints a few sentences."""
+    ok = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    print(f"Python {platform.python_version()}: "
+          + ("good." if ok else "the course is tested with 3.10 to 3.13; install one of those."))
+    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} processor cores.")
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        print(f"GPU: {gpu.name}, {gpu.total_memory / 2**30:.0f} GB. MINIGEN_SCALE=full would use it.")
+    else:
+        print("No CUDA GPU found. That is fine: only the full scale needs one.")
+    memory, disk = _memory_gb(), shutil.disk_usage(".").free / 2**30
+    if memory:
+        print(f"Memory: {memory:.0f} GB" + (", enough." if memory > 3.5 else "; close other programs: 4 GB is wanted."))
+    print(f"Free disk here: {disk:.0f} GB.")
+    for name in ("numpy", "matplotlib", "ipywidgets", "safetensors", "pyarrow"):
+        try:
+            print(f"  {name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            print(f"  {name} is missing: pip install {name}")
+    print(f"Scale: {scale()}, computing on {device()}.")

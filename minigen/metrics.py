@@ -1,0 +1,161 @@
+"""The course's yardstick: Fréchet distance between feature statistics, and attributes read off an image.
+
+At small scale the features are those of a classifier trained on ToyFaces' attributes. A distance measured with them
+is a *toy Fréchet distance*; it is not FID, which needs the Inception network, and the two cannot be compared.
+"""
+
+import functools
+import json
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import nn
+
+from minigen.data.toyfaces import ATTRIBUTES
+from minigen.files import data_path, load_weights
+
+N_SAMPLES, N_REFERENCE, REFERENCE_SEED = 2000, 10_000, 1  # the protocol of every row of the results table
+
+
+def gaussian_statistics(features):
+    """Mean and covariance (unbiased) of feature vectors, in float64.
+
+    Shapes: features (N, D); result (D,), (D, D). Raises: ValueError for fewer than two rows or a value not finite.
+    """
+    x = features.detach().cpu().double()
+    if x.ndim != 2 or len(x) < 2:
+        raise ValueError(f"features must be (N, D) with N at least 2; got {tuple(x.shape)}")
+    if not torch.isfinite(x).all():
+        raise ValueError("features hold NaN or infinite values")
+    return x.mean(0), torch.cov(x.T).reshape(x.shape[1], x.shape[1])
+
+
+def _root(cov):
+    """Symmetric square root of a covariance, through its eigenvalues; those below zero are rounding."""
+    values, vectors = torch.linalg.eigh(cov)
+    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+
+
+def frechet_distance(mean1, cov1, mean2, cov2):
+    """Fréchet distance between two Gaussians, squared as is the custom.
+
+    d² = ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁^½ Σ₂ Σ₁^½)^½
+
+    The last trace is the sum of the roots of the eigenvalues of a symmetric matrix, so no general matrix square root
+    is needed. Shapes: (D,), (D, D) twice; result a float. Source: IVQ-VAE + FFTD, Eq. 31; Heusel et al. 2017, Eq. 6.
+    """
+    mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
+    root = _root(cov1)
+    cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp_min(0).sqrt().sum()
+    return max(0.0, float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross))
+
+
+class AttributeClassifier(nn.Module):
+    """Reads all nine ToyFaces attributes off a 32×32 face; its last hidden layer is the feature vector.
+
+    Shapes: x (B, 3, 32, 32) in [-1, 1]; `features` (B, 64); `forward` {attribute: logits (B, values)};
+        `predict` (B, 9) integers.
+    """
+
+    def __init__(self, width=32, features=64):
+        super().__init__()
+        self.config = dict(width=width, features=features)
+        layers, c_in = [], 3
+        for c_out, stride in ((width, 1), (width, 2), (2 * width, 2), (2 * width, 1), (2 * width, 2)):
+            layers += [nn.Conv2d(c_in, c_out, 3, stride, 1), nn.GroupNorm(8, c_out), nn.ReLU()]
+            c_in = c_out
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_in * 16, 2 * features), nn.ReLU(),
+                                  nn.Linear(2 * features, features), nn.ReLU())
+        self.heads = nn.ModuleDict({name: nn.Linear(features, len(v)) for name, v in ATTRIBUTES.items()})
+
+    def features(self, x):
+        if x.shape[1:] != (3, 32, 32):
+            raise ValueError(f"the classifier reads images of shape (B, 3, 32, 32); got {tuple(x.shape)}")
+        if x.numel() and (x.min() < -1.01 or x.max() > 1.01):
+            raise ValueError(f"images must lie in [-1, 1]; these reach from {x.min():.2f} to {x.max():.2f} "
+                             "(uint8 images: x / 127.5 - 1)")
+        return self.body(x)
+
+    def forward(self, x):
+        h = self.features(x)
+        return {name: head(h) for name, head in self.heads.items()}
+
+    def predict(self, x):
+        return torch.stack([logits.argmax(1) for logits in self(x).values()], 1)
+
+
+@functools.cache
+def attribute_classifier():
+    """The trained classifier of data/pretrained, frozen."""
+    return load_weights(AttributeClassifier, "classifier").requires_grad_(False)
+
+
+@torch.no_grad()
+def _in_batches(fn, images, batch_size=500):
+    return torch.cat([fn(b.float().cpu()) for b in images.split(batch_size)])
+
+
+def toy_features(images):
+    """Classifier features of images. Shapes: (N, 3, 32, 32) in [-1, 1] → (N, 64)."""
+    return _in_batches(attribute_classifier().features, images)
+
+
+def predict_attributes(images):
+    """Attributes the classifier reads, as a dictionary {name: (N,) integers}. Shapes: images (N, 3, 32, 32)."""
+    return dict(zip(ATTRIBUTES, _in_batches(attribute_classifier().predict, images).T, strict=True))
+
+
+def obedience(images, attribute, wanted):
+    """Share of images in which the classifier reads the wanted label. Shapes: images (N, 3, 32, 32), wanted (N,)."""
+    return float((predict_attributes(images)[attribute] == torch.as_tensor(wanted)).float().mean())
+
+
+@functools.cache
+def _toy_reference():
+    stats = load_file(data_path("pretrained", "toy_reference.safetensors"))
+    return stats["mean"], stats["cov"]
+
+
+def toy_frechet(images):
+    """Toy Fréchet distance of images to 10,000 ToyFaces. Use 2,000 images: the value falls as their number grows.
+
+    Shapes: images (N, 3, 32, 32) in [-1, 1]. Raises: ValueError for N < 128, where the covariance has no full rank.
+    """
+    if len(images) < 128:
+        raise ValueError(f"the toy Fréchet distance needs at least 128 images (64 features); got {len(images)}")
+    return frechet_distance(*gaussian_statistics(toy_features(images)), *_toy_reference())
+
+
+def inception_score(probabilities):
+    """exp E_x KL(p(y|x) ‖ p(y)), from 1 to the number of classes. Shapes: (N, K) rows that sum to 1.
+
+    Source: Salimans et al. 2016, §4.
+    """
+    p = probabilities.double()
+    kl = (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0, keepdim=True))).sum(1)
+    return float(kl.mean().exp())
+
+
+def attribute_probabilities(images, attribute):
+    """p(value | image) of one attribute by the classifier. Shapes: (N, 3, 32, 32) → (N, values)."""
+    return _in_batches(lambda x: F.softmax(attribute_classifier()(x)[attribute], 1), images)
+
+
+def results():
+    """The rows measured when the longer-trained models were built, oldest chapter first: a list of dictionaries."""
+    return json.loads(data_path("pretrained", "results.json").read_text(encoding="utf-8"))
+
+
+def results_table(through_chapter=99, **measured_now):
+    """The course's table up to a chapter, as text. `measured_now={"GAN": 51.2}` adds a column of fresh values."""
+    rows = [r for r in results() if r["chapter"] <= through_chapter]
+    names = max(len(r["model"]) for r in rows)
+    head = f"{'model':<{names}}  chapter  parameters  toy Fréchet"
+    lines = [head + ("  measured now" if measured_now else "")]
+    for r in rows:
+        line = f"{r['model']:<{names}}  {r['chapter']:>7}  {r['parameters']:>10,}  {r['frechet']:>11.2f}"
+        if r["model"] in measured_now:
+            line += f"  {measured_now[r['model']]:>12.2f}"
+        lines.append(line)
+    return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""Figures of the course. Every function returns a matplotlib Figure; `show` puts it into a notebook with its caption.
+
+Figures are made without pyplot, so nothing is drawn twice and none is left open.
+"""
+
+import base64
+import io
+import math
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe & Ito's colours, told apart by colour-blind readers
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+WIDTH = 7.2  # inches; two thirds of a notebook's column at 100 dots an inch
+
+
+def panels(rows=1, columns=1, height=2.6, width=WIDTH, **subplots):
+    """A figure with rows × columns axes in the course's style. Returns: (figure, array of axes, always 2-D)."""
+    fig = Figure(figsize=(width, height * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, **subplots)
+    for ax in axes.flat:
+        ax.set_prop_cycle(color=COLOURS)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=8)
+    return fig, axes
+
+
+def _pixels(images):
+    x = images.detach().cpu().float() if torch.is_tensor(images) else images
+    if not torch.is_tensor(x) or x.ndim != 4 or x.shape[1] not in (1, 3):
+        raise ValueError("images must be a tensor of shape (N, 3, H, W) or (N, 1, H, W); "
+                         f"got {tuple(getattr(images, 'shape', ())) or type(images).__name__}")
+    if not torch.isfinite(x).all():
+        raise ValueError("images hold NaN or infinite values")
+    if x.numel() and (x.min() < -1.01 or x.max() > 1.01):
+        raise ValueError(f"images must lie in [-1, 1]; these reach from {x.min():.2f} to {x.max():.2f} "
+                         "(for bytes: x / 127.5 - 1; to clip on purpose: x.clamp(-1, 1))")
+    return ((x.clamp(-1, 1) + 1) / 2).movedim(1, -1)
+
+
+def image_grid(images, columns=8, titles=None, row_titles=None, width=None):
+    """Images side by side, pixels kept sharp. Shapes: (N, 3 or 1, H, W) in [-1, 1].
+
+    `titles` names each image, `row_titles` each row. Raises: ValueError for another shape or range.
+    """
+    x = _pixels(images)
+    if not len(x):
+        raise ValueError("there is no image to show")
+    columns = min(columns, len(x))
+    rows = math.ceil(len(x) / columns)
+    width = width or min(WIDTH, 0.9 * columns + (0.9 if row_titles else 0))
+    cell = width / columns
+    fig = Figure(figsize=(width, rows * cell * x.shape[1] / x.shape[2] + (0.24 * rows if titles else 0.02)),
+                 layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    axes = fig.subplots(rows, columns, squeeze=False)
+    for k, ax in enumerate(axes.flat):
+        ax.set_xticks([]), ax.set_yticks([])
+        ax.spines[:].set_visible(False)
+        if k < len(x):
+            pixels = x[k].squeeze(-1).numpy()
+            ax.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            if titles and k < len(titles):
+                ax.set_title(titles[k], fontsize=8, pad=2)
+        if row_titles and k % columns == 0:
+            ax.set_ylabel(row_titles[k // columns], fontsize=8, rotation=0, ha="right", va="center")
+    return fig
+
+
+def smoothed(values, window):
+    """Running mean over the last `window` values (fewer at the start)."""
+    x = torch.tensor(values, dtype=torch.float64)
+    total = torch.cumsum(torch.cat([torch.zeros(1, dtype=torch.float64), x]), 0)
+    n = torch.arange(1, len(x) + 1)
+    start = (n - window).clamp_min(0)
+    return ((total[n] - total[start]) / (n - start)).tolist()
+
+
+def curves(series, xlabel="step", ylabel="", x=None, smooth=1, logy=False, ax=None, title=None, height=2.6):
+    """Lines by name, {"name": values}; `smooth` > 1 draws the running mean over the raw line. Returns: the Figure."""
+    fig, ax = (ax.figure, ax) if ax is not None else (lambda f, a: (f, a[0, 0]))(*panels(height=height))
+    for k, (name, values) in enumerate(series.items()):
+        colour, values = COLOURS[k % len(COLOURS)], torch.as_tensor(values).detach().tolist()
+        at = range(1, len(values) + 1) if x is None else torch.as_tensor(x).detach().tolist()
+        if smooth > 1:
+            ax.plot(at, values, color=colour, alpha=0.2, lw=0.7)
+            values = smoothed(values, smooth)
+        ax.plot(at, values, color=colour, lw=1.5, label=name)
+    ax.set_xlabel(xlabel, fontsize=9), ax.set_ylabel(ylabel, fontsize=9)
+    if logy:
+        ax.set_yscale("log")
+    if x is None:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if title:
+        ax.set_title(title, fontsize=9)
+    ax.legend(fontsize=8, frameon=False)
+    return fig
+
+
+def points(sets, columns=4, limit=3.0, titles=None, size=3):
+    """Panels of 2-D point clouds. `sets` is a list of (N, 2) tensors, or of {"name": (N, 2)} drawn over each other."""
+    columns = min(columns, len(sets))
+    fig, axes = panels(math.ceil(len(sets) / columns), columns, height=WIDTH / columns + 0.2)
+    for k, ax in enumerate(axes.flat):
+        ax.set_xticks([]), ax.set_yticks([])
+        ax.spines[:].set_visible(k < len(sets))
+        if k >= len(sets):
+            continue
+        clouds = sets[k] if isinstance(sets[k], dict) else {"": sets[k]}
+        for name, p in clouds.items():
+            p = p.detach().cpu()
+            ax.scatter(p[:, 0], p[:, 1], s=size, alpha=0.5, linewidths=0, label=name)
+        ax.set_xlim(-limit, limit), ax.set_ylim(-limit, limit), ax.set_aspect("equal")
+        if titles:
+            ax.set_title(titles[k], fontsize=9)
+        if k == 0 and any(clouds):
+            ax.legend(fontsize=6, frameon=False, loc="center", markerscale=2)
+    return fig
+
+
+def to_png(fig, dpi=100):
+    """The figure as PNG bytes, the same for the same figure (no date inside)."""
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(fig, caption):
+    """Show a figure in the notebook, its caption below; the caption is also the image's alternative text.
+
+    Raises: ValueError for an empty caption.
+    """
+    if not caption.strip():
+        raise ValueError("a figure needs a caption: it is what a reader who cannot see it gets")
+    from IPython.display import Markdown, display
+
+    png = base64.b64encode(to_png(fig)).decode()
+    display({"image/png": png, "text/plain": caption}, raw=True, metadata={"image/png": {"alt": caption}})
+    display(Markdown(f"*{caption}*"))

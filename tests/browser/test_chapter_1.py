@@ -1,0 +1,87 @@
+"""A new learner opens chapter 1: Run All, move a slider, and answer an exercise wrongly, not at all, and rightly."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+CODE = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell"
+TRACEBACK = "Traceback (most recent call last)"
+
+
+def shot(page, name):
+    if folder := os.environ.get("SHOTS"):          # SHOTS=folder make test-browser keeps the screenshots
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def settled(page, seconds):
+    """Wait until every code cell has its number, or one raised."""
+    page.wait_for_function(
+        """([sel, trace]) => {
+            const prompts = [...document.querySelectorAll(sel + ' .jp-InputPrompt')].map(e => e.textContent);
+            const raised = [...document.querySelectorAll('.jp-RenderedText')].some(e => e.textContent.includes(trace));
+            return raised || (prompts.length && prompts.every(t => /\\[\\d+\\]/.test(t)));
+        }""", arg=[CODE, TRACEBACK], timeout=seconds * 1000)
+
+
+def test_run_all(page):
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    settled(page, 400)
+    raised = page.locator(".jp-RenderedText").filter(has_text=TRACEBACK)
+    assert raised.count() == 0, raised.first.inner_text()[-500:]
+    assert page.locator("mjx-container").count() > 20          # formulas are set
+    assert page.locator(".jp-RenderedImage img").count() >= 12
+    assert page.offsite == [], "the chapter asks the network for something"
+    shot(page, "1_run_all")
+
+
+def test_a_slider_changes_its_figure(page):
+    image = page.locator(".jupyter-widgets img").first
+    image.scroll_into_view_if_needed()
+    before = image.get_attribute("src")
+    shot(page, "2_slider_before")
+    track = page.locator(".widget-slider .noUi-target").first.bounding_box()
+    handle = page.locator(".widget-slider .noUi-handle").first.bounding_box()
+    page.mouse.move(handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(track["x"] + track["width"] * 0.8, handle["y"] + handle["height"] / 2, steps=8)
+    page.mouse.up()
+    page.wait_for_function("old => document.querySelector('.jupyter-widgets img')?.src !== old", arg=before)
+    page.wait_for_timeout(300)
+    shot(page, "3_slider_after")
+
+
+ANSWERS = {
+    "empty": ("raise NotImplementedError", "g_loss: not attempted yet."),
+    "wrong": ("return torch.log(1 - torch.sigmoid(fake_logits)).mean()", "g_loss: not yet. That is the minimax loss log(1 − D)"),
+    "right": ("return F.softplus(-fake_logits).mean()", "g_loss: passed."),
+}
+
+
+def run_cell(page, cell, source=None):
+    """Put a source into a cell and run it with Shift+Enter."""
+    old = cell.locator(".jp-InputPrompt").inner_text()
+    cell.locator(".cm-content").click()
+    if source:
+        page.keyboard.press("Control+a")
+        page.keyboard.insert_text(source)
+    page.keyboard.press("Shift+Enter")
+    handle = cell.locator(".jp-InputPrompt").element_handle()
+    page.wait_for_function("([e, old]) => /\\[\\d+\\]/.test(e.textContent) && e.textContent !== old", arg=[handle, old])
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+def test_answers_get_different_messages(page, kind):
+    body, message = ANSWERS[kind]
+    answer = page.locator(CODE).filter(has_text="def g_loss(fake_logits)").first
+    test = page.locator(CODE).filter(has_text="check(g_loss)").first
+    run_cell(page, answer, f"def g_loss(fake_logits):\n    {body}")
+    run_cell(page, test)
+    assert message in test.locator(".jp-OutputArea").inner_text()
+    shot(page, f"4_{kind}")
+
+
+def test_nothing_broke_on_the_way(page):
+    assert page.crashes == []

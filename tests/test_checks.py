@@ -1,0 +1,286 @@
+"""Every exercise: the solution passes, and every mistake listed here fails with the words that name it."""
+
+import json
+
+import build_notebooks
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minigen import checks, gan
+from minigen.checks import board, compare
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINIGEN_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MINIGEN_STRICT", raising=False)
+
+
+def named(name, fn):
+    def answer(*args):
+        return fn(*args)
+
+    answer.__name__ = name
+    return answer
+
+
+def sentence(name, fn, capsys):
+    checks.check(named(name, fn))
+    return capsys.readouterr().out.strip()
+
+
+def step(g, d, optimiser, x, z, detach=True, zero=True, swap=False, move=True):
+    fake = g(z).detach() if detach else g(z)
+    loss = gan.discriminator_loss(d(fake), d(x)) if swap else gan.discriminator_loss(d(x), d(fake))
+    if zero:
+        optimiser.zero_grad()
+    loss.backward()
+    if move:
+        optimiser.step()
+    return loss
+
+
+def one_channel(x, y, k):
+    return torch.cat([x, y[:, None, None, None].expand(-1, 1, *x.shape[2:]).float()], 1)
+
+
+def maps(x, y, k):
+    return F.one_hot(y, k).float()[:, :, None, None].expand(-1, -1, *x.shape[2:])
+
+
+WRONG = {
+    "to_unit_range": [
+        (lambda b: b.float() / 255, "lies in [0, 1]"),
+        (lambda b: b.float() / 127.5, "shift by -1"),
+        (lambda b: b.float() / 128 - 1, "127.5"),
+        (lambda b: (b * 2).float() / 255 - 1, "wrap around"),
+        (lambda b: (b.float() / 127.5 - 1).to(torch.uint8), "type is torch.uint8"),
+        (lambda b: None, "returned None"),
+    ],
+    "mean_face": [
+        (lambda x: x.mean(1), "along the first axis"),
+        (lambda x: x.sum(0), "divide by how many"),
+        (lambda x: x.mean(0, keepdim=True), "kept the batch axis"),
+        (lambda x: x.mean((0, 2, 3)), "keep the pixels apart"),
+        (lambda x: x.mean(), "one number"),
+        (lambda x: x.mean(0).permute(0, 2, 1), "axes swapped"),
+        (lambda x: x.median(0).values, "is wanted"),
+    ],
+    "gaussian_draw": [
+        (lambda m, u, v, e: m + (e * v) @ u.T, "square root"),
+        (lambda m, u, v, e: (e * v.sqrt()) @ u.T, "mean is missing"),
+        (lambda m, u, v, e: m + e @ u.T, "not scaled"),
+        (lambda m, u, v, e: (e * v.sqrt()) @ u.T - m, "subtracted"),
+        (lambda m, u, v, e: m + (e * v.sqrt()) @ u, "raised RuntimeError"),
+    ],
+    "frechet_1d": [
+        (lambda a, v, b, w: (a - b) ** 2 + (v - w) ** 2, "standard deviations"),
+        (lambda a, v, b, w: abs(a - b) + abs(v**0.5 - w**0.5), "squares are missing"),
+        (lambda a, v, b, w: (v**0.5 - w**0.5) ** 2, "means are missing"),
+        (lambda a, v, b, w: (a - b) ** 2, "spread is missing"),
+        (lambda a, v, b, w: ((a - b) ** 2 + (v**0.5 - w**0.5) ** 2) ** 0.5, "left squared"),
+        (lambda a, v, b, w: "0", "returned a str"),
+    ],
+    "best_discriminator": [
+        (lambda p, q: q / (p + q), "probability of *real*"),
+        (lambda p, q: p / q, "needs the sum"),
+        (lambda p, q: (p / q).log(), "logit"),
+        (lambda p, q: p, "not its share"),
+        (lambda p, q: (p / (p + q)).mean(), "shape"),
+    ],
+    "d_loss": [
+        (lambda r, f: gan.discriminator_loss(f, r), "swapped"),
+        (lambda r, f: F.softplus(-r).sum() + F.softplus(f).sum(), "take the mean"),
+        (lambda r, f: F.softplus(-r).mean(), "fake half"),
+        (lambda r, f: F.softplus(f).mean(), "real half"),
+        (lambda r, f: gan.discriminator_loss(r, f) / 2, "adds them"),
+        (lambda r, f: F.softplus(-r).mean() + F.softplus(-f).mean(), "softplus of +logit"),
+        (lambda r, f: -gan.discriminator_loss(r, f), "sign"),
+        (lambda r, f: -torch.log(torch.sigmoid(r)).mean() - torch.log(1 - torch.sigmoid(f)).mean(), "not finite"),
+        (lambda r, f: F.softplus(-r) + F.softplus(f), "Is a mean missing?"),
+        (lambda r, f: F.binary_cross_entropy(r.sigmoid(), torch.ones_like(r))
+            + F.binary_cross_entropy(f.sigmoid(), torch.zeros_like(f)), "stops at 200"),
+    ],
+    "g_loss": [
+        (lambda f: gan.generator_loss(f, "minimax"), "minimax"),
+        (lambda f: F.softplus(f).mean(), "to be caught"),
+        (lambda f: -f.mean(), "hinge"),
+        (lambda f: F.softplus(-f).sum(), "take the mean"),
+        (lambda f: -torch.log(torch.sigmoid(f)).mean(), "not finite"),
+        (lambda f: F.softplus(-f).mean().detach(), "raised RuntimeError"),
+        (lambda f: F.softplus(-f).mean().item(), "needs its gradient"),
+    ],
+    "hinge_d_loss": [
+        (lambda r, f: 0.5 * ((1 - r).mean() + (1 + f).mean()), "no lower bound"),
+        (lambda r, f: F.relu(1 - r).mean() + F.relu(1 + f).mean(), "½ is missing"),
+        (lambda r, f: 0.5 * (F.relu(1 + r).mean() + F.relu(1 - f).mean()), "signs inside"),
+        (lambda r, f: 0.5 * (F.relu(1 - r).mean() + F.relu(1 - f).mean()), "same sign"),
+        (lambda r, f: 0.5 * (F.relu(-r).mean() + F.relu(f).mean()), "margin"),
+    ],
+    "modes_covered": [
+        (lambda p, c, r: int((torch.cdist(p, c).min(1).values < r).sum()), "count the modes"),
+        (lambda p, c, r: len(c), "Every centre"),
+        (lambda p, c, r: len(torch.cdist(p, c).argmin(1).unique()), "use the radius"),
+        (lambda p, c, r: (torch.cdist(c, p).min(1).values < r).float().mean(), "share"),
+        (lambda p, c, r: torch.cdist(c, p).min(1).values < r, "one number is wanted"),
+        (lambda p, c, r: int((torch.cdist(c, p).min(1).values < 0.3).sum()), "radius 0.9"),
+    ],
+    "discriminator_step": [
+        (lambda *a: step(*a, detach=False), "detach"),
+        (lambda *a: step(*a, zero=False), "zero_grad"),
+        (lambda *a: step(*a, swap=True), "swapped"),
+        (lambda *a: step(*a, move=False), "once each"),
+        (lambda *a: step(*a) * 0.5, "0.5 times"),
+    ],
+    "with_label": [
+        (one_channel, "one-hot map"),
+        (lambda x, y, k: torch.cat([maps(x, y, k), x], 1), "behind the image's channels"),
+        (lambda x, y, k: x, "shape is (3, 2, 4, 5); (3, 6, 4, 5)"),
+        (lambda x, y, k: torch.cat([x, 1 - maps(x, y, k)], 1), "is wanted"),
+    ],
+}
+ALL = [name for names in checks.exercises().values() for name in names]
+
+
+def solutions():
+    """The functions of the chapters' solution cells, run in one namespace as the chapters would."""
+    found = {}
+    for stem in build_notebooks.stems():
+        for cell in build_notebooks.editions(stem)[0].cells:
+            if cell.metadata.get("nbgrader", {}).get("solution"):
+                space = {"torch": torch, "F": F, "gan": gan}
+                exec(cell.source, space)
+                found[cell.metadata["nbgrader"]["grade_id"]] = space[cell.metadata["nbgrader"]["grade_id"]]
+    return found
+
+
+def test_names_are_unique_and_every_exercise_is_in_a_chapter_and_in_this_table():
+    assert len(set(ALL)) == len(ALL)
+    assert set(solutions()) == set(ALL) == set(WRONG)
+    assert all(len(mistakes) >= 4 for mistakes in WRONG.values())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_solution_passes(name, capsys):
+    for _ in range(3):                                     # the checks draw random inputs
+        checks.check(solutions()[name])
+        assert capsys.readouterr().out == f"{name}: passed.\n"
+
+
+@pytest.mark.parametrize(("name", "i"), [(n, i) for n, mistakes in WRONG.items() for i in range(len(mistakes))])
+def test_a_mistake_is_named(name, i, capsys):
+    fn, words = WRONG[name][i]
+    said = sentence(name, fn, capsys)
+    assert said.startswith(f"{name}: not yet. ") and words in said
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("junk", [None, 0.0, "x", torch.zeros(3), torch.tensor(float("nan")), []])
+def test_no_constant_passes(name, junk, capsys):
+    assert "not yet" in sentence(name, lambda *a: junk, capsys)
+
+
+def in_place(f):
+    f *= -1
+    return F.softplus(f).mean()
+
+
+@pytest.mark.parametrize(("name", "fn"), [
+    ("discriminator_step", lambda *a: step(*a).item()),
+    ("d_loss", lambda r, f: gan.discriminator_loss(r, f).item()),
+    ("d_loss", lambda r, f: F.binary_cross_entropy_with_logits(r, torch.ones_like(r))
+        + F.binary_cross_entropy_with_logits(f, torch.zeros_like(f))),
+    ("hinge_d_loss", lambda r, f: gan.discriminator_loss(r, f, "hinge").item()),
+    ("g_loss", in_place),
+    ("g_loss", lambda f: -F.logsigmoid(f).mean()),
+    ("modes_covered", lambda p, c, r: (torch.cdist(c, p).min(1).values < r).numpy().sum()),
+    ("modes_covered", lambda p, c, r: (torch.cdist(c, p).min(1).values < r).sum()),
+    ("frechet_1d", lambda a, v, b, w: np.float32((a - b) ** 2 + (v**0.5 - w**0.5) ** 2)),
+    ("to_unit_range", lambda b: b / 127.5 - 1),
+    ("mean_face", lambda x: x.sum(0) / len(x)),
+    ("gaussian_draw", lambda m, u, v, e: m + (u @ (e * v.sqrt()).T).T),
+])
+def test_other_right_answers_pass_too(name, fn, capsys):
+    assert sentence(name, fn, capsys) == f"{name}: passed."
+
+
+def test_an_error_of_torch_is_not_an_empty_answer(capsys):
+    assert "raised NotImplementedError" in sentence("to_unit_range", lambda b: torch.lerp(b, b, 0.5), capsys)
+
+
+def test_an_empty_answer_is_not_attempted(capsys):
+    def stub(*args):
+        raise NotImplementedError
+
+    assert sentence("d_loss", stub, capsys) == "d_loss: not attempted yet."
+
+
+def test_an_error_is_told_with_its_line(capsys):
+    def d_loss(r, f):
+        x = 1
+        return x / 0
+
+    checks.check(d_loss)
+    assert "raised ZeroDivisionError: division by zero (line 3 of your function)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (3, "without calling it"), (lambda: 3, "no exercise called <lambda>"), (gan.discriminator_loss, "no exercise called"),
+])
+def test_what_is_no_answer(answer, words, capsys):
+    checks.check(answer)
+    assert words in capsys.readouterr().out
+
+
+def test_the_packages_own_function_is_no_answer(capsys):
+    answer = named("d_loss", gan.discriminator_loss)
+    answer.__module__ = "minigen.gan"
+    checks.check(answer)
+    assert "minigen's own function" in capsys.readouterr().out
+
+
+def test_strict_mode_raises(monkeypatch, capsys):
+    monkeypatch.setenv("MINIGEN_STRICT", "1")
+    with pytest.raises(checks.CheckFailed, match="Real and fake are swapped"):
+        checks.check(named("d_loss", lambda r, f: gan.discriminator_loss(f, r)))
+    with pytest.raises(checks.CheckFailed, match="not attempted"):
+        checks.check(named("d_loss", WRONG and (lambda *a: (_ for _ in ()).throw(NotImplementedError()))))
+    checks.check(solutions()["d_loss"])
+    assert "passed" in capsys.readouterr().out
+
+
+def test_checks_leave_the_random_state_alone():
+    torch.manual_seed(7)
+    checks.check(solutions()["d_loss"])
+    after = torch.rand(3)
+    torch.manual_seed(7)
+    assert torch.equal(after, torch.rand(3))
+
+
+def test_the_board(tmp_path, capsys):
+    checks.progress()
+    assert "0 of 4" in capsys.readouterr().out
+    checks.check(solutions()["mean_face"])
+    checks.check(solutions()["mean_face"])
+    checks.progress()
+    out = capsys.readouterr().out
+    assert "1 of 4" in out and "passed  mean_face" in out
+    assert json.loads((tmp_path / "home" / "progress.json").read_text(encoding="utf-8")) == {"00 start here": ["mean_face"]}
+
+
+def test_progress_that_cannot_be_kept_or_read_is_said(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MINIGEN_HOME", str(tmp_path / "file"))
+    assert "could not be kept" in board.record("00 start here", "mean_face")
+    monkeypatch.setenv("MINIGEN_HOME", str(tmp_path))
+    (tmp_path / "progress.json").write_text("{torn")
+    checks.progress()
+    assert "cannot be read" in capsys.readouterr().out
+
+
+def test_compare_names_factor_and_shape():
+    for got, words in ((torch.tensor([2.0, 4.0]), "2 times"), (torch.tensor([-1.0, -2.0]), "sign"), (torch.zeros(3), "shape")):
+        with pytest.raises(compare.Wrong, match=words):
+            compare.expect(got, torch.tensor([1.0, 2.0]), "this")

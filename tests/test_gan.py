@@ -1,0 +1,226 @@
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minigen import gan
+from minigen.data import batches, ring_of_gaussians
+
+
+def test_losses_at_logits_zero():
+    zero = torch.zeros(5)
+    assert gan.discriminator_loss(zero, zero).item() == pytest.approx(2 * math.log(2))
+    assert gan.discriminator_loss(zero, zero, "hinge").item() == 1
+    assert gan.generator_loss(zero).item() == pytest.approx(math.log(2))
+    assert gan.generator_loss(zero, "minimax").item() == pytest.approx(-math.log(2))
+    assert gan.generator_loss(zero, "hinge").item() == 0
+
+
+def test_losses_equal_torchs_binary_cross_entropy():
+    r, f = torch.randn(2, 30, dtype=torch.float64)
+    bce = F.binary_cross_entropy_with_logits
+    for smooth in (0.0, 0.1):
+        want = bce(r, torch.full_like(r, 1 - smooth)) + bce(f, torch.zeros_like(f))
+        assert torch.allclose(gan.discriminator_loss(r, f, smooth=smooth), want)
+    assert torch.allclose(gan.generator_loss(f), bce(f, torch.ones_like(f)))
+    assert torch.allclose(gan.generator_loss(f, "minimax"), -bce(f, torch.zeros_like(f)))
+
+
+def test_nonsaturating_value_by_hand():
+    # −log σ(2) and −log σ(−1), not with logits and targets swapped
+    want = (math.log(1 + math.exp(-2)) + math.log(1 + math.exp(1))) / 2
+    assert gan.generator_loss(torch.tensor([2.0, -1.0])).item() == pytest.approx(want)
+    assert want == pytest.approx(0.720, abs=1e-3)
+
+
+def slope(kind, at):
+    x = torch.tensor([float(at)], requires_grad=True)
+    return torch.autograd.grad(gan.generator_loss(x, kind), x)[0].item()
+
+
+def test_generator_gradients():
+    assert slope("minimax", -20) == pytest.approx(-math.exp(-20), rel=1e-3)
+    assert slope("nonsaturating", -20) == pytest.approx(-1, rel=1e-6)
+    assert slope("nonsaturating", 1.5) == pytest.approx(-1 / (1 + math.exp(1.5)))
+    assert slope("hinge", -20) == slope("hinge", 20) == -1
+
+
+def test_hinge_gradient_stops_beyond_the_margin():
+    r = torch.tensor([0.5, 1.5], requires_grad=True)
+    f = torch.tensor([-0.5, -1.5], requires_grad=True)
+    gan.discriminator_loss(r, f, "hinge").backward()
+    assert r.grad.tolist() == [-0.25, 0] and f.grad.tolist() == [0.25, 0]
+
+
+@pytest.mark.parametrize("kind", gan.LOSSES)
+def test_finite_at_extreme_logits(kind):
+    big = torch.tensor([-1e4, 1e4])
+    assert torch.isfinite(gan.discriminator_loss(big, big, kind)) and torch.isfinite(gan.generator_loss(big, kind))
+
+
+def test_bad_losses():
+    with pytest.raises(ValueError, match="minimax, nonsaturating, hinge"):
+        gan.generator_loss(torch.zeros(1), "wasserstein")
+    with pytest.raises(ValueError, match="no labels"):
+        gan.discriminator_loss(torch.zeros(1), torch.zeros(1), "hinge", smooth=0.1)
+    with pytest.raises(ValueError, match="not conditional"):
+        gan.sample(gan.Generator(width=8), 2, y=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="floating"):
+        gan.generator_loss(torch.zeros(1, dtype=torch.long))
+
+
+def test_game_of_two_gaussians():
+    x = torch.linspace(-30, 30, 20_001, dtype=torch.float64)
+    dx = float(x[1] - x[0])
+    p, q, far = (torch.exp(-((x - m) ** 2) / 2) / math.sqrt(2 * math.pi) for m in (0, 1, 25))
+    assert gan.js_divergence(p, p, dx) == pytest.approx(0, abs=1e-9)
+    assert gan.game_value(p, p, dx) == pytest.approx(-math.log(4), abs=1e-9)
+    assert gan.js_divergence(p, far, dx) == pytest.approx(math.log(2), abs=1e-6)
+    # the logit log p − log q minimises D's loss, to −V(D*) = 2 log 2 − 2 JSD
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 400_000, generator=generator, dtype=torch.float64)
+    logit = lambda s: -(s**2) / 2 + (s - 1) ** 2 / 2  # noqa: E731
+    loss = gan.discriminator_loss(logit(a), logit(b + 1)).item()
+    assert loss == pytest.approx(2 * math.log(2) - 2 * gan.js_divergence(p, q, dx), abs=5e-3)
+    assert gan.optimal_discriminator(p, q)[10_000].item() == pytest.approx(1 / (1 + math.exp(-0.5)), abs=1e-6)
+
+
+def test_feature_matching_and_minibatch_discrimination():
+    real = torch.randn(6, 4, requires_grad=True)
+    fake = (real.detach() + 2).requires_grad_()
+    loss = gan.feature_matching_loss(real, fake)
+    loss.backward()
+    assert loss.item() == pytest.approx(16, rel=1e-5) and real.grad is None and fake.grad is not None
+
+    layer = gan.MinibatchDiscrimination(4, kernels=3)
+    same, varied = torch.ones(5, 4), 1e3 * torch.randn(5, 4)
+    assert torch.allclose(layer(same)[:, 4:], torch.full((5, 3), 4.0))      # four equals beside each row
+    assert layer(varied)[:, 4:].max() < 1e-3 and torch.equal(layer(varied)[:, :4], varied)
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_shapes(size):
+    g, d = gan.Generator(latent_dim=7, width=8, size=size), gan.Discriminator(width=8, size=size)
+    x = g(torch.randn(3, 7))
+    assert x.shape == (3, 3, size, size) and x.abs().max() <= 1 and d(x).shape == (3,)
+
+
+@pytest.mark.parametrize("size", [0, 4, 24, 33])
+def test_sizes_that_cannot_be(size):
+    with pytest.raises(ValueError, match="size must be 8, 16, 32"):
+        gan.Generator(size=size)
+
+
+def test_labels_reach_both_networks():
+    g, d = gan.Generator(width=8, num_classes=3).eval(), gan.Discriminator(width=8, num_classes=3).eval()
+    z, y = torch.randn(2, 64), torch.tensor([0, 2])
+    x = g(z, y)
+    assert not torch.allclose(x, g(z, y.flip(0))) and not torch.allclose(d(x, y), d(x, y.flip(0)))
+    with pytest.raises(ValueError, match="conditional"):
+        g(z)
+    with pytest.raises(ValueError, match="labels must be 0 to 2; got 0 to 3"):
+        d(x, torch.tensor([0, 3]))
+
+
+def networks():
+    torch.manual_seed(0)
+    return gan.Generator(latent_dim=4, width=8, size=8), gan.Discriminator(width=8, size=8)
+
+
+def test_every_parameter_learns_in_a_step():
+    g, d = networks()
+    before = {n: p.clone() for m in (g, d) for n, p in m.named_parameters()}
+    next(gan.train_gan(g, d, batches(torch.rand(16, 3, 8, 8) * 2 - 1, batch_size=8)))
+    for m in (g, d):
+        for name, p in m.named_parameters():
+            assert p.requires_grad and not torch.equal(p, before.get(name)), name
+
+
+def test_a_step_by_hand():
+    """One step of the loop equals Algorithm 1 written out, the generator's loss taken after D's step."""
+    g, d = networks()
+    g2, d2 = networks()
+    x = torch.rand(8, 3, 8, 8) * 2 - 1
+    got = next(gan.train_gan(g, d, iter([(x,)]), seed=5))
+
+    og, od = (torch.optim.Adam(m.parameters(), 2e-4, (0.5, 0.999)) for m in (g2, d2))
+    fake = g2(torch.randn(8, 4, generator=torch.Generator().manual_seed(5)))
+    d_loss = F.softplus(-d2(x)).mean() + F.softplus(d2(fake.detach())).mean()
+    d_loss.backward()
+    assert all(p.grad is None for p in g2.parameters())
+    od.step()
+    g_loss = F.softplus(-d2(fake)).mean()
+    g_loss.backward()
+    og.step()
+    assert got.d_loss == pytest.approx(d_loss.item()) and got.g_loss == pytest.approx(g_loss.item())
+    for a, b in zip([*g.parameters(), *d.parameters()], [*g2.parameters(), *d2.parameters()], strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_training_is_the_same_for_the_same_seed():
+    runs = []
+    for _ in range(2):
+        g, d = networks()
+        steps = gan.train_gan(g, d, batches(torch.linspace(-1, 1, 16 * 192).reshape(16, 3, 8, 8), batch_size=8), seed=1)
+        runs.append([s.d_loss for s in itertools.islice(steps, 3)])
+    assert runs[0] == runs[1]
+
+
+def test_sampling_does_not_depend_on_the_batch_size_or_mode():
+    g, _ = networks()
+    a = gan.sample(g, 10, seed=3, batch_size=10)
+    b = gan.sample(g.eval(), 10, seed=3, batch_size=3)
+    assert torch.allclose(a, b, atol=1e-6) and not g.training
+    g.train()
+    gan.sample(g, 2)
+    assert g.training
+
+
+def test_ring_is_learned_in_part():
+    """The loop trains: a thousand steps bring points onto the ring."""
+    class G(nn.Sequential):
+        latent_dim = 2
+
+    torch.manual_seed(0)
+    g = G(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    d = nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
+    data = batches(ring_of_gaussians(5000), batch_size=128)
+    before = (gan.sample(g, 500).norm(dim=1) - 2).abs().mean()
+    assert [s.step for s in gan.train_gan(g, d, data, lr=1e-3, steps=800)] == list(range(1, 801))
+    after = (gan.sample(g, 500).norm(dim=1) - 2).abs().mean()
+    assert after < 0.3 * before
+
+
+def test_r1_penalty_of_a_linear_discriminator_is_half_its_squared_weights():
+    d = nn.Sequential(nn.Flatten(), nn.Linear(12, 1))
+    penalty = gan.r1_penalty(d, torch.randn(5, 3, 2, 2))
+    assert penalty.item() == pytest.approx(0.5 * d[1].weight.square().sum().item(), rel=1e-5)
+    penalty.backward()
+    assert torch.allclose(d[1].weight.grad, d[1].weight, atol=1e-6) and d[1].bias.grad is None
+
+
+def test_r1_makes_the_discriminator_flatter():
+    slopes = {}
+    for r1 in (0.0, 10.0):
+        torch.manual_seed(0)
+        g, d = gan.Generator(latent_dim=4, width=8, size=8), gan.Discriminator(width=8, size=8, batch_norm=False)
+        x = torch.rand(32, 3, 8, 8) * 2 - 1
+        for _ in gan.train_gan(g, d, batches(x, batch_size=16), steps=150, lr=1e-3, r1=r1, r1_every=1):
+            pass
+        slopes[r1] = gan.r1_penalty(d, x).item()
+    assert slopes[10.0] < 0.5 * slopes[0.0]
+
+
+def test_decay_ends_with_the_learning_rate_at_zero():
+    g, d = networks()
+    x, weights = torch.rand(16, 3, 8, 8) * 2 - 1, []
+    for _ in gan.train_gan(g, d, batches(x, batch_size=16), steps=20, decay=True, betas=(0.0, 0.0), lr=1e-3):
+        weights.append(d.head.weight.detach().clone())
+    moves = [(b - a).abs().max().item() for a, b in itertools.pairwise(weights)]
+    # with both betas 0 Adam moves each weight by the learning rate: constant, then falling to a tenth at the last step
+    assert moves[3] == pytest.approx(1e-3, rel=1e-2) and moves[-1] == pytest.approx(1e-4, rel=1e-2)
+    with pytest.raises(ValueError, match="number of steps"):
+        next(gan.train_gan(g, d, batches(x, batch_size=16), decay=True))

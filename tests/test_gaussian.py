@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+import torch
+
+from minigen.gaussian import GaussianModel
+from tests.conftest import peer
+
+
+@pytest.mark.parametrize("n", [20, 200])                     # fewer and more images than the 48 pixels
+def test_equals_scikit_learns_pca(n):
+    x = torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    ours, theirs = GaussianModel(x), peer("sklearn.decomposition").PCA().fit(x.flatten(1).double().numpy())
+    r = len(ours.variances)
+    assert r == min(n - 1, 48)
+    assert np.allclose(ours.mean.numpy(), theirs.mean_)
+    assert np.allclose(ours.variances.numpy(), theirs.explained_variance_[:r] * (n - 1) / n, atol=1e-9)
+    overlap = np.abs((ours.eigenfaces.numpy()[:, :10] * theirs.components_[:10].T).sum(0))
+    assert np.allclose(overlap, 1, atol=1e-6)
+
+
+def test_all_components_rebuild_the_images():
+    x = torch.rand(12, 1, 5, 5) * 2 - 1
+    model = GaussianModel(x)
+    assert torch.allclose(model.decode(model.encode(x, 11)), x, atol=1e-5)
+    errors = [(model.decode(model.encode(x, k)) - x).square().mean() for k in (1, 4, 8, 11)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_samples_have_the_mean_and_covariance_of_the_images():
+    g = torch.Generator().manual_seed(0)
+    x = 0.1 * torch.randn(500, 1, 3, 3, generator=g) @ torch.randn(3, 3, generator=g)
+    s = GaussianModel(x).sample(50_000)
+    assert torch.allclose(s.mean(0), x.mean(0), atol=0.01)
+    assert torch.allclose(torch.cov(s.flatten(1).T), torch.cov(x.flatten(1).T), atol=0.01)
+
+
+def test_seed_range_and_errors():
+    model = GaussianModel(torch.rand(9, 3, 4, 4))
+    assert torch.equal(model.sample(3, seed=1), model.sample(3, seed=1))
+    assert model.sample(50).abs().max() <= 1 and model.sample(4, components=2).shape == (4, 3, 4, 4)
+    assert model.parameters == 48 + 48 * 49 // 2
+    with pytest.raises(ValueError, match="N at least 2"):
+        GaussianModel(torch.rand(1, 3, 4, 4))

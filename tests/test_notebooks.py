@@ -1,0 +1,176 @@
+"""The committed notebooks are what the sources make, and every chapter keeps the course's manners."""
+
+import re
+import shutil
+
+import build_notebooks as build
+import nbformat
+import pytest
+
+STEMS = build.stems()
+EDITIONS = {stem: build.editions(stem) for stem in STEMS}
+
+
+def stored(stem, folder="notebooks"):
+    return nbformat.read(build.ROOT / folder / f"{stem}.ipynb", 4)
+
+
+def code_cells(stem):
+    return [c for c in stored(stem).cells if c.cell_type == "code"]
+
+
+def test_every_source_has_its_notebooks_and_the_reverse():
+    for folder in ("notebooks", "solutions"):
+        assert sorted(p.stem for p in (build.ROOT / folder).glob("*.ipynb")) == STEMS
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_committed_notebooks_are_what_the_sources_make(stem):
+    assert build.stale(stem) == [], "run `make notebooks`"
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_students_see_no_solution_and_teachers_see_all(stem):
+    solution, student = EDITIONS[stem]
+    answers = [c for c in student.cells if c.metadata.get("nbgrader", {}).get("solution")]
+    assert 4 <= len(answers) <= 8
+    assert all(c.source.rstrip().endswith("raise NotImplementedError") for c in answers)
+    assert not any("SOLUTION" in c.source for c in student.cells)
+    solved = [c for c in solution.cells if c.metadata.get("nbgrader", {}).get("solution")]
+    assert [c.metadata["nbgrader"]["grade_id"] for c in solved] == [c.metadata["nbgrader"]["grade_id"] for c in answers]
+    assert not any("NotImplementedError" in c.source for c in solved)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_each_exercise_has_its_check_stars_minutes_and_hint(stem):
+    cells = stored(stem).cells
+    for i, cell in enumerate(cells):
+        grading = cell.metadata.get("nbgrader", {})
+        if not grading.get("solution"):
+            continue
+        name = grading["grade_id"]
+        test = cells[i + 1].metadata["nbgrader"]
+        assert test["grade"] and test["locked"] and test["points"] >= 1 and test["grade_id"] == f"check-{name}"
+        assert cells[i + 1].source.strip() == f"check({name})"
+        assert cells[i + 1].outputs[0].text == f"{name}: not attempted yet.\n"
+        above = cells[i - 1].source
+        assert re.search(rf"### Exercise \d+\.\d+ · `{name}` · ★+ · \d+ minutes", above) and "<summary>Hint</summary>" in above
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_executed_in_order_and_without_error(stem):
+    cells = code_cells(stem)
+    assert [c.execution_count for c in cells] == list(range(1, len(cells) + 1))
+    assert not any(o.output_type == "error" for c in cells for o in c.outputs)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_what_github_and_other_people_can_read(stem):
+    nb = stored(stem)
+    assert "widgets" not in nb.metadata and nb.metadata.kernelspec.name == "python3"
+    text = (build.ROOT / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8")
+    assert not re.search(r"/(home|root|tmp|work|Users)/(?!me/photos)|[A-Z]:\\\\Users", text)
+    assert build.repository() in text and not re.search(r"\{\{\w+\}\}", text), "an address that was not stamped"
+    assert len(text) < 3e6
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_figure_has_alternative_text(stem):
+    figures = [o for c in code_cells(stem) for o in c.outputs if "image/png" in o.get("data", {})]
+    assert len(figures) >= 8
+    for o in figures:
+        assert len(o.metadata["image/png"]["alt"]) > 20 and o.data["text/plain"] == o.metadata["image/png"]["alt"]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_short_cells_more_prose_than_code(stem):
+    cells = stored(stem).cells
+    code = [c for c in cells if c.cell_type == "code"]
+    assert max(len(c.source.splitlines()) for c in code) <= 40
+    words = {kind: sum(len(c.source.split()) for c in cells if c.cell_type == kind) for kind in ("markdown", "code")}
+    assert words["markdown"] > words["code"]
+    kinds = "".join(c.cell_type[0] for c in cells if not c.metadata.get("nbgrader"))
+    assert "cccc" not in kinds, "more than three code cells in a row"
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_the_first_cell_touches_only_colab(stem):
+    first = code_cells(stem)[0].source
+    assert '"google.colab" in sys.modules' in first and '"--no-deps"' in first and f"git+{build.repository()}" in first
+
+
+def test_markers_that_do_not_pair_are_refused():
+    for source in ("### BEGIN SOLUTION\nx", "x\n### END SOLUTION", "### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION"):
+        with pytest.raises(build.SourceError, match="SOLUTION"):
+            build.stripped(source, "here")
+    source = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"
+    assert build.stripped(source, "") == "def f():\n    raise NotImplementedError"
+
+
+SOURCE = '''# %% [markdown]
+"""
+# A chapter
+"""
+
+# %%
+def one():
+    ### BEGIN SOLUTION
+    return 1
+    ### END SOLUTION
+
+# %% points=2
+check(one)
+
+# %%
+print(object())
+'''
+
+
+@pytest.fixture
+def small_course(tmp_path, monkeypatch):
+    (tmp_path / "solutions").mkdir()
+    shutil.copy(build.ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "solutions" / "01_x.py").write_text(SOURCE)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    return tmp_path
+
+
+def test_a_changed_source_makes_its_notebooks_stale(small_course):
+    assert build.stale("01_x") == ["solutions/01_x.ipynb", "notebooks/01_x.ipynb"]
+    for nb, folder in zip(build.editions("01_x"), ("solutions", "notebooks"), strict=True):
+        (small_course / folder).mkdir(exist_ok=True)
+        (small_course / folder / "01_x.ipynb").write_text(build.text_of(nb))
+    assert build.stale("01_x") == []
+    source = small_course / "solutions" / "01_x.py"
+    source.write_text(SOURCE.replace("return 1", "return 2"))
+    assert build.stale("01_x") == ["solutions/01_x.ipynb"]         # the student's edition does not show it
+    source.write_text(SOURCE.replace("A chapter", "Another"))
+    assert len(build.stale("01_x")) == 2
+
+
+def test_cell_ids_follow_the_text(small_course):
+    before = [c["id"] for c in build.editions("01_x")[0].cells]
+    (small_course / "solutions" / "01_x.py").write_text(SOURCE.replace("# A chapter", "# A chapter\n\nlonger"))
+    after = [c["id"] for c in build.editions("01_x")[0].cells]
+    assert before[1:] == after[1:] and before[0] != after[0]
+
+
+def executed(source):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s, id=f"c{i}") for i, s in enumerate(source)])
+    return build.execute(nb, build.ROOT)
+
+
+def test_twice_executed_and_normalised_is_the_same_to_the_byte():
+    source = ["import torch\ntorch.manual_seed(0)\nprint(torch.rand(2))\nprint('two')",
+              "from minigen.plots import *\nshow(curves({'a': [1, 2]}), 'A line from one to two, rising.')"]
+    assert build.text_of(build.normalised(executed(source), "x")) == build.text_of(build.normalised(executed(source), "x"))
+
+
+@pytest.mark.parametrize(("source", "words"), [
+    ("from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass", "tag the cell nbval-ignore-output"),
+    ("import sys\nprint('x', file=sys.stderr)", "writes to stderr"),
+    ("from pathlib import Path\nprint(Path.cwd())", "path of this computer"),
+])
+def test_outputs_that_may_not_stay(source, words):
+    with pytest.raises(build.SourceError, match=words):
+        build.normalised(executed([source]), "x")

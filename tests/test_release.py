@@ -1,0 +1,116 @@
+"""What is released holds together: pins, licences, links, sizes, and no file that would be unpickled."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import venv
+
+import build_notebooks as build
+import pytest
+from packaging.requirements import Requirement
+
+from minigen.files import sha256_of
+
+ROOT = build.ROOT
+OURS = ("minigen", "tests", "tools", "solutions", "notebooks", "data/pretrained")
+TRACKED = [p.relative_to(ROOT).as_posix() for folder in OURS for p in sorted((ROOT / folder).rglob("*"))
+           if p.is_file() and "__pycache__" not in p.parts and ".ipynb_checkpoints" not in p.parts]
+
+
+def requirements(name):
+    lines = (line.split("#")[0].strip() for line in (ROOT / name).read_text(encoding="utf-8").splitlines())
+    return [Requirement(line) for line in lines if line and not line.startswith("-")]
+
+
+def test_requirements_are_pinned_and_explained():
+    for name in ("requirements.txt", "requirements-test.txt"):
+        for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith(("#", "-")):
+                assert re.fullmatch(r"[a-z-]+==[\d.]+ +# .+", line), line
+    pins = {r.name: str(r.specifier) for r in requirements("requirements.txt")}
+    assert pins["torch"] == "==2.11.0" and pins["torchvision"] == "==0.26.0"
+
+
+def test_pins_lie_in_the_packages_ranges():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    ranges = [Requirement(m) for m in re.findall(r'^  "([a-z].+?)",$', text.split("[project.optional")[0], re.M)]
+    pins = {r.name: next(iter(r.specifier)).version for r in requirements("requirements.txt")}
+    assert len(ranges) == 6
+    for r in ranges:
+        assert r.specifier.contains(pins[r.name]), r
+    assert not Requirement("torch>=2.6,!=2.13.*").specifier.contains("2.13.0") and "torch>=2.6,!=2.13.*" in text
+
+
+def test_modules_are_short_and_have_their_test():
+    tests = {p.name for p in (ROOT / "tests").glob("test_*.py")}
+    for name in TRACKED:
+        if not (name.startswith("minigen/") and name.endswith(".py")) or name.endswith(("__init__.py", "errors.py")):
+            continue
+        assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 300, name
+        stem = name.removesuffix(".py").split("/")[-1].strip("_")
+        if not name.startswith("minigen/checks/"):
+            assert f"test_{stem}.py" in tests, name
+
+
+def test_nothing_is_unpickled():
+    bad = re.compile(r"torch\.load\(|pickle\.load|import pickle|allow_pickle=True|joblib")
+    for name in TRACKED:
+        if name.endswith((".py", ".ipynb")) and name != "tests/test_release.py":
+            assert not bad.search((ROOT / name).read_text(encoding="utf-8")), name
+    assert not [n for n in TRACKED if n.endswith((".pt", ".pth", ".pkl", ".ckpt", ".bin"))]
+
+
+def test_links_of_the_readmes_lead_somewhere():
+    for page in ("README.md", "data/README.md", "data/pretrained/README.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)", (ROOT / page).read_text(encoding="utf-8")):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+
+
+def test_the_chapter_table_names_every_chapter():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for stem in build.stems():
+        assert f"(notebooks/{stem}.ipynb)" in text and f"(solutions/{stem}.py)" in text
+
+
+def test_card_of_the_weights_is_true():
+    folder = ROOT / "data" / "pretrained"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    files = sorted(folder.glob("*.safetensors"))
+    for path in files:
+        assert path.name in text and sha256_of(path) in text, f"{path.name}: run `python tools/pretrain.py card`"
+    assert sum(p.stat().st_size for p in files) < 25e6
+    assert [r["chapter"] for r in json.loads((folder / "results.json").read_text(encoding="utf-8"))] == sorted(
+        r["chapter"] for r in json.loads((folder / "results.json").read_text(encoding="utf-8")))
+
+
+def test_no_network_at_import_and_no_lab_needed():
+    """The package imports only what pyproject.toml names, and what it names lazily."""
+    allowed = {"torch", "numpy", "matplotlib", "PIL", "safetensors", "tqdm", "minigen"} | sys.stdlib_module_names
+    lazy = {"ipywidgets", "IPython", "pyarrow"}
+    for path in (ROOT / "minigen").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                for name in names:
+                    top = name.split(".")[0]
+                    assert top in allowed or (top in lazy and node.col_offset > 0), f"{path.name}: {name}"
+
+
+@pytest.mark.slow
+def test_the_wheel_works_without_jupyter(tmp_path):
+    """Build a wheel, install it beside this environment's torch, and use it from an empty folder."""
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", tmp_path, ROOT], check=True)
+    (wheel,) = tmp_path.glob("minigen-*.whl")
+    venv.create(tmp_path / "env", with_pip=True, system_site_packages=False)
+    python = tmp_path / "env" / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", wheel], check=True)
+    packages = next(p for p in map(str, sys.path) if p.endswith("site-packages"))
+    script = (f"import sys; sys.path.append({packages!r}); sys.modules['ipywidgets'] = sys.modules['IPython'] = None\n"
+              "import minigen, minigen.plots, minigen.widgets; from minigen.data import Digits; from minigen import gan, files\n"
+              "assert 'env' in minigen.__file__, minigen.__file__\n"
+              "assert len(Digits()) == 1797; files.load_weights(gan.Generator, 'gan'); print('fine')")
+    done = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip().endswith("fine"), done.stderr

@@ -1,0 +1,164 @@
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minigen.data import ImageSource
+from minigen.errors import DataError
+from tests.conftest import peer
+
+
+def png(colour=0, size=(10, 8)):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((size[1], size[0], 3), colour, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def make_folder(root, names):
+    for i, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png(i))
+    return root
+
+
+def make_zip(path, names, **more):
+    with zipfile.ZipFile(path, "w") as z:
+        for i, name in enumerate(names):
+            z.writestr(name, b"" if name.endswith("/") else png(i))
+        for name, data in more.items():
+            z.writestr(name, data)
+    return path
+
+
+def make_parquet(path, labels, names=None, split_name="train-00000-of-00001.parquet"):
+    pa, pq = peer("pyarrow"), peer("pyarrow.parquet")
+    path.mkdir()
+    table = pa.table({"image": [{"bytes": png(i), "path": None} for i in range(len(labels))], "label": labels})
+    if names:
+        info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(table, path / split_name)
+    return path
+
+
+def summary(source):
+    return [(i.name, i.label, i.split) for i in source]
+
+
+LAYOUTS = {
+    "flat": (["b.png", "a.png"], [("a.png", None, None), ("b.png", None, None)]),
+    "classes": (["cat/1.png", "dog/1.png"], [("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]),
+    "splits": (["train/cat/1.png", "val/cat/2.png"], [("train/cat/1.png", "cat", "train"), ("val/cat/2.png", "cat", "val")]),
+    "deeper": (["cat/x/1.png", "dog/y/z/2.png"], [("cat/x/1.png", "cat", None), ("dog/y/z/2.png", "dog", None)]),
+    "hidden": (["a.png", ".DS_Store", "__MACOSX/a.png"], [("a.png", None, None)]),
+    "one top folder": (["faces/cat/1.png", "faces/dog/2.png"],
+                       [("faces/cat/1.png", "cat", None), ("faces/dog/2.png", "dog", None)]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_layouts(tmp_path, layout, kind):
+    names, want = LAYOUTS[layout]
+    path = make_folder(tmp_path / "f", names) if kind == "folder" else make_zip(tmp_path / "f.zip", names)
+    source = ImageSource(path)
+    assert summary(source) == want
+    assert len(source) == len(want)
+    assert all(item.data.startswith(b"\x89PNG") for item in source)
+
+
+def test_split_and_no_classes(tmp_path):
+    path = make_folder(tmp_path / "f", LAYOUTS["splits"][0])
+    assert summary(ImageSource(path, split="val")) == [("val/cat/2.png", "cat", "val")]
+    assert ImageSource(path, use_classes=False).classes == []
+    with pytest.raises(DataError, match="no split 'test'; it has train, val"):
+        ImageSource(path, split="test")
+
+
+def test_parquet_with_named_classes(tmp_path):
+    source = ImageSource(make_parquet(tmp_path / "p", [1, 0, 1], ["female", "male"]))
+    assert [i.label for i in source] == ["male", "female", "male"]
+    assert source.classes == ["female", "male"] and source.splits == ["train"] and len(source) == 3
+    assert all(item.data.startswith(b"\x89PNG") for item in source)
+
+
+def test_parquet_with_plain_labels(tmp_path):
+    assert ImageSource(make_parquet(tmp_path / "p", ["x", "y"])).classes == ["x", "y"]
+
+
+def test_refused(tmp_path):
+    cases = {
+        "There is no file or folder": tmp_path / "nowhere",
+        "holds no files": tmp_path / "empty",
+        "neither a folder, nor a whole zip": tmp_path / "text.zip",
+        "leaves the archive": make_zip(tmp_path / "slip.zip", ["a.png", "../evil.png"]),
+        "others beside them": make_folder(tmp_path / "mixed", ["a.png", "cat/b.png"]),
+        "class folder 'dog'": make_folder(tmp_path / "gap", ["cat/b.png"]),
+        "is not a whole parquet file": tmp_path / "torn.parquet",
+    }
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "gap" / "dog").mkdir()
+    (tmp_path / "text.zip").write_text("no zip")
+    (tmp_path / "torn.parquet").write_text("no parquet")
+    peer("pyarrow")
+    for words, path in cases.items():
+        with pytest.raises(DataError, match=words):
+            ImageSource(path)
+
+
+def test_split_folders_in_any_case_and_beside_others(tmp_path):
+    path = make_folder(tmp_path / "f", ["Train/cat/1.png", "Test/dog/1.png"])
+    assert sorted(i.split for i in ImageSource(path)) == ["test", "train"] and ImageSource(path).classes == ["cat", "dog"]
+    with pytest.raises(DataError, match="split folder 'test' beside the folder 'extra'"):
+        ImageSource(make_folder(tmp_path / "g", ["train/cat/1.png", "test/cat/2.png", "extra/3.png"]))
+
+
+def test_a_zip_with_backslashes_keeps_its_classes(tmp_path):
+    path = make_zip(tmp_path / "f.zip", ["cat!1.png", "dog!1.png"])
+    path.write_bytes(path.read_bytes().replace(b"cat!1", b"cat\\1").replace(b"dog!1", b"dog\\1"))
+    source = ImageSource(path)
+    assert source.classes == ["cat", "dog"] and all(i.data for i in source)
+
+
+def test_a_zip_packed_in_an_unknown_way_gives_empty_bytes(tmp_path):
+    path = make_zip(tmp_path / "f.zip", ["a.png"])
+    data = bytearray(path.read_bytes())
+    central = data.index(b"PK\x01\x02")
+    data[8:10] = data[central + 10 : central + 12] = (9).to_bytes(2, "little")
+    path.write_bytes(data)
+    assert [i.data for i in ImageSource(path)] == [b""]
+
+
+def test_what_lies_beside_class_folders_and_is_no_image_does_not_matter(tmp_path):
+    path = make_folder(tmp_path / "f", ["cat/1.png", "dog/1.png"])
+    (path / "Thumbs.db").write_bytes(b"x")
+    assert ImageSource(path).classes == ["cat", "dog"]
+
+
+def test_folder_and_zip_have_one_order(tmp_path):
+    names = ["cat/1.png", "cat-big/1.png", "B/1.png"]
+    assert summary(ImageSource(make_folder(tmp_path / "f", names))) == summary(ImageSource(make_zip(tmp_path / "f.zip", names)))
+
+
+def test_parquet_of_numbers_keeps_their_order_and_nested_splits(tmp_path):
+    assert ImageSource(make_parquet(tmp_path / "p", [2, 10, 0])).classes == ["0", "2", "10"]
+    (tmp_path / "hub" / "test").mkdir(parents=True)
+    shard = make_parquet(tmp_path / "q", [0], split_name="0.parquet") / "0.parquet"
+    shard.rename(tmp_path / "hub" / "test" / "0.parquet")
+    assert ImageSource(tmp_path / "hub").splits == ["test"]
+
+
+def test_parquet_beside_images_or_with_other_columns_is_refused(tmp_path):
+    path = make_parquet(tmp_path / "p", [0])
+    (path / "a.png").write_bytes(png())
+    with pytest.raises(DataError, match="parquet files and loose images"):
+        ImageSource(path)
+    (path / "a.png").unlink()
+    pa, pq = peer("pyarrow"), peer("pyarrow.parquet")
+    pq.write_table(pa.table({"image": [b"x"]}), path / "zzz.parquet")
+    with pytest.raises(DataError, match="different columns"):
+        ImageSource(path)

@@ -1,0 +1,185 @@
+"""Write the notebooks from their sources, solutions/NN_name.py (py:percent).
+
+    python tools/build_notebooks.py             # solutions/*.ipynb, and notebooks/*.ipynb executed at small scale
+    python tools/build_notebooks.py 01_gan      # one chapter
+    python tools/build_notebooks.py --check     # write nothing; exit 1 and name what is stale
+
+The student edition has `raise NotImplementedError` in place of what stands between ### BEGIN SOLUTION and
+### END SOLUTION. Cells get nbgrader metadata: one with a solution is an answer, one that begins with check( a test,
+worth `points` of its cell metadata (1 without). {{repository}} and {{slug}} become the address in pyproject.toml,
+{{stem}} the chapter's file name.
+Only outputs that are the same on every run are compared by nbval; cells tagged nbval-ignore-output are not.
+"""
+
+import argparse
+import copy
+import hashlib
+import os
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGIN, END = re.compile(r"^(\s*)### BEGIN SOLUTION\s*$"), re.compile(r"^\s*### END SOLUTION\s*$")
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+class SourceError(ValueError):
+    """A chapter's source is not as the builder needs it."""
+
+
+def repository():
+    """The address of the course, from pyproject.toml (read without tomllib, which Python 3.10 lacks)."""
+    return re.search(r'^Repository = "(.+?)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+
+
+def stems():
+    return sorted(p.stem for p in (ROOT / "solutions").glob("[0-9][0-9]_*.py"))
+
+
+def stripped(source, where):
+    """The student's version of a cell. Raises: SourceError for markers that do not pair."""
+    out, inside = [], False
+    for line in source.splitlines():
+        if m := BEGIN.match(line):
+            if inside:
+                raise SourceError(f"{where}: BEGIN SOLUTION inside a solution")
+            inside = True
+            out.append(m[1] + "raise NotImplementedError")
+        elif END.match(line):
+            if not inside:
+                raise SourceError(f"{where}: END SOLUTION without BEGIN SOLUTION")
+            inside = False
+        elif not inside:
+            out.append(line)
+    if inside:
+        raise SourceError(f"{where}: BEGIN SOLUTION without END SOLUTION")
+    return "\n".join(out)
+
+
+def _nbgrader(cell):
+    """nbgrader's metadata of an answer or test cell, schema 3; None for any other cell."""
+    base = {"schema_version": 3, "task": False}
+    if BEGIN.search(cell.source) or any(BEGIN.match(line) for line in cell.source.splitlines()):
+        name = re.search(r"^def (\w+)", cell.source, re.M)[1]
+        return base | {"grade": False, "grade_id": name, "locked": False, "solution": True}
+    if m := re.match(r"check\((\w+)\)", cell.source):
+        points = int(cell.metadata.pop("points", 1))
+        return base | {"grade": True, "grade_id": f"check-{m[1]}", "locked": True, "points": points, "solution": False}
+    return None
+
+
+def editions(stem):
+    """(solution, student) notebooks of a chapter, without outputs."""
+    nb = jupytext.read(ROOT / "solutions" / f"{stem}.py", fmt="py:percent")
+    nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    seen, address = set(), repository()
+    slug = address.removeprefix("https://github.com/")
+    for cell in nb.cells:
+        for mark, value in (("{{repository}}", address), ("{{slug}}", slug), ("{{stem}}", stem)):
+            cell.source = cell.source.replace(mark, value)
+        for noise in ("lines_to_next_cell", "cell_marker"):    # how jupytext keeps the source, no news to a reader
+            cell.metadata.pop(noise, None)
+        digest = hashlib.sha256(cell.source.encode()).hexdigest()
+        cell["id"] = next(digest[i : i + 8] for i in range(50) if digest[i : i + 8] not in seen)
+        seen.add(cell["id"])                      # an id follows the text, so an edit changes one cell's only
+        if cell.cell_type == "code" and (grading := _nbgrader(cell)):
+            cell.metadata["nbgrader"] = grading
+    student = copy.deepcopy(nb)
+    for i, cell in enumerate(student.cells):
+        if cell.cell_type == "code":
+            cell.source = stripped(cell.source, f"{stem}, cell {i}")
+    return nb, student
+
+
+def execute(nb, cwd, timeout=600):
+    """Run a notebook in place at small scale, with no progress of anyone's and no inherited matplotlib backend."""
+    from nbclient import NotebookClient
+
+    with tempfile.TemporaryDirectory() as home:
+        env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "MINIGEN_STRICT")}
+        env |= {"MINIGEN_SCALE": "small", "MINIGEN_HOME": home}
+        NotebookClient(nb, timeout=timeout, kernel_name="python3", record_timing=False, store_widget_state=False,
+                       extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(cwd)}}).execute(env=env)
+    return nb
+
+
+def normalised(nb, stem):
+    """Drop what differs between two runs or means nothing without a kernel. Raises: SourceError for what may not stay."""
+    nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    for i, cell in enumerate(nb.cells):
+        if cell.cell_type != "code":
+            continue
+        where, kept = f"{stem}, cell {i}", []
+        cell.metadata.pop("execution", None)
+        for out in cell.outputs:
+            if WIDGET in out.get("data", {}):     # without its kernel a stored slider is an error message
+                if "nbval-ignore-output" not in cell.metadata.get("tags", []):
+                    raise SourceError(f"{where}: a widget or progress bar; tag the cell nbval-ignore-output")
+            elif out.output_type == "stream" and out.name == "stderr":
+                raise SourceError(f"{where}: writes to stderr: {out.text[:200]}")
+            elif out.output_type == "stream" and kept and kept[-1].output_type == "stream":
+                kept[-1].text += out.text
+            else:
+                kept.append(out)
+        cell.outputs = kept
+        for secret in (str(ROOT), str(Path.home()), tempfile.gettempdir()):
+            if any(secret in str(out) for out in kept):
+                raise SourceError(f"{where}: the output holds a path of this computer")
+    nbformat.validate(nb)
+    return nb
+
+
+def text_of(nb):
+    return nbformat.writes(nb, version=4) + "\n"
+
+
+def without_outputs(nb):
+    """What a notebook says, less outputs and execution counts."""
+    nb = copy.deepcopy(nb)
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    return nb
+
+
+def stale(stem):
+    """Names of the committed notebooks of a chapter that are not what the source makes."""
+    out = []
+    for made, folder in zip(editions(stem), ("solutions", "notebooks"), strict=True):
+        path = ROOT / folder / f"{stem}.ipynb"
+        if not path.exists() or text_of(without_outputs(nbformat.read(path, 4))) != text_of(made):
+            out.append(f"{folder}/{stem}.ipynb")
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stems", nargs="*", help="chapters, such as 01_gan (default: all)")
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where something is stale")
+    args = parser.parse_args()
+    if unknown := set(args.stems) - set(stems()):
+        parser.error(f"no source solutions/{unknown.pop()}.py; there are {', '.join(stems())}")
+    chosen = args.stems or stems()
+    if args.check:
+        old = [name for stem in chosen for name in stale(stem)]
+        print("\n".join(f"stale: {name}" for name in old) or "all notebooks are what their sources make")
+        sys.exit(bool(old))
+    for stem in chosen:
+        solution, student = editions(stem)
+        (ROOT / "notebooks").mkdir(exist_ok=True)
+        student = normalised(execute(student, ROOT / "notebooks"), stem)
+        for nb, folder in ((solution, "solutions"), (student, "notebooks")):
+            path = ROOT / folder / f"{stem}.ipynb"
+            path.write_text(text_of(nb), encoding="utf-8", newline="\n")
+            print(f"wrote {folder}/{stem}.ipynb ({path.stat().st_size / 1e3:.0f} kB)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
