@@ -86,9 +86,10 @@ def editions(stem):
             cell.source = cell.source.replace(mark, value)
         for noise in ("lines_to_next_cell", "cell_marker"):    # how jupytext keeps the source, no news to a reader
             cell.metadata.pop(noise, None)
-        digest = hashlib.sha256(cell.source.encode()).hexdigest()
+        shown = stripped(cell.source, stem) if cell.cell_type == "code" else cell.source
+        digest = hashlib.sha256(shown.encode()).hexdigest()
         cell["id"] = next(digest[i : i + 8] for i in range(50) if digest[i : i + 8] not in seen)
-        seen.add(cell["id"])                      # an id follows the text, so an edit changes one cell's only
+        seen.add(cell["id"])                      # an id follows the student's text, so an edit changes one cell's only
         if cell.cell_type == "code" and (grading := _nbgrader(cell)):
             cell.metadata["nbgrader"] = grading
     student = copy.deepcopy(nb)
