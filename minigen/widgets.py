@@ -19,7 +19,8 @@ def explore(draw, static, caption, **controls):
     from IPython.display import display
 
     inputs = {name: _control(w, name, spec) for name, spec in controls.items()}
-    image, message = w.Image(format="png"), w.Label()
+    image = w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))    # its own size
+    message = w.Label()
 
     def values():
         return {name: c.value for name, c in inputs.items()}
