@@ -160,7 +160,7 @@ def test_disk_without_room(tmp_path, monkeypatch):
     good = make_folder(tmp_path / "f", ["a.png"])
     with monkeypatch.context() as m:
         m.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(10, 10, 0))
-        with pytest.raises(DataError, match="GB free"):
+        with pytest.raises(DataError, match=r"need 0.2 MB and .* has 0.0 MB free"):
             prepare(good, tmp_path / "out")
 
     def full(*_):

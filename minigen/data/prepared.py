@@ -88,8 +88,8 @@ def prepare(source, out, size=256, *, split=None, kernel="lanczos", use_classes=
         out.parent.mkdir(parents=True, exist_ok=True)
         need, free = len(source) * size * size * 3, shutil.disk_usage(out.parent).free
         if need > free:
-            raise DataError(f"{len(source)} images of {size}×{size} need {need / 1e9:.2f} GB and the disk of "
-                            f"'{out}' has {free / 1e9:.2f} GB free: make room, or choose a smaller --size.")
+            raise DataError(f"{len(source)} images of {size}×{size} need {need / 1e6:,.1f} MB and the disk of "
+                            f"'{out}' has {free / 1e6:,.1f} MB free: make room, or choose a smaller --size.")
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
         manifest = _write(source, temporary, size, kernel)
         temporary.chmod(0o755)
