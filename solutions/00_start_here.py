@@ -290,7 +290,7 @@ things that every real folder has are in it as well, a torn file and one that is
 """
 
 # %%
-MY_IMAGES = None  # for example "/home/me/photos" or r"C:\photos.zip"
+MY_IMAGES = None  # for example "../my_photos" or "../my_photos.zip"
 
 work = Path(tempfile.mkdtemp())
 if MY_IMAGES is None:
