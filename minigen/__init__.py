@@ -3,6 +3,9 @@
     data          ToyFaces, Digits, your own images           every chapter
     gaussian      a Gaussian over pixels, eigenfaces          chapter 0
     gan           GAN losses, DCGAN, conditional GAN          chapter 1
+    vae           ELBO, convolutional VAE                     chapter 2
+    vqvae         codebooks, VQ-VAE                           chapter 3
+    pixelcnn      autoregressive prior over codes             chapter 3
     metrics       Fréchet distance, attribute classifier      every chapter
     plots         figures                                     every chapter
     widgets       sliders                                     every chapter

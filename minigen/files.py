@@ -48,9 +48,14 @@ def replacing(path):
         Path(temporary).unlink(missing_ok=True)
 
 
-def save_weights(path, model, **card):
-    """Write a model's state with `model.config` (the arguments that rebuild it) and a card of plain values."""
+def save_weights(path, model, half=False, **card):
+    """Write a model's state with `model.config` (the arguments that rebuild it) and a card of plain values.
+
+    half: floats are stored in 16 bits, which halves the file; `load_weights` gives 32 again.
+    """
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if half:
+        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     with replacing(path) as temporary:
         save_file(state, temporary, metadata={"class": type(model).__name__, "config": json.dumps(model.config),
                                               "card": json.dumps(card)})

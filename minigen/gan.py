@@ -5,6 +5,7 @@ Salimans et al. 2016 (feature matching, minibatch discrimination, label smoothin
 Mescheder et al. 2018 (R1 penalty).
 """
 
+import contextlib
 import itertools
 import math
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = dict(latent_dim=latent_dim, width=width, size=size, num_classes=num_classes)
         self.latent_dim, self.num_classes = latent_dim, num_classes
-        ups = _stages(size)
+        ups = stages_of(size)
         channels = [width * 2**i for i in reversed(range(ups))]
         self.first = nn.Sequential(nn.Linear(latent_dim + num_classes, channels[0] * 16, bias=False),
                                    nn.Unflatten(1, (channels[0], 4, 4)), nn.BatchNorm2d(channels[0]), nn.ReLU())
@@ -141,7 +142,7 @@ class Generator(nn.Module):
         self.apply(_dcgan_init)
 
     def forward(self, z, y=None):
-        return self.rest(self.first(_with_label(z, y, self.num_classes)))
+        return self.rest(self.first(with_label(z, y, self.num_classes)))
 
 
 class Discriminator(nn.Module):
@@ -156,7 +157,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.config = dict(width=width, size=size, num_classes=num_classes, batch_norm=batch_norm)
         self.num_classes = num_classes
-        channels = [width * 2**i for i in range(_stages(size))]
+        channels = [width * 2**i for i in range(stages_of(size))]
         layers = [nn.Conv2d(3 + num_classes, channels[0], 4, 2, 1), nn.LeakyReLU(0.2)]
         for c_in, c_out in itertools.pairwise(channels):
             norm = [nn.BatchNorm2d(c_out)] if batch_norm else []
@@ -166,21 +167,24 @@ class Discriminator(nn.Module):
         self.apply(_dcgan_init if batch_norm else _he_init)
 
     def features(self, x, y=None):
-        return self.body(_with_label(x, y, self.num_classes))
+        return self.body(with_label(x, y, self.num_classes))
 
     def forward(self, x, y=None):
         return self.head(self.features(x, y)).squeeze(1)
 
 
-def _stages(size):
+def stages_of(size):
     stages = int(math.log2(size / 4)) if size >= 8 else 0
     if size != 4 * 2**stages or stages < 1:
         raise ValueError(f"size must be 8, 16, 32, 64, …; got {size}")
     return stages
 
 
-def _with_label(x, y, num_classes):
-    """x with the one-hot label as further channels (constant maps for an image)."""
+def with_label(x, y, num_classes):
+    """x with the one-hot label as further channels (constant maps for an image); x itself if num_classes is 0.
+
+    Shapes: x (B, C, …), y (B,) integers → (B, C + num_classes, …). Raises: ValueError for a missing or unknown label.
+    """
     if not num_classes:
         return x
     if y is None:
@@ -250,15 +254,22 @@ def train_gan(generator, discriminator, data, *, steps=None, loss="nonsaturating
                       fake_logits.sigmoid().mean().item())
 
 
-@torch.no_grad()
+@contextlib.contextmanager
+def evaluating(model):
+    """The model in eval mode and without gradients inside the block, and as it was afterwards, whatever happened."""
+    mode = model.training
+    try:
+        with torch.no_grad():
+            yield model.eval()
+    finally:
+        model.train(mode)
+
+
 def sample(generator, n, y=None, seed=0, batch_size=256):
     """n images from z ~ N(0, I) in eval mode. They depend on n and the seed, not on the batch size."""
     if y is not None and not getattr(generator, "num_classes", 0):
         raise ValueError("this generator is not conditional: it takes no labels y")
     z = torch.randn(n, generator.latent_dim, generator=torch.Generator().manual_seed(seed))
-    device, mode = next(generator.parameters()).device, generator.training
-    generator.eval()
-    inputs = [z] if y is None else [z, torch.as_tensor(y)]
-    out = [generator(*(t[i : i + batch_size].to(device) for t in inputs)).cpu() for i in range(0, n, batch_size)]
-    generator.train(mode)
-    return torch.cat(out)
+    device, inputs = next(generator.parameters()).device, [z] if y is None else [z, torch.as_tensor(y)]
+    with evaluating(generator):
+        return torch.cat([generator(*(t[i : i + batch_size].to(device) for t in inputs)).cpu() for i in range(0, n, batch_size)])

@@ -155,7 +155,7 @@ What you have passed is kept on your own computer (in your home folder, under `.
 exercises is one call away:
 """
 
-# %%
+# %% tags=["nbval-ignore-output"]
 minigen.progress()
 
 # %% [markdown]

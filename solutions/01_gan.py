@@ -797,7 +797,7 @@ will be blurry, and we will find out why.
 - GANs are sharp and decisive. They have no likelihood and no encoder.
 """
 
-# %%
+# %% tags=["nbval-ignore-output"]
 minigen.progress()
 
 # %% [markdown]

@@ -1,6 +1,7 @@
 """Every exercise: the solution passes, and every mistake listed here fails with the words that name it."""
 
 import json
+import math
 
 import build_notebooks
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minigen import checks, gan
+from minigen import checks, gan, pixelcnn, vae, vqvae
 from minigen.checks import board, compare
 
 
@@ -48,6 +49,26 @@ def one_channel(x, y, k):
 
 def maps(x, y, k):
     return F.one_hot(y, k).float()[:, :, None, None].expand(-1, -1, *x.shape[2:])
+
+
+def kl_terms(m, v):
+    return 0.5 * (m**2 + v.exp() - 1 - v)
+
+
+def sse(x, y):
+    return (x - y).square().flatten(1).sum(1)
+
+
+def no_detach(z, e, b=0.25):
+    return F.mse_loss(z, e) + b * F.mse_loss(z, e)
+
+
+def averages(count, total, z, i, g, old=None, new=None, mean=False, divide=None):
+    old, new = g if old is None else old, 1 - g if new is None else new
+    n, s = vqvae.count_and_sum(z, i, len(count))
+    first = old * count + new * n
+    second = old * total + new * (s / n[:, None].clamp_min(1) if mean else s)
+    return first, second, second / {None: first, "old": count}[divide][:, None]
 
 
 WRONG = {
@@ -141,6 +162,131 @@ WRONG = {
         (lambda x, y, k: torch.cat([x, 1 - maps(x, y, k)], 1), "is wanted"),
     ],
 }
+WRONG |= {
+    "gaussian_kl": [
+        (lambda m, v: kl_terms(m, v).mean(1), "sum them"),
+        (lambda m, v: kl_terms(m, v).sum(), "summed over the batch as well"),
+        (lambda m, v: kl_terms(m, v).sum(1).mean(), "averaged over the batch"),
+        (lambda m, v: kl_terms(m, v).sum(0), "dim=0"),
+        (lambda m, v: 2 * kl_terms(m, v).sum(1), "factor ½"),
+        (lambda m, v: kl_terms(m, v), "Not summed yet"),
+        (lambda m, v: 0.5 * (m**2 + (2 * v).exp() - 1 - 2 * v).sum(1), "no square"),
+        (lambda m, v: 0.5 * (m**2 + v - 1 - v).sum(1), "its exponential"),
+        (lambda m, v: 0.5 * (m + v.exp() - 1 - v).sum(1), "square of the mean"),
+        (lambda m, v: -kl_terms(m, v).sum(1), "sign"),
+    ],
+    "reparameterised": [
+        (lambda m, v, e: m + v.exp() * e, "multiplied by the variance"),
+        (lambda m, v, e: m + v * e, "log-variance itself"),
+        (lambda m, v, e: m + e, "not scaled"),
+        (lambda m, v, e: (0.5 * v).exp() * e, "mean is missing"),
+        (lambda m, v, e: m + e / (0.5 * v).exp(), "standardised"),
+        (lambda m, v, e: (m + (0.5 * v).exp() * e).detach(), "no gradient comes back"),
+        (lambda m, v, e: m + (0.5 * v.detach()).exp() * e, "reaches the log-variance"),
+        (lambda m, v, e: m.detach() + (0.5 * v).exp() * e, "reaches the mean"),
+        (lambda m, v, e: m + v.sqrt() * e, "has no root"),
+        (lambda m, v, e: m + (0.5 * v).exp() * torch.randn_like(e), "is wanted"),
+    ],
+    "negative_elbo": [
+        (lambda x, y, m, v, b: F.mse_loss(x, y) / 2 + b * kl_terms(m, v).sum(1).mean(), "averaged the squared error"),
+        (lambda x, y, m, v, b: F.mse_loss(x, y) + b * kl_terms(m, v).sum(1).mean(), "and the ½ is missing"),
+        (lambda x, y, m, v, b: (sse(x, y) + b * kl_terms(m, v).sum(1)).mean(), "½ of the squared error"),
+        (lambda x, y, m, v, b: (b * sse(x, y) / 2 + kl_terms(m, v).sum(1)).mean(), "price of the rate"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + kl_terms(m, v).sum(1)).mean(), "β is missing"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 - b * kl_terms(m, v).sum(1)).mean(), "subtracted"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).mean(1)).mean(), "over its dimensions"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).sum(1)).sum(), "summed over the batch"),
+        (lambda x, y, m, v, b: sse(x, y) / 2 + b * kl_terms(m, v).sum(1), "Is a mean missing?"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).sum(1)).mean().item(), "no gradient comes back"),
+        (lambda x, y, m, v, b: (sse(x, y.detach()) / 2 + b * kl_terms(m, v).sum(1)).mean(), "reaches the reconstruction"),
+    ],
+    "count_active": [
+        (lambda m, t=0.01: int((m.std(0) > t).sum()), "deviation"),
+        (lambda m, t=0.01: int((m.abs().mean(0) > t).sum()), "never changes"),
+        (lambda m, t=0.01: m.var(0) > t, "per dimension"),
+        (lambda m, t=0.01: m.var(1) > t, "along each image"),
+        (lambda m, t=0.01: (m.var(0) > t).float().mean(), "share"),
+        (lambda m, t=0.01: int((m.var(0) > 0.01).sum()), "threshold of 1"),
+    ],
+    "attribute_direction": [
+        (lambda z, h: z[~h].mean(0) - z[h].mean(0), "other way"),
+        (lambda z, h: z[h].sum(0) - z[~h].sum(0), "Take means"),
+        (lambda z, h: z[h].mean(0), "subtract the mean of those that do not"),
+        (lambda z, h: z[h].mean(0) - z.mean(0), "mean of all"),
+        (lambda z, h: z[h].mean() - z[~h].mean(), "over the dimensions"),
+    ],
+    "best_guess": [
+        (lambda x, p: x.mean(0), "plain mean"),
+        (lambda x, p: x[p.argmax()], "likeliest"),
+        (lambda x, p: (p[:, None, None, None] * x).mean(0), "already sum to 1"),
+        (lambda x, p: p[:, None, None, None] * x, "Not summed"),
+        (lambda x, p: x.median(0).values, "median"),
+        (lambda x, p: (p * x).sum(0), "raised RuntimeError"),
+    ],
+    "nearest_index": [
+        (lambda z, c: (z @ c.T).argmax(1), "long code wins"),
+        (lambda z, c: torch.cdist(z, c).argmax(1), "farthest"),
+        (lambda z, c: (c.square().sum(1) - z @ c.T).argmin(1), "factor 2"),
+        (lambda z, c: (c.square().sum(1) + 2 * z @ c.T).argmin(1), "it is subtracted"),
+        (lambda z, c: torch.cdist(z, c).argmin(0), "nearest vector of each code"),
+        (lambda z, c: c.square().sum(1) - 2 * z @ c.T, "returned the distances"),
+        (lambda z, c: c[torch.cdist(z, c).argmin(1)], "shape"),
+        (lambda z, c: torch.cdist(z, c).argmin(1).float(), "torch.int64"),
+    ],
+    "straight_through": [
+        (lambda z, q: q, "no gradient reaches z_e"),
+        (lambda z, q: q.detach(), "No gradient comes back"),
+        (lambda z, q: z, "value is that of z_e"),
+        (lambda z, q: z + (q - z), "no gradient reaches z_e"),
+        (lambda z, q: z + q - z.detach(), "A gradient reaches z_q"),
+        (lambda z, q: q + (z - q).detach(), "value is that of z_e"),
+        (lambda z, q: z.detach() + (q - z), "wrong place"),
+    ],
+    "vq_loss": [
+        (lambda z, e, b: F.mse_loss(z, e.detach()) + b * F.mse_loss(e, z.detach()), "the bug itself"),
+        (no_detach, "Nothing is detached"),
+        (lambda z, e, b: F.mse_loss(e, z.detach()), "Only one of the two"),
+        (lambda z, e, b: b * F.mse_loss(z, e.detach()), "codebook term is missing"),
+        (lambda z, e, b: F.mse_loss(e, z.detach()) + F.mse_loss(z, e.detach()), "β is missing"),
+        (lambda z, e, b: b * (F.mse_loss(e, z.detach()) + F.mse_loss(z, e.detach())), "both terms"),
+        (lambda z, e, b: (F.mse_loss(e, z.detach()) + b * F.mse_loss(z, e.detach())) * z.numel(), "take the mean"),
+        (lambda z, e, b: (1 + b) * F.mse_loss(z, e.detach()), "codebook gets no gradient"),
+        (lambda z, e, b: (1 + b) * F.mse_loss(z, e).item(), "with its graph"),
+    ],
+    "ema_update": [
+        (lambda *a: averages(*a, old=1 - a[-1], new=a[-1]), "old one keeps the share"),
+        (lambda *a: averages(*a, new=1.0), "added in full"),
+        (lambda *a: averages(*a, old=0.0, new=1.0), "batch's only"),
+        (lambda *a: averages(*a, mean=True), "division comes last"),
+        (lambda *a: averages(*a, divide="old"), "old count"),
+        (lambda *a: (*averages(*a)[:2], averages(*a)[1]), "divide it by the count"),
+        (lambda *a: averages(*a)[2], "three things"),
+    ],
+    "code_perplexity": [
+        (lambda i, k: torch.tensor(vqvae.perplexity(i, k)).log(), "exponential"),
+        (lambda i, k: 1 / vqvae.perplexity(i, k), "sign"),
+        (lambda i, k: 2 ** math.log(vqvae.perplexity(i, k)), "belong together"),
+        (lambda i, k: float(len(i.unique())), "appear at all"),
+        (lambda i, k: (lambda p: torch.exp(-(p * p.log()).sum()))(torch.bincount(i.flatten(), minlength=k) / i.numel()), "NaN"),
+    ],
+    "mask": [
+        (lambda s, k: pixelcnn.causal_mask(s, "A" if k == "B" else "B"), "centre"),
+        (lambda s, k: pixelcnn.causal_mask(s, k).flip(0), "Upside down"),
+        (lambda s, k: pixelcnn.causal_mask(s, k).flip(1), "Mirrored"),
+        (lambda s, k: pixelcnn.causal_mask(s, k).T.contiguous(), "row by row"),
+        (lambda s, k: torch.cat([torch.ones(s // 2, s), torch.zeros(s - s // 2, s)]), "middle row is missing"),
+        (lambda s, k: torch.cat([torch.ones(s // 2 + 1, s), torch.zeros(s // 2, s)]), "whole middle row"),
+        (lambda s, k: torch.ones(s, s).tril(), "is wanted"),
+    ],
+    "bits": [
+        (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c), "in nats"),
+        (lambda x, c: F.cross_entropy(x, c), "per token, in nats"),
+        (lambda x, c: F.cross_entropy(x, c) / math.log(2), "per token: sum"),
+        (lambda x, c: F.cross_entropy(x, c, reduction="sum") / math.log(2), "divide by the number of images"),
+        (lambda x, c: F.cross_entropy(x, c, reduction="sum"), "left nats"),
+        (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c) * math.log(2), "multiplied by log 2"),
+    ],
+}
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
@@ -150,7 +296,7 @@ def solutions():
     for stem in build_notebooks.stems():
         for cell in build_notebooks.editions(stem)[0].cells:
             if cell.metadata.get("nbgrader", {}).get("solution"):
-                space = {"torch": torch, "F": F, "gan": gan}
+                space = {"torch": torch, "F": F, "math": math, "gan": gan, "vae": vae}
                 exec(cell.source, space)
                 found[cell.metadata["nbgrader"]["grade_id"]] = space[cell.metadata["nbgrader"]["grade_id"]]
     return found
@@ -200,6 +346,19 @@ def in_place(f):
     ("frechet_1d", lambda a, v, b, w: np.float32((a - b) ** 2 + (v**0.5 - w**0.5) ** 2)),
     ("to_unit_range", lambda b: b / 127.5 - 1),
     ("mean_face", lambda x: x.sum(0) / len(x)),
+    ("gaussian_kl", lambda m, v: -0.5 * (1 + v - m**2 - v.exp()).sum(-1)),
+    ("reparameterised", lambda m, v, e: torch.addcmul(m, v.exp().sqrt(), e)),
+    ("negative_elbo", lambda x, y, m, v, b: 0.5 * F.mse_loss(x, y, reduction="sum") / len(x) + b * kl_terms(m, v).sum() / len(x)),
+    ("count_active", lambda m, t=0.01: (m.var(0) > t).sum()),
+    ("count_active", lambda m, t=0.01: int((m.var(0, unbiased=False) > t).sum())),
+    ("best_guess", lambda x, p: torch.einsum("n,nchw->chw", p, x)),
+    ("nearest_index", lambda z, c: torch.cdist(z, c).argmin(-1)),
+    ("nearest_index", lambda z, c: (z[:, None] - c[None]).square().sum(-1).argmin(1)),
+    ("straight_through", lambda z, q: q.detach() + z - z.detach()),
+    ("vq_loss", lambda z, e, b: (z.detach() - e).pow(2).mean() + b * (e.detach() - z).pow(2).mean()),
+    ("code_perplexity", vqvae.perplexity),
+    ("mask", lambda s, k: (torch.arange(s * s).view(s, s) < s * s // 2 + (k == "B")).float()),
+    ("bits", lambda x, c: F.cross_entropy(x, c, reduction="none").sum((1, 2)).mean() / math.log(2)),
     ("gaussian_draw", lambda m, u, v, e: m + (u @ (e * v.sqrt()).T).T),
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):

@@ -69,7 +69,8 @@ def test_what_github_and_other_people_can_read(stem):
     nb = stored(stem)
     assert "widgets" not in nb.metadata and nb.metadata.kernelspec.name == "python3"
     text = (build.ROOT / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8")
-    assert not re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\Users", text)
+    words = [str(build.without_pictures(o)) for c in code_cells(stem) for o in c.outputs] + [c.source for c in nb.cells]
+    assert not any(re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\Users", w) for w in words)
     assert build.repository() in text and not re.search(r"\{\{\w+\}\}", text), "an address that was not stamped"
     assert len(text) < 3e6
 
@@ -174,3 +175,12 @@ def test_twice_executed_and_normalised_is_the_same_to_the_byte():
 def test_outputs_that_may_not_stay(source, words):
     with pytest.raises(build.SourceError, match=words):
         build.normalised(executed([source]), "x")
+
+
+def test_a_pictures_letters_are_no_path():
+    out = nbformat.v4.new_output("display_data", {"image/png": "iVBOR/tmp/home/", "text/plain": "a line"})
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", id="a", outputs=[out])])
+    assert len(build.normalised(nb, "x").cells[0].outputs) == 1
+    nb.cells[0].outputs[0].data["text/plain"] = build.tempfile.gettempdir() + "/x"
+    with pytest.raises(build.SourceError, match="path of this computer"):
+        build.normalised(nb, "x")

@@ -6,7 +6,8 @@ import pretrain
 import pytest
 from safetensors import safe_open
 
-from minigen import files, gan
+from minigen import files, gan, pixelcnn, vae, vqvae
+from minigen.data import ToyFaces
 
 
 @pytest.fixture
@@ -23,6 +24,25 @@ def test_gan_recipes_write_weights_with_their_card(out):
     assert 0 <= card["obedience"] <= 1 and model.num_classes == 5
     pretrain.card()
     assert "cgan.safetensors" in (out / "README.md").read_text(encoding="utf-8")
+
+
+def test_vae_recipes_write_what_they_measured(out):
+    for recipe, name in ((pretrain.vae_, "vae"), (pretrain.cvae, "cvae")):
+        card = recipe(steps=2, batch_size=8)
+        model = files.load_weights(vae.VAE, out / f"{name}.safetensors")
+        assert model.card == card and 0 < card["test_l1"] < 1
+    assert 0 <= card["obedience"] <= 1
+    x = ToyFaces(2000, seed=2)
+    l1 = (vae.reconstruct(model, x.images(), x["hair"]) - x.images()).abs().mean()
+    assert card["test_l1"] == round(float(l1), 4)           # of the weights as they are stored, in 16 bits
+
+
+def test_vqvae_and_its_prior(out):
+    card = pretrain.vqvae_(steps=2, batch_size=128)
+    assert files.load_weights(vqvae.VQVAE, out / "vqvae.safetensors").card == card and card["codes_used"] > 1
+    card = pretrain.pixelcnn_(steps=2, batch_size=8, faces=100)
+    model = files.load_weights(pixelcnn.PixelCNN, out / "pixelcnn.safetensors")
+    assert model.card == card and model.num_classes == 5 and 100 < card["test_bits"] < 200
 
 
 def test_the_card_inside_every_committed_file_names_its_recipe():

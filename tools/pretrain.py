@@ -16,12 +16,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import trange
 
-from minigen import gan, metrics
-from minigen.data import ATTRIBUTES, ToyFaces, batches
+from minigen import gan, metrics, pixelcnn, vae, vqvae
+from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
 from minigen.files import data_path, load_weights, replacing, save_weights, sha256_of
 from minigen.gaussian import GaussianModel
 
 OUT = data_path("pretrained")
+TRAINING_SET = "20,000 ToyFaces 32×32, seed 0"
 
 
 def classifier(steps=1800, batch_size=128, seed=0):
@@ -71,7 +72,7 @@ def _train_gan(name, attribute, steps, batch_size, seed, lr=1.5e-3, r1=1.0, aver
             y = None if attribute is None else faces[attribute][:2000]
             print(f"\n{name} step {s.step}: toy Fréchet "
                   f"{metrics.toy_frechet(gan.sample(average.module, 2000, y)):.2f}", flush=True)
-    card = dict(steps=steps, batch_size=batch_size, seed=seed, data="20,000 ToyFaces 32×32, seed 0", lr=lr, r1=r1,
+    card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr, r1=r1,
                 average_decay=average_decay, minutes=round((time.time() - start) / 60))
     y = faces[attribute][:2000] if attribute else None
     x = gan.sample(average.module, 2000, y, seed=1)
@@ -92,16 +93,109 @@ def cgan(steps=10_000, batch_size=32, seed=0):
     return _train_gan("cgan", "hair", steps, batch_size, seed)
 
 
+def _steps(name, training, total, note=lambda s: {}):
+    """Run a training to its end, with a progress bar; returns the minutes it took."""
+    start, bar = time.time(), trange(total, desc=name, mininterval=2)
+    for s in training:
+        bar.update()
+        if s.step % 500 == 0:
+            bar.set_postfix(note(s))
+    return round((time.time() - start) / 60)
+
+
+def _rounded(model):
+    """The model as it will be when it is read back from 16-bit weights: what is measured is what is kept."""
+    return model.half().float().eval()
+
+
+def _vae(name, attribute, steps, batch_size, seed, width, beta=0.03, lr=2e-3):
+    torch.manual_seed(seed)
+    faces, classes = ToyFaces(20_000, seed=0), len(ATTRIBUTES[attribute]) if attribute else 0
+    model = vae.VAE(width=width, num_classes=classes)
+    data = batches(faces.images(), *([faces[attribute]] if attribute else []), batch_size=batch_size, seed=seed)
+    minutes = _steps(name, vae.train_vae(model, data, steps=steps, beta=beta, lr=lr, seed=seed), steps,
+                     lambda s: dict(distortion=s.distortion, rate=s.rate))
+    test = ToyFaces(2000, seed=2)
+    labels = [test[attribute]] if attribute else []
+    x_hat, samples = vae.reconstruct(_rounded(model), test.images(), *labels), vae.sample(model, 2000, *labels, seed=1)
+    card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, beta=beta, lr=lr, minutes=minutes,
+                test_l1=round(float((x_hat - test.images()).abs().mean()), 4),
+                toy_frechet=round(metrics.toy_frechet(samples), 2))
+    if attribute:
+        card["obedience"] = round(metrics.obedience(samples, attribute, *labels), 4)
+    save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
+    return card
+
+
+def vae_(steps=10_000, batch_size=64, seed=0):
+    """VAE on ToyFaces."""
+    return _vae("vae", None, steps, batch_size, seed, width=32)
+
+
+def cvae(steps=6000, batch_size=64, seed=0):
+    """Conditional VAE on hair colour."""
+    return _vae("cvae", "hair", steps, batch_size, seed, width=24, beta=0.3)
+
+
+def vqvae_(steps=12_000, batch_size=64, seed=0, lr=3e-3):
+    """VQ-VAE on ToyFaces: 4×4 tokens of 512 codes."""
+    torch.manual_seed(seed)
+    model = vqvae.VQVAE()
+    data = batches(ToyFaces(20_000, seed=0).images(), batch_size=batch_size, seed=seed)
+    minutes = _steps("vqvae", vqvae.train_vqvae(model, data, steps=steps, lr=lr), steps,
+                     lambda s: dict(mse=s.reconstruction, perplexity=s.perplexity))
+    test = ToyFaces(2000, seed=2).images()
+    codes = _rounded(model).encode_indices(test)
+    x_hat = model.decode_indices(codes)
+    card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr, minutes=minutes,
+                test_l1=round(float((x_hat - test).abs().mean()), 4),
+                toy_frechet_of_reconstructions=round(metrics.toy_frechet(x_hat), 2), codes_used=len(codes.unique()),
+                perplexity=round(vqvae.perplexity(codes, model.quantizer.num_codes)))
+    save_weights(OUT / "vqvae.safetensors", model, half=True, **card)
+    return card
+
+
+def pixelcnn_(steps=12_000, batch_size=128, seed=0, faces=100_000, lr=2e-3):
+    """PixelCNN over the VQ-VAE's tokens, with and without the hair colour."""
+    torch.manual_seed(seed)
+    tokens, drawn = load_weights(vqvae.VQVAE, OUT / "vqvae.safetensors"), ToyFaces(faces, seed=0)
+    parts = [torch.arange(i, min(i + 1000, faces)) for i in range(0, faces, 1000)]
+    codes = torch.cat([tokens.encode_indices(draw_faces(drawn.labels[i], drawn.jitter[i])) for i in parts])
+    model = pixelcnn.PixelCNN(tokens.quantizer.num_codes, num_classes=len(ATTRIBUTES["hair"]))
+    data = batches(codes, drawn["hair"], batch_size=batch_size, seed=seed)
+    minutes = _steps("pixelcnn", pixelcnn.train_pixelcnn(model, data, steps=steps, lr=lr, seed=seed), steps,
+                     lambda s: dict(bits=s.bits))
+    test = ToyFaces(2000, seed=2)
+    with torch.no_grad():
+        test_codes = tokens.encode_indices(test.images())
+        bits = float(pixelcnn.bits_per_image(_rounded(model)(test_codes), test_codes))
+    samples = tokens.decode_indices(pixelcnn.sample_codes(model, 2000, seed=1))
+    asked = tokens.decode_indices(pixelcnn.sample_codes(model, 2000, test["hair"], seed=1))
+    card = dict(steps=steps, batch_size=batch_size, seed=seed, data=f"tokens of {faces:,} ToyFaces 32×32, seed 0", lr=lr,
+                minutes=minutes, test_bits=round(bits, 1), toy_frechet=round(metrics.toy_frechet(samples), 2),
+                obedience=round(metrics.obedience(asked, "hair", test["hair"]), 4))
+    save_weights(OUT / "pixelcnn.safetensors", model, half=True, **card)
+    return card
+
+
 def results():
     """The rows of the results table, measured on what lies in data/pretrained."""
     def row(model, chapter, parameters, images):
         return dict(model=model, chapter=chapter, parameters=parameters, frechet=round(metrics.toy_frechet(images), 2))
 
+    def parameters(*models):
+        return sum(p.numel() for model in models for p in model.parameters())
+
     n = metrics.N_SAMPLES
     gaussian, g = GaussianModel(ToyFaces(4096, seed=0).images()), load_weights(gan.Generator, "gan")
+    auto, tokens, prior = (load_weights(*pair) for pair in (
+        (vae.VAE, "vae"), (vqvae.VQVAE, "vqvae"), (pixelcnn.PixelCNN, "pixelcnn")))
     rows = [row("real faces (fresh)", 0, 0, ToyFaces(n, seed=21).images()),
             row("Gaussian", 0, gaussian.parameters, gaussian.sample(n)),
-            row("GAN", 1, sum(p.numel() for p in g.parameters()), gan.sample(g, n, seed=7))]
+            row("GAN", 1, parameters(g), gan.sample(g, n, seed=7)),
+            row("VAE", 2, parameters(auto), vae.sample(auto, n, seed=7)),
+            row("VQ-VAE + PixelCNN", 3, parameters(tokens, prior) + tokens.quantizer.codebook.numel(),   # learned, a buffer
+                tokens.decode_indices(pixelcnn.sample_codes(prior, n, seed=7)))]
     with replacing(OUT / "results.json") as temporary:
         temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return rows
@@ -122,7 +216,8 @@ differ in the last digits, and after thousands of GAN steps visibly).
 `results.json` holds the results table: toy Fréchet distance of 2,000 samples to 10,000 ToyFaces (seed 1), in the features of
 `classifier.safetensors`, whose statistics for those 10,000 are `toy_reference.safetensors`.
 """
-MEASURED = ("test_accuracy", "toy_frechet", "obedience", "minutes")
+MEASURED = ("test_accuracy", "test_l1", "test_bits", "toy_frechet", "toy_frechet_of_reconstructions", "codes_used", "perplexity",
+            "obedience", "minutes")
 
 
 def card():
@@ -145,7 +240,8 @@ def card():
     return f"{len(rows)} files"
 
 
-RECIPES = {"classifier": classifier, "gan": gan_, "cgan": cgan, "results": results, "card": card}
+RECIPES = {"classifier": classifier, "gan": gan_, "cgan": cgan, "vae": vae_, "cvae": cvae, "vqvae": vqvae_, "pixelcnn": pixelcnn_,
+           "results": results, "card": card}
 
 
 def main():

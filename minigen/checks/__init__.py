@@ -9,11 +9,11 @@ import traceback
 
 import torch
 
-from minigen.checks import ch00_start_here, ch01_gan
+from minigen.checks import ch00_start_here, ch01_gan, ch02_vae, ch03_vqvae
 from minigen.checks.board import progress, record
 from minigen.checks.compare import Wrong
 
-CHAPTERS = {"00 start here": ch00_start_here, "01 GAN": ch01_gan}
+CHAPTERS = {"00 start here": ch00_start_here, "01 GAN": ch01_gan, "02 VAE": ch02_vae, "03 VQ-VAE": ch03_vqvae}
 
 __all__ = ["CHAPTERS", "CheckFailed", "check", "exercises", "progress"]
 

@@ -50,7 +50,7 @@ def expect(got, want, given, mistakes=None, tol=1e-4):
     if want.is_floating_point() and not got.is_floating_point():
         raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted.")
     if not want.is_floating_point() and got.is_floating_point():
-        raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted. A conversion such as .to(torch.uint8) is missing.")
+        raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted: a conversion, .to({want.dtype}), is missing.")
     if not torch.isfinite(got.double()).all():
         raise Wrong(f"For {given} the result holds NaN or infinity.")
     if _close(got, want, tol):
@@ -63,3 +63,12 @@ def expect(got, want, given, mistakes=None, tol=1e-4):
     worst = (got.double() - want.double()).abs().flatten().argmax()
     raise Wrong(f"For {given} the value is {float(got.flatten()[worst]):.4g}; "
                 f"{float(want.flatten()[worst]):.4g} is wanted.")
+
+
+def require_gradient(got, leaves, names):
+    """Raise `Wrong` unless the answer is a tensor through which a gradient reaches each of the leaves."""
+    if not isinstance(got, torch.Tensor) or not got.requires_grad:
+        raise Wrong("The value is right, but no gradient comes back: no detach, no .item(), no numpy on the way.")
+    for slope, name in zip(torch.autograd.grad(got.sum(), leaves, retain_graph=True, allow_unused=True), names, strict=True):
+        if slope is None or torch.count_nonzero(slope) == 0:
+            raise Wrong(f"The value is right, but no gradient reaches the {name}: something on its way is detached.")

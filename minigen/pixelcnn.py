@@ -1,0 +1,171 @@
+"""Chapter 3: an autoregressive prior over maps of codes, PixelCNN.
+
+p(codes) = Π p(code at position n | the codes before it), positions in reading order.
+Sources: van den Oord et al. 2016, *Pixel Recurrent Neural Networks*, §3.4 (masks); van den Oord et al. 2016, *Conditional
+Image Generation with PixelCNN Decoders* (labels).
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from minigen.gan import evaluating
+
+
+def causal_mask(size, kind):
+    """Which taps of a size×size kernel may be used: all rows above, and in the middle row those to the left.
+
+    Kind "A" leaves the centre out (first layer: a position must not see itself), kind "B" keeps it.
+    Shapes: → (size, size) floats 0 and 1. Raises: ValueError for an even size or another kind.
+    """
+    if size % 2 == 0 or size < 1:
+        raise ValueError(f"a causal kernel has a centre, so its size is odd; got {size}")
+    if kind not in ("A", "B"):
+        raise ValueError(f"a mask is of kind 'A' or 'B'; got {kind!r}")
+    mask = torch.zeros(size, size)
+    mask[: size // 2] = 1
+    mask[size // 2, : size // 2 + (kind == "B")] = 1
+    return mask
+
+
+class MaskedConv2d(nn.Conv2d):
+    """A convolution that sees only what comes before (kind "A") or up to (kind "B") each position."""
+
+    def __init__(self, c_in, c_out, size, kind):
+        super().__init__(c_in, c_out, size, padding=size // 2)
+        self.register_buffer("mask", causal_mask(size, kind), persistent=False)
+        with torch.no_grad():
+            self.weight.mul_(math.sqrt(self.mask.numel() / max(1.0, float(self.mask.sum()))))  # fewer taps, so larger ones
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
+
+
+class _Block(nn.Module):
+    """Residual block of two masked convolutions; each position is normalised by itself, so no later one leaks in."""
+
+    def __init__(self, dim, dropout):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.conv1, self.conv2 = MaskedConv2d(dim, dim, 3, "B"), nn.Conv2d(dim, dim, 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, h, label):
+        u = self.conv1(F.silu(_per_position(self.norm1, h) + label))
+        return h + self.conv2(self.dropout(F.silu(_per_position(self.norm2, u))))
+
+
+def _per_position(norm, h):
+    return norm(h.movedim(1, -1)).movedim(-1, 1)
+
+
+class PixelCNN(nn.Module):
+    """Logits of every code at every position, given the codes before it (and a label, where one is passed).
+
+    The first kernel is 7×7, which on a 4×4 map reaches every earlier position, so there is no blind spot.
+    The last layer starts at zero: an untrained model gives every code the probability 1/K.
+    Shapes: codes (B, grid, grid) int64, y (B,) integers; logits (B, K, grid, grid).
+    Raises: ValueError for codes of another grid or outside 0 … K − 1, for labels outside 0 … num_classes − 1.
+    """
+
+    def __init__(self, num_codes, dim=64, blocks=4, grid=4, num_classes=0, dropout=0.1):
+        super().__init__()
+        self.config = dict(num_codes=num_codes, dim=dim, blocks=blocks, grid=grid, num_classes=num_classes, dropout=dropout)
+        self.num_codes, self.grid, self.num_classes = num_codes, grid, num_classes
+        self.embedding = nn.Embedding(num_codes, dim)
+        self.position = nn.Parameter(0.02 * torch.randn(dim, grid, grid))
+        self.label = nn.Embedding(num_classes + 1, dim)     # the last row stands for "no label"
+        self.first = MaskedConv2d(dim, dim, 7, "A")
+        self.blocks = nn.ModuleList(_Block(dim, dropout) for _ in range(blocks))
+        self.norm, self.head = nn.LayerNorm(dim), nn.Conv2d(dim, num_codes, 1)
+        nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)
+
+    def forward(self, codes, y=None):
+        if codes.ndim != 3 or codes.shape[1:] != (self.grid, self.grid):
+            raise ValueError(f"codes must be (B, {self.grid}, {self.grid}); got {tuple(codes.shape)}")
+        _in_range(codes, self.num_codes, "codes")
+        return self.logits_of(self.embedding(codes).movedim(-1, 1), y)
+
+    def logits_of(self, embedded, y=None):
+        """Logits from embedded codes (B, dim, grid, grid): the part that can be differentiated."""
+        if y is None:
+            y = torch.full((len(embedded),), self.num_classes, device=embedded.device)
+        else:
+            if y.shape != (len(embedded),):
+                raise ValueError(f"one label for each of the {len(embedded)} maps is wanted; got {tuple(y.shape)}")
+            _in_range(y, self.num_classes, "labels")
+        label = self.label(y)[:, :, None, None]
+        h = self.first(embedded) + self.position
+        for block in self.blocks:
+            h = block(h, label)
+        return self.head(F.silu(_per_position(self.norm, h)))
+
+
+def _in_range(x, n, what):
+    if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < n):
+        raise ValueError(f"{what} must be 0 to {n - 1}; got {int(x.min())} to {int(x.max())}")
+
+
+def bits_per_image(logits, codes):
+    """−log2 p(codes), summed over the map, averaged over the batch; uniform codes cost H·W·log2 K.
+
+    Shapes: logits (B, K, H, W), codes (B, H, W) → a scalar.
+    """
+    return F.cross_entropy(logits, codes, reduction="sum") / len(codes) / math.log(2)
+
+
+def sample_codes(model, n, y=None, prefix=None, temperature=1.0, seed=0):
+    """n maps of codes, one position after another: H·W passes of the model, in eval mode.
+
+    prefix: (n, P) codes of the first P positions in reading order, kept as they are.
+    temperature: logits are divided by it; below 1 likely codes become likelier.
+    Shapes: → (n, grid, grid) int64. Raises: ValueError for a temperature ≤ 0 or a prefix that does not fit.
+    """
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive; got {temperature}")
+    known = 0 if prefix is None else prefix.shape[1]
+    if known > model.grid**2 or (prefix is not None and len(prefix) != n):
+        raise ValueError(f"prefix must be ({n}, at most {model.grid**2}); got {tuple(prefix.shape)}")
+    device, random = next(model.parameters()).device, torch.Generator().manual_seed(seed)
+    codes = torch.zeros(n, model.grid**2, dtype=torch.long, device=device)
+    if known:
+        _in_range(prefix, model.num_codes, "codes of the prefix")
+        codes[:, :known] = prefix.to(device)
+    y = None if y is None else torch.as_tensor(y).to(device)
+    with evaluating(model):
+        for position in range(known, model.grid**2):
+            logits = model(codes.view(n, model.grid, model.grid), y).flatten(2)[:, :, position]
+            p = (logits / temperature).softmax(1).cpu()
+            codes[:, position] = torch.multinomial(p, 1, generator=random).squeeze(1).to(device)
+    return codes.view(n, model.grid, model.grid)
+
+
+class PixelCNNStep(NamedTuple):
+    """One step of `train_pixelcnn`: its number (from 1) and the bits an image of the batch costs."""
+
+    step: int
+    bits: float
+
+
+def train_pixelcnn(model, data, *, steps, lr=2e-3, label_dropout=0.2, seed=0):
+    """Train on batches (codes,) or (codes, y) of `data` by maximum likelihood; yields a `PixelCNNStep` a step.
+
+    label_dropout: the share of batches that go without their labels, so that the model can also draw without one.
+    """
+    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
+    random, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
+    model.train()
+    for step, (codes, *y) in enumerate(itertools.islice(data, steps), start=1):
+        codes = codes.to(device)
+        keep = y and torch.rand((), generator=random) >= label_dropout
+        bits = bits_per_image(model(codes, y[0].to(device) if keep else None), codes)
+        optimiser.zero_grad()
+        (bits * math.log(2)).backward()
+        optimiser.step()
+        schedule.step()
+        yield PixelCNNStep(step, bits.item())

@@ -1,0 +1,204 @@
+"""Chapter 2: variational autoencoders. The two terms of the ELBO, a convolutional VAE, and its training loop.
+
+Sources: Kingma & Welling 2014 (ELBO, reparameterisation), Higgins et al. 2017 (β), Alemi et al. 2018 (rate and
+distortion), Burda et al. 2016 (active units, importance-weighted bound), Sohn et al. 2015 (conditional).
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from minigen.gan import evaluating, stages_of, with_label
+
+
+def kl_standard_normal(mean, logvar):
+    """KL(N(mean, exp logvar) ‖ N(0, I)) of each item, in nats: ½ Σ (mean² + e^logvar − 1 − logvar).
+
+    Shapes: (B, …) twice → (B,). Source: Kingma & Welling 2014, appendix B.
+    """
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
+
+
+def reparameterise(mean, logvar, generator=None):
+    """z = mean + e^(logvar/2) ε with ε ~ N(0, I): a sample through which gradients flow. Shapes: any, equal."""
+    eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
+    return mean + (0.5 * logvar).exp() * eps
+
+
+class Terms(NamedTuple):
+    """The VAE's loss and its two terms, means over the batch: distortion in ½ squared error per image, rate in nats."""
+
+    loss: torch.Tensor
+    distortion: torch.Tensor
+    rate: torch.Tensor
+
+
+def vae_loss(x, x_hat, mean, logvar, beta=1.0):
+    """loss = distortion + β · rate, to be minimised.
+
+    distortion = ½ ‖x − x̂‖², summed over the image: −log p(x|z) of a Gaussian of variance 1, without its constant;
+    rate = KL(q(z|x) ‖ N(0, I)), what it costs to send z. With β = 1 this is the negative ELBO. A Gaussian of variance
+    β instead of 1 gives the same loss divided by β: choosing β is choosing how much pixel noise to believe in.
+
+    Shapes: x, x_hat (B, C, H, W); mean, logvar (B, D). Source: Kingma & Welling 2014, Eq. 3; Higgins 2017, Eq. 4.
+    Raises: ValueError where the two images differ in shape (they would broadcast).
+    """
+    if x.shape != x_hat.shape:
+        raise ValueError(f"image and reconstruction differ in shape: {tuple(x.shape)} and {tuple(x_hat.shape)}")
+    distortion = 0.5 * (x - x_hat).square().flatten(1).sum(1).mean()
+    rate = kl_standard_normal(mean, logvar).mean()
+    return Terms(distortion + beta * rate, distortion, rate)
+
+
+def active_units(mean, threshold=0.01):
+    """Which latent dimensions the encoder uses: those whose mean varies over the data by more than `threshold`.
+
+    Shapes: mean (N, D) of the whole set → (D,) booleans. Source: Burda et al. 2016, §5.
+    """
+    if len(mean) < 2:
+        raise ValueError("a variance over the data needs at least two images")
+    return mean.var(0) > threshold
+
+
+class ConvEncoder(nn.Module):
+    """Strided 4×4 convolutions from an image down to a 4×4 map, and a 3×3 one that lets its places talk to each other.
+
+    Shapes: (B, in_channels, size, size) → (B, channels, 4, 4).
+    """
+
+    def __init__(self, width=32, size=32, in_channels=3):
+        super().__init__()
+        counts = [in_channels, *(width * 2**i for i in range(stages_of(size)))]
+        self.channels = counts[-1]
+        self.body = nn.Sequential(
+            *(layer for c_in, c_out in itertools.pairwise(counts) for layer in (
+                nn.Conv2d(c_in, c_out, 4, 2, 1), nn.GroupNorm(8, c_out), nn.SiLU())),
+            nn.Conv2d(counts[-1], counts[-1], 3, 1, 1), nn.GroupNorm(8, counts[-1]), nn.SiLU())
+
+    def forward(self, x):
+        return self.body(x)
+
+
+class ConvDecoder(nn.Module):
+    """The encoder in reverse: a 3×3 convolution, transposed ones, tanh. Shapes: (B, channels, 4, 4) → (B, 3, size, size)."""
+
+    def __init__(self, width=32, size=32):
+        super().__init__()
+        counts = [width * 2**i for i in reversed(range(stages_of(size)))]
+        self.channels = counts[0]
+        self.body = nn.Sequential(
+            nn.Conv2d(counts[0], counts[0], 3, 1, 1), nn.GroupNorm(8, counts[0]), nn.SiLU(),
+            *(layer for c_in, c_out in itertools.pairwise(counts) for layer in (
+                nn.ConvTranspose2d(c_in, c_out, 4, 2, 1), nn.GroupNorm(8, c_out), nn.SiLU())),
+            nn.ConvTranspose2d(counts[-1], 3, 4, 2, 1), nn.Tanh())
+
+    def forward(self, h):
+        return self.body(h)
+
+
+class VAE(nn.Module):
+    """Convolutional VAE: q(z|x) = N(mean(x), diag e^logvar(x)), p(x|z) a Gaussian around decode(z).
+
+    With num_classes both networks see the label as well: q(z|x, y), p(x|z, y).
+    Shapes: x (B, 3, size, size) in [-1, 1]; z, mean, logvar (B, latent_dim); y (B,) integers.
+    Source: Kingma & Welling 2014; Sohn et al. 2015 for the label.
+    """
+
+    def __init__(self, latent_dim=32, width=32, size=32, num_classes=0):
+        super().__init__()
+        self.config = dict(latent_dim=latent_dim, width=width, size=size, num_classes=num_classes)
+        self.latent_dim, self.num_classes = latent_dim, num_classes
+        self.encoder, self.decoder = ConvEncoder(width, size, 3 + num_classes), ConvDecoder(width, size)
+        self.to_latent = nn.Linear(self.encoder.channels * 16, 2 * latent_dim)
+        self.from_latent = nn.Linear(latent_dim + num_classes, self.decoder.channels * 16)
+
+    def encode(self, x, y=None):
+        """Mean and log-variance of q(z|x); the log-variance is kept in [-30, 20], where its exponential is harmless."""
+        h = self.encoder(self._labelled(x, y))
+        mean, logvar = self.to_latent(h.flatten(1)).chunk(2, dim=1)
+        return mean, logvar.clamp(-30, 20)
+
+    def decode(self, z, y=None):
+        """The mean of p(x|z)."""
+        h = self.from_latent(self._labelled(z, y))
+        return self.decoder(h.view(len(h), self.decoder.channels, 4, 4))
+
+    def _labelled(self, x, y):
+        if y is not None and not self.num_classes:
+            raise ValueError("this VAE is not conditional: it takes no labels y")
+        return with_label(x, y, self.num_classes)
+
+    def forward(self, x, y=None, generator=None):
+        """(x̂, mean, logvar), with x̂ decoded from one sample of q(z|x)."""
+        mean, logvar = self.encode(x, y)
+        return self.decode(reparameterise(mean, logvar, generator), y), mean, logvar
+
+
+class VAEStep(NamedTuple):
+    """One step of `train_vae`: its number (from 1), the loss and its two terms, as in `Terms`."""
+
+    step: int
+    loss: float
+    distortion: float
+    rate: float
+
+
+def train_vae(model, data, *, steps, beta=1.0, lr=2e-3, warm_up=0.0, seed=0):
+    """Train on batches (x,) or (x, y) of `data`; yields a `VAEStep` a step.
+
+    The learning rate rises and falls in one cycle up to `lr`. warm_up: over this share of the steps β grows from 0 to
+    its value, which gives the decoder time to find a use for z before the rate is charged in full (Bowman et al. 2016).
+    """
+    if not 0 <= warm_up <= 1:
+        raise ValueError(f"warm_up is a share of the steps, 0 to 1; got {warm_up}")
+    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
+    noise, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
+    model.train()
+    for step, (x, *y) in enumerate(itertools.islice(data, steps), start=1):
+        x, y = x.to(device), [label.to(device) for label in y]
+        now = beta * min(1.0, step / (warm_up * steps)) if warm_up else beta
+        x_hat, mean, logvar = model(x, *y, generator=noise)
+        terms = vae_loss(x, x_hat, mean, logvar, now)
+        optimiser.zero_grad()
+        terms.loss.backward()
+        optimiser.step()
+        schedule.step()
+        yield VAEStep(step, *(t.item() for t in terms))
+
+
+def sample(model, n, y=None, seed=0, batch_size=256):
+    """n images: z ~ N(0, I), decoded, in eval mode. They depend on n and the seed, not on the batch size."""
+    z = torch.randn(n, model.latent_dim, generator=torch.Generator().manual_seed(seed))
+    device, inputs = next(model.parameters()).device, [z] if y is None else [z, torch.as_tensor(y)]
+    with evaluating(model):
+        parts = ([t[i : i + batch_size].to(device) for t in inputs] for i in range(0, n, batch_size))
+        return torch.cat([model.decode(*part).cpu() for part in parts])
+
+
+def reconstruct(model, x, y=None):
+    """x̂ decoded from the mean of q(z|x), in eval mode. Shapes: (B, 3, H, W) → the same."""
+    with evaluating(model):
+        return model.decode(model.encode(x, y)[0], y)
+
+
+@torch.no_grad()
+def importance_bound(model, x, y=None, samples=64, variance=1.0, seed=0):
+    """A lower bound of log p(x) that tightens with `samples`, in nats: log 1/K Σ p(x|z_k) p(z_k) / q(z_k|x), z_k ~ q.
+
+    One sample gives the ELBO on average. variance: of the decoder's Gaussian, the β the model was trained with.
+    Shapes: x (B, 3, H, W), labels y (B,) for a conditional model, then of log p(x|y) → (B,). Source: Burda et al. 2016, Eq. 8.
+    """
+    mean, logvar = model.encode(x, y)
+    noise, logs = torch.Generator().manual_seed(seed), []
+    for _ in range(samples):
+        z = reparameterise(mean, logvar, noise)
+        error = (x - model.decode(z, y)).square().flatten(1).sum(1)
+        log_px = -0.5 * (error / variance + x[0].numel() * math.log(2 * math.pi * variance))
+        log_prior = -0.5 * (z.square() + math.log(2 * math.pi)).sum(1)
+        log_q = -0.5 * ((z - mean).square() / logvar.exp() + logvar + math.log(2 * math.pi)).sum(1)
+        logs.append(log_px + log_prior - log_q)
+    return torch.logsumexp(torch.stack(logs), 0) - math.log(samples)

@@ -1,0 +1,833 @@
+# %% [markdown]
+r"""
+# Chapter 2 · VAE objectives
+
+[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
+about 135 minutes to read and do; the cells themselves run in under two minutes on a laptop.
+
+A GAN draws, but it cannot say how probable an image is, and it has no way from an image back to its noise. A **variational
+autoencoder** (VAE) has both from the start: an encoder, and a loss that is a bound on the likelihood. It pays for them with blur, or with
+indecision, and we will see what decides which.
+
+In this chapter you will
+
+1. see why $\log p(x)$ cannot be computed by brute force, and derive the bound that replaces it, the ELBO;
+2. find the trick that lets a gradient pass through a random draw, and measure what it is worth;
+3. train a VAE on faces and put glasses on people by adding a vector;
+4. trade bits against sharpness, and watch a latent code go unused;
+5. find out exactly why VAEs are blurry, and what it costs to make them sharp.
+"""
+
+# %%
+import sys
+
+if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
+    import importlib.util
+    import subprocess
+
+    if importlib.util.find_spec("minigen") is None:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
+
+# %%
+import math
+
+import torch
+from torch import nn
+from torch.distributions import Normal, kl_divergence
+from tqdm.auto import tqdm
+
+import minigen
+from minigen import check, gan, vae
+from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces, labels_of
+from minigen.files import load_weights
+from minigen.gaussian import GaussianModel
+from minigen.metrics import attribute_probabilities, obedience, predict_attributes, results_table, toy_frechet
+from minigen.plots import COLOURS, curves, image_grid, panels, show
+from minigen.widgets import explore
+
+scale, device = minigen.scale(), minigen.device()
+size = {"small": dict(faces=8192, steps=400, small_steps=600), "full": dict(faces=20_000, steps=20_000, small_steps=4000)}[scale]
+faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
+images, test_images = faces.images(), test.images()
+print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model never sees")
+
+# %% [markdown]
+r"""
+Here is where the chapter ends: a face goes in, is squeezed into 32 numbers, and comes out again. And fresh numbers give new faces.
+"""
+
+# %%
+model = load_weights(vae.VAE, "vae")
+drawn = vae.sample(model, 2000, seed=7)
+show(image_grid(torch.cat([test_images[:10], vae.reconstruct(model, test_images[:10]), drawn[:20]]), columns=10,
+                row_titles=["real", "through\nthe VAE", "drawn", ""]),
+     "Ten real faces; below them the same faces after encoding and decoding, hardly different but for a little grain; below those, twenty faces drawn from noise: "
+     "all faces, but undecided ones, with half-glasses, hair of two colours or two lengths, and grainy backgrounds.")
+
+# %% [markdown]
+r"""
+## 1. A bound on the likelihood
+
+*25 minutes.*
+
+The model tells a story about how an image comes to be. First a **latent** $z$ is drawn from a standard normal, the **prior**
+$p(z) = \mathcal N(0, I)$. It holds, we hope, what matters: hair, pose, glasses. Then a **decoder** turns it into an image with a little noise,
+$p(x|z) = \mathcal N(x;\, \hat x(z), \sigma^2 I)$. The probability of an image is the sum over all stories that could have led to it:
+
+$$p(x) = \int p(x|z)\, p(z)\, dz .$$
+
+We would like to make $\log p(x)$ as large as possible. The simplest idea: draw many $z$ from the prior and average $p(x|z)$. Try it
+where the answer is known. Let $x = z + $ noise of variance $0.01$, in $D$ dimensions; then $p(x) = \mathcal N(0, 1.01\, I)$.
+"""
+
+# %%
+def by_brute_force(dimensions, draws=20_000, variance=0.01):
+    """(true log p(x), its estimate with z drawn from the prior), for one typical x."""
+    random = torch.Generator().manual_seed(dimensions)
+    x = torch.randn(dimensions, generator=random, dtype=torch.float64) * (1 + variance) ** 0.5
+    truth = Normal(0.0, (1 + variance) ** 0.5).log_prob(x).sum()
+    z = torch.randn(draws, dimensions, generator=random, dtype=torch.float64)
+    log_px_z = Normal(z, variance**0.5).log_prob(x).sum(1)
+    return float(truth), float(torch.logsumexp(log_px_z, 0) - math.log(draws))
+
+
+at = [1, 2, 3, 5, 8, 12, 16, 24, 32]
+truth, estimate = zip(*(by_brute_force(d) for d in at), strict=True)
+show(curves({"true log p(x)": truth, "20,000 draws from the prior": estimate}, x=at, xlabel="dimensions of z", ylabel="nats", height=2.3),
+     "The true log-likelihood and its estimate by brute force, against the number of dimensions. They agree up to about eight dimensions; at "
+     "thirty-two the estimate is hundreds of nats too low.")
+assert abs(truth[0] - estimate[0]) < 0.1 and truth[-1] - estimate[-1] > 200
+
+# %% [markdown]
+r"""
+In 32 dimensions twenty thousand guesses never come near the $z$ that made this $x$. We need someone who looks at $x$ and says where to search:
+an **encoder** $q(z|x)$. Multiply and divide by it, then use that the log of a mean is at least the mean of the log (Jensen):
+
+$$\log p(x) = \log \mathbb E_{q(z|x)}\!\left[\frac{p(x|z)\,p(z)}{q(z|x)}\right]
+\;\ge\; \underbrace{\mathbb E_{q(z|x)}\left[\log p(x|z)\right] - \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z)\right)}_{\text{ELBO}} .$$
+
+This is the **evidence lower bound** (Kingma and Welling 2014, Eq. 3). How much is lost? Let the **posterior** $p(z|x)$ be the true answer to the question which $z$ could have made this $x$. Write $p(x|z)\,p(z) = p(x)\,p(z|x)$ inside the fraction, and
+the $\log p(x)$ comes out exactly:
+
+$$\log p(x) = \text{ELBO} + \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z|x)\right).$$
+
+So the gap is the distance from the encoder to the true posterior. Whatever raises the ELBO makes the data more likely, or brings the encoder closer to the truth, or
+both. In one dimension we can check all of it. Let $x = 2z + $ noise of deviation $0.8$.
+"""
+
+# %%
+w, noise, x_seen = 2.0, 0.8, 1.5
+posterior_var = 1 / (1 + w**2 / noise**2)            # prior times likelihood: a product of two Gaussians in z
+posterior_mean = posterior_var * w * x_seen / noise**2
+log_p = Normal(0.0, math.sqrt(w**2 + noise**2)).log_prob(torch.tensor(x_seen)).item()
+
+
+def elbo(m, s):
+    """E_q log p(x|z) − KL(q ‖ prior) for q = N(m, s²), in closed form."""
+    expected_error = (x_seen - w * m) ** 2 + (w * s) ** 2
+    log_likelihood = -0.5 * expected_error / noise**2 - math.log(noise * math.sqrt(2 * math.pi))
+    return log_likelihood - kl_divergence(Normal(m, s), Normal(0.0, 1.0)).item()
+
+
+for m, s in ((0.0, 1.0), (0.7, 1.0), (posterior_mean, posterior_var**0.5)):
+    gap = kl_divergence(Normal(m, s), Normal(posterior_mean, posterior_var**0.5)).item()
+    print(f"q = N({m:.2f}, {s:.2f}²):  ELBO {elbo(m, s):8.4f}  + gap {gap:7.4f}  = {elbo(m, s) + gap:.4f}   log p(x) = {log_p:.4f}")
+    assert abs(elbo(m, s) + gap - log_p) < 1e-5
+
+# %%
+def bound(mean, deviation):
+    z = torch.linspace(-3, 3, 400)
+    fig, axes = panels(1, 2, height=2.3, width_ratios=[3, 1])
+    densities = {"prior": Normal(0.0, 1.0), "true posterior": Normal(posterior_mean, posterior_var**0.5), "your q": Normal(mean, deviation)}
+    curves({name: d.log_prob(z).exp() for name, d in densities.items()}, x=z, xlabel="z", ax=axes[0, 0])
+    axes[0, 1].bar([0], [max(elbo(mean, deviation), -11.8) + 12], bottom=-12, color=COLOURS[2], width=0.6)
+    axes[0, 1].axhline(log_p, color="black", lw=1)
+    axes[0, 1].set_ylim(-12, 0), axes[0, 1].set_xticks([0], ["ELBO"])
+    axes[0, 1].set_title(f"ELBO {elbo(mean, deviation):.2f}, log p(x) {log_p:.2f}", fontsize=8)
+    return fig
+
+# %% [markdown]
+r"""
+**Play:** move and widen $q$ until the green bar reaches the black line. It never passes it. Which error costs more, a $q$ twice too wide or one
+half as wide? (The right one has deviation 0.37.)
+
+<details><summary>Answer</summary>
+
+Twice too wide loses 0.81 nats, half as wide 0.32. The KL from $q$ to the posterior punishes a $q$ that puts weight where the posterior has none.
+
+</details>
+"""
+
+# %% tags=["nbval-ignore-output"]
+explore(bound, bound(0.0, 1.0), "Left: the prior, the narrower true posterior to its right, and q, here equal to the prior. Right: the ELBO as a bar that ends "
+        "well below the line log p(x).", mean=(-2.0, 2.0, 0.0), deviation=(0.1, 1.5, 1.0));
+
+# %% [markdown]
+r"""
+### The KL term
+
+Encoder and prior are Gaussians, so their KL divergence needs no sampling. For one dimension with mean $\mu$ and variance $\sigma^2 = e^{v}$:
+
+$$\mathrm{KL}\!\left(\mathcal N(\mu, e^{v}) \,\Vert\, \mathcal N(0, 1)\right) = \tfrac12\left(\mu^2 + e^{v} - 1 - v\right),$$
+
+and over independent dimensions it adds up. The network puts out $v = \log \sigma^2$, the **log-variance**: any real number is allowed, and no variance
+is ever negative.
+
+### Exercise 2.1 · `gaussian_kl` · ★ · 5 minutes
+
+The KL of each item of a batch: summed over its dimensions, *not* over the batch.
+
+<details><summary>Hint</summary>
+
+Four terms inside, one half outside; `.sum(dim=1)` keeps the batch.
+
+</details>
+"""
+
+# %%
+def gaussian_kl(mean, logvar):
+    """KL(N(mean, exp(logvar)) || N(0, I)) in nats. Shapes: (B, D) twice -> (B,)."""
+    ### BEGIN SOLUTION
+    return 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(dim=1)
+    ### END SOLUTION
+
+# %% points=1
+check(gaussian_kl)
+
+# %% [markdown]
+r"""
+Three ways to the same number: the closed form, torch's own distributions, and plain sampling of $\log q(z) - \log p(z)$.
+"""
+
+# %%
+mean, logvar = torch.tensor([[0.8, -0.3, 1.5]]), torch.tensor([[-1.0, 0.5, -3.0]])
+exact = vae.kl_standard_normal(mean, logvar)
+q, p = Normal(mean, (0.5 * logvar).exp()), Normal(torch.zeros(3), torch.ones(3))
+print(f"closed form {exact.item():.4f}   torch.distributions {kl_divergence(q, p).sum().item():.4f}")
+
+z = vae.reparameterise(mean.expand(10_000, 3), logvar.expand(10_000, 3), torch.Generator().manual_seed(0))
+running = (q.log_prob(z) - p.log_prob(z)).sum(1).cumsum(0) / torch.arange(1, 10_001)
+fig = curves({"mean of log q − log p so far": running, "closed form": exact.expand(10_000)}, xlabel="draws", ylabel="nats", height=2.2)
+fig.axes[0].set_xscale("log")
+show(fig, "The running mean of log q − log p over ten thousand draws wavers and settles on the closed form, a horizontal line.")
+assert abs(float(running[-1] - exact)) < 0.05
+
+# %% [markdown]
+r"""
+Sampling gets there, slowly. Where a closed form exists we use it: one source of noise less in the gradient.
+
+## 2. A gradient through a random draw
+
+*15 minutes.*
+
+The other term, $\mathbb E_{q(z|x)}[\log p(x|z)]$, must be sampled, and the encoder must learn from it. But what is the derivative of a *random draw*
+with respect to its mean? There are two answers.
+
+**Score function.** Move the derivative onto the density. Since $\nabla q = q\, \nabla \log q$, we get $\nabla_\theta\, \mathbb E_{q_\theta}[f(z)] = \mathbb E_{q_\theta}[f(z)\, \nabla_\theta \log q_\theta(z)]$. It
+needs nothing of $f$ but its values.
+
+**Reparameterisation.** Draw noise that does not depend on the parameters, and compute $z$ from it:
+
+$$z = \mu + \sigma\, \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I).$$
+
+Now $z$ is an ordinary differentiable function of $\mu$ and $\sigma$, and backpropagation runs straight through.
+
+### Exercise 2.2 · `reparameterised` · ★ · 4 minutes
+
+Compute $z$ from the mean, the log-variance and a given draw $\varepsilon$.
+
+<details><summary>Hint</summary>
+
+The deviation is the root of the variance: $\sigma = e^{v/2}$.
+
+</details>
+"""
+
+# %%
+def reparameterised(mean, logvar, eps):
+    """z = mean + sigma * eps from the log-variance. Shapes: any, equal."""
+    ### BEGIN SOLUTION
+    return mean + (0.5 * logvar).exp() * eps
+    ### END SOLUTION
+
+# %% points=1
+check(reparameterised)
+
+# %% [markdown]
+r"""
+Both answers are right on average. Compare their noise for $f(z) = z^2$ and $q = \mathcal N(\theta, 1)$, where the true gradient is $2\theta$. One draw
+gives $2(\theta + \varepsilon)$ by reparameterisation, variance $4$; and $(\theta + \varepsilon)^2 \varepsilon$ by the score function (here $\nabla_\theta \log q = z - \theta = \varepsilon$), variance
+$\theta^4 + 14\theta^2 + 15$.
+"""
+
+# %%
+theta = torch.linspace(0, 4, 9)
+eps = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
+pathwise, score = 2 * (theta + eps), (theta + eps) ** 2 * eps
+for k in (0, 2, 8):
+    print(f"θ = {theta[k]:.0f}: true gradient {2 * theta[k]:.0f}, means {pathwise.mean(0)[k]:5.1f} and {score.mean(0)[k]:5.1f}, "
+          f"variances {pathwise.var(0)[k]:3.0f} and {score.var(0)[k]:4.0f}")
+fig = curves({"reparameterisation": pathwise.var(0), "score function": score.var(0)}, x=theta, xlabel="θ", ylabel="variance of one draw", logy=True, height=2.2)
+fig.axes[0].plot(theta, theta**4 + 14 * theta**2 + 15, "k.", label="θ⁴ + 14θ² + 15")
+fig.axes[0].legend(fontsize=8, frameon=False)
+show(fig, "Variance of the two gradient estimators against θ on a log scale: 4 everywhere for reparameterisation; from 15 to about 500 for the score function, on the dots of its "
+          "closed form.")
+
+# %% [markdown]
+r"""
+At $\theta = 4$ the score function needs more than a hundred times as many draws for the same accuracy, in *one* dimension; the ratio grows with the number of
+dimensions. This is why a VAE trains with a single draw per image. (The score function is not useless: it works where $z$ is discrete and
+nothing can be differentiated. Chapter 3 meets that case, and solves it another way.)
+
+## 3. The VAE on faces
+
+*25 minutes.*
+
+With a Gaussian decoder of variance $\sigma^2$, $-\log p(x|z)$ is a squared error, $\frac{1}{2\sigma^2} \lVert x - \hat x \rVert^2$, and a constant. Multiply the negative ELBO by $\sigma^2$ and write $\beta$ for $\sigma^2$; it reads
+
+$$L = \underbrace{\tfrac12 \lVert x - \hat x \rVert^2}_{\text{distortion}} + \beta \cdot \underbrace{\mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z)\right)}_{\text{rate}} .$$
+
+The **rate** is what the latent code tells about the image, in nats; the **distortion** is what is lost all the same, in half the squared error. Choosing $\beta$ is
+choosing how much pixel noise to believe in: $\beta = 1$ would mean a deviation of 1, the whole way from grey to white. We take $\beta = 0.03$ here, and look at others
+in section 5.
+
+A mistake that is easily made: averaging the squared error over all pixels, but summing the KL. That multiplies $\beta$ by 3072, and little more than the
+background is left of a face. Sum over the image and over the latent dimensions; average over the batch only.
+
+### Exercise 2.3 · `negative_elbo` · ★★ · 8 minutes
+
+Write the loss $L$: half the squared error summed over each image, plus β times its KL, averaged over the batch.
+
+<details><summary>Hint</summary>
+
+`(x - x_hat).square().flatten(1).sum(1)` is one number per image.
+
+<details><summary>More</summary>
+
+The KL of exercise 2.1 is `vae.kl_standard_normal(mean, logvar)`, shape `(B,)`. Add both per image, then take the mean.
+
+</details>
+</details>
+"""
+
+# %%
+def negative_elbo(x, x_hat, mean, logvar, beta):
+    """1/2 ||x - x_hat||^2 + beta * KL, averaged over the batch. Shapes: (B, C, H, W) twice, (B, D) twice -> a scalar."""
+    ### BEGIN SOLUTION
+    distortion = 0.5 * (x - x_hat).square().flatten(1).sum(1)
+    rate = vae.kl_standard_normal(mean, logvar)
+    return (distortion + beta * rate).mean()
+    ### END SOLUTION
+
+# %% points=2
+check(negative_elbo)
+
+# %% [markdown]
+r"""
+The network: strided convolutions down to a 4×4 map, one linear layer to mean and log-variance, and the same way back.
+"""
+
+# %%
+beta, live = 0.03, vae.VAE().to(device)
+x = images[:2].to(device)
+mean, logvar = live.encode(x)
+print("image", tuple(x.shape), "→ map", tuple(live.encoder(x).shape), "→ mean and log-variance", tuple(mean.shape), tuple(logvar.shape))
+print("z", tuple(vae.reparameterise(mean, logvar).shape), "→ image", tuple(live.decode(mean).shape))
+print("parameters:", sum(p.numel() for p in live.parameters()))
+terms = vae.vae_loss(x, live.decode(mean), mean, logvar, beta=beta)
+print("loss is distortion + β rate:", bool(torch.isclose(terms.loss, terms.distortion + beta * terms.rate)))
+
+# %% tags=["nbval-ignore-output"]
+torch.manual_seed(0)
+live, history = vae.VAE().to(device), []
+training = vae.train_vae(live, batches(images, batch_size=64), steps=size["steps"], beta=beta)
+for s in tqdm(training, total=size["steps"], desc="VAE"):
+    history.append(s)
+fig, axes = panels(1, 2, height=2.3)
+curves({"distortion": [s.distortion for s in history]}, ylabel="½ squared error per image", logy=True, ax=axes[0, 0])
+curves({"rate": [s.rate for s in history]}, ylabel="nats per image", ax=axes[0, 1])
+show(fig, "Left: the distortion falls over the training, on a log scale. Right: the rate starts near zero, overshoots, and settles: the code is being filled.")
+assert history[-1].distortion < 0.2 * history[0].distortion
+
+# %% [markdown]
+r"""
+What a contrast to the GAN: the curves mean something. The distortion falls. The rate starts near zero, since a code that the decoder cannot read yet is
+not worth its price; it overshoots while the two look for a common language, and settles where another nat costs what it saves.
+"""
+
+# %% tags=["nbval-ignore-output"]
+pictures = torch.cat([test_images[:10], vae.reconstruct(live.cpu(), test_images[:10]), vae.reconstruct(model, test_images[:10]),
+                      vae.sample(live, 10, seed=3), vae.sample(model, 10, seed=3)])
+show(image_grid(pictures, columns=10, row_titles=["real", "this\ntraining", "longer", "samples,\nthis", "samples,\nlonger"]),
+     "Rows of ten: real test faces; their reconstructions by the model just trained, blurred and with a grey band in place of the eyes; by the longer-trained one, clear; and samples of "
+     "both: one or two of the first are debris, those of the second grainy and undecided.")
+
+# %% [markdown]
+r"""
+### How probable is an image?
+
+A VAE can answer, at least from below. The ELBO is a bound with one draw; averaging $K$ draws *inside* the logarithm gives a tighter one (Burda et al. 2016):
+
+$$\log p(x) \;\ge\; \mathbb E\, \log \frac1K \sum_{k=1}^{K} \frac{p(x|z_k)\,p(z_k)}{q(z_k|x)}, \qquad z_k \sim q(z|x).$$
+
+Now we can compare images the model has never seen with images it should find strange.
+"""
+
+# %% tags=["nbval-ignore-output"]
+upside_down = test_images[:200].flip(2)
+no_face = torch.rand(200, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+groups = {"training faces": images[:200], "test faces": test_images[:200], "upside down": upside_down, "pixel noise": no_face}
+values = {name: vae.importance_bound(model, x, samples=16, variance=beta) for name, x in groups.items()}
+for name, v in values.items():
+    print(f"{name:<15} bound on log p(x): {v.mean():9.0f} nats")
+one, many = (vae.importance_bound(model, test_images[:200], samples=k, variance=beta).mean() for k in (1, 128))
+print(f"test faces, 1 draw: {one:.1f}   128 draws: {many:.1f}")
+assert values["test faces"].mean() > values["upside down"].mean() > values["pixel noise"].mean() and many > one
+
+# %% [markdown]
+r"""
+(Positive? $p(x)$ is a density in 3072 dimensions, not a probability, and may be far above 1; only differences mean something.) With 128 draws instead of one the bound rises by some nats: that much of the gap was the encoder's fault.
+
+The model finds fresh faces about as likely as those it learned from, so it has not memorised them; it finds faces that stand on their heads far less likely, and
+noise absurd. No GAN could have told us.
+
+## 4. Inside the latent space
+
+*20 minutes.*
+
+Every face now has an address: the mean of $q(z|x)$. First, what lies on the way from one face to another? The average of two *images* is a double
+exposure. The average of two *codes* is closer to one face.
+"""
+
+# %%
+@torch.no_grad()
+def between_faces(a, b, steps=8):
+    t = torch.linspace(0, 1, steps)[:, None]
+    z0, z1 = model.encode(torch.stack([a, b]))[0]
+    in_pixels = (1 - t[..., None, None]) * a + t[..., None, None] * b
+    return torch.cat([in_pixels, model.decode((1 - t) * z0 + t * z1)])
+
+
+show(image_grid(torch.cat([between_faces(test_images[18], test_images[9]), between_faces(test_images[20], test_images[29])]), columns=8,
+                row_titles=["pixels", "latent"] * 2),
+     "Two pairs of rows, each from one face to another in eight steps. Mixing pixels shows both faces at once in the middle; mixing latent codes moves the head and "
+     "the colours over, with some half-transparent hair on the way.")
+
+# %% [markdown]
+r"""
+Head and shirt move over as one; the hair does so less well, and half of the way it is transparent. Section 7 will say why.
+
+### Which dimensions are used?
+
+Nothing forces the encoder to use all 32 dimensions, and each one costs rate. A dimension is **active** if its mean changes from image to image; Burda et al. (2016) ask
+for a variance above 0.01 over the data.
+
+### Exercise 2.4 · `count_active` · ★ · 4 minutes
+
+Given the means of all images, count the dimensions that are active.
+
+<details><summary>Hint</summary>
+
+`mean.var(dim=0)` is one variance per dimension, over the images.
+
+</details>
+"""
+
+# %%
+def count_active(mean, threshold=0.01):
+    """Number of latent dimensions whose mean varies by more than threshold over the data. Shapes: (N, D) -> int."""
+    ### BEGIN SOLUTION
+    return int((mean.var(dim=0) > threshold).sum())
+    ### END SOLUTION
+
+# %% points=1
+check(count_active)
+
+# %% tags=["nbval-ignore-output"]
+with torch.no_grad():
+    codes, spread = model.encode(test_images)
+per_dimension = 0.5 * (codes.square() + spread.exp() - 1 - spread).mean(0)
+order = per_dimension.argsort(descending=True)
+fig, axes = panels(1, 1, height=2.0)
+axes[0, 0].bar(range(len(order)), per_dimension[order], color=COLOURS[0])
+axes[0, 0].set_xlabel("latent dimension, sorted", fontsize=9), axes[0, 0].set_ylabel("rate, nats", fontsize=9)
+show(fig, "The rate of each of the 32 latent dimensions, sorted: it falls from nearly four nats to just under two; every dimension is in use.")
+print("active:", int(vae.active_units(codes).sum()), "of", codes.shape[1], f"  rate in all: {per_dimension.sum():.0f} nats = "
+      f"{per_dimension.sum() / math.log(2):.0f} bits an image")
+
+# %% [markdown]
+r"""
+At this price every dimension is in use; section 5 will show codes with unused ones. What does one dimension mean? Take a face, change one number of its code, decode. This is a **latent traversal**.
+"""
+
+# %%
+@torch.no_grad()
+def traverse(rank, start, values):
+    z = codes[start].repeat(len(values), 1)
+    z[:, order[rank]] = torch.tensor(values)
+    return model.decode(z)
+
+
+steps = [-2.0, -1.33, -0.67, 0.0, 0.67, 1.33, 2.0]
+show(image_grid(torch.cat([traverse(rank, 5, steps) for rank in range(6)]), columns=7, titles=[f"{v:+.1f}" for v in steps],
+                row_titles=[f"unit {rank + 1}" for rank in range(6)], width=5.5),
+     "Six rows, one for each of the most informative latent units, each from −2 to +2: one changes mostly the background, others the shirt, the hair or the skin, several "
+     "of them more than one thing at once.")
+
+# %% [markdown]
+r"""
+**Play:** a slider for the unit, its value and the face. Can you find a unit for the pose? For the smile?
+"""
+
+# %% tags=["nbval-ignore-output"]
+explore(lambda unit, value, face: image_grid(torch.cat([test_images[face : face + 1], traverse(unit - 1, face, [value])]),
+                                             titles=["real", f"unit {unit} at {value:+.1f}"], width=4),
+        image_grid(torch.cat([test_images[5:6], traverse(2, 5, [2.0])]), titles=["real", "unit 3 at +2.0"], width=4),
+        "A real face and its decoding with one latent unit changed.", unit=(1, 32, 3), value=(-3.0, 3.0, 2.0), face=(0, 99, 5));
+
+# %% [markdown]
+r"""
+Units are not attributes: nothing in the loss asks one number to mean one thing. But *directions* can be found, if we know which faces wear glasses. Average the codes of
+those with, and those without; the difference is an arrow that points towards glasses.
+
+### Exercise 2.5 · `attribute_direction` · ★ · 4 minutes
+
+Compute that arrow from the codes and a list of who has the attribute.
+
+<details><summary>Hint</summary>
+
+`z[has]` picks the rows where the boolean tensor `has` is true, `z[~has]` the others.
+
+</details>
+"""
+
+# %%
+def attribute_direction(z, has):
+    """Mean code of those that have the attribute minus that of those that do not. Shapes: (N, D), (N,) booleans -> (D,)."""
+    ### BEGIN SOLUTION
+    return z[has].mean(0) - z[~has].mean(0)
+    ### END SOLUTION
+
+# %% points=1
+check(attribute_direction)
+
+# %%
+with torch.no_grad():
+    training_codes = torch.cat([model.encode(x)[0] for x in images.split(512)])
+    wears = faces["glasses"] == 1
+    arrow = training_codes[wears].mean(0) - training_codes[~wears].mean(0)
+    bare = codes[test["glasses"] == 0]
+    shown = torch.cat([model.decode(bare[:10] + step * arrow) for step in (0.0, 1.0, 1.5)])
+show(image_grid(shown, columns=10, row_titles=["as they are", "+ glasses", "+ 1.5 glasses"]),
+     "Ten faces without glasses as the VAE redraws them; the same with the glasses vector added: dark rims appear around the eyes and little else changes.")
+
+# %% [markdown]
+r"""
+Does it work on everyone? The classifier counts. And does anything *else* change, which should not?
+"""
+
+# %% tags=["nbval-ignore-output"]
+with torch.no_grad():
+    before, after = (predict_attributes(model.decode(bare + step * arrow)) for step in (0.0, 1.5))
+print(f"glasses seen: before {before['glasses'].float().mean():.0%}, after {after['glasses'].float().mean():.0%}")
+kept = {name: float((before[name] == after[name]).float().mean()) for name in ATTRIBUTES if name != "glasses"}
+print("unchanged:   ", "  ".join(f"{name} {share:.0%}" for name, share in kept.items()))
+assert after["glasses"].float().mean() > 0.8 and before["glasses"].float().mean() < 0.2
+
+# %% [markdown]
+r"""
+The arrow works on almost everyone and leaves hair, shirt and background alone. It is not clean, though: eye colour is read differently in about half of the faces, a smile or a skin tone in a few, since the rims are drawn across the few pixels that show them. Directions found by averaging carry along whatever shares
+those pixels.
+
+## 5. Rate and distortion
+
+*15 minutes.*
+
+$\beta$ sets the price of a nat. What should one buy at each price? For a *linear* encoder and decoder it can be computed. The best axes are the eigenfaces of chapter 0, and an eigenface with variance
+$\lambda$ is worth $\frac12 \log\frac{\lambda}{\beta}$ nats if $\lambda > \beta$, and nothing otherwise (Lucas et al. 2019; in information theory this is *reverse water-filling*):
+
+$$\text{rate} = \sum_{\lambda_i > \beta} \tfrac12 \log \frac{\lambda_i}{\beta}, \qquad \text{distortion} = \tfrac12 \sum_i \min(\lambda_i, \beta) .$$
+
+Train the same small convolutional VAE at five prices, on 16×16 faces to save time, and see where it lands. (`warm_up` raises β slowly, so that the decoder learns to read the code before it becomes dear.)
+"""
+
+# %% tags=["nbval-ignore-output"]
+small_images = ToyFaces(2048, size=16, seed=0).images()
+prices, bought = [0.3, 1.0, 5.0, 12.0, 40.0], []
+for price in tqdm(prices, desc="prices"):
+    torch.manual_seed(0)
+    m = vae.VAE(latent_dim=24, width=16, size=16)
+    list(vae.train_vae(m, batches(small_images, batch_size=64), steps=size["small_steps"], beta=price, lr=4e-3, warm_up=0.3))
+    with torch.no_grad():
+        mean, logvar = m.encode(small_images)
+        terms = vae.vae_loss(small_images, m.decode(vae.reparameterise(mean, logvar)), mean, logvar, price)
+    active = int((0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean(0) > 0.05).sum())
+    bought.append((terms.rate.item(), terms.distortion.item(), active, torch.cat([vae.reconstruct(m, small_images[:5]), vae.sample(m, 5, seed=1)])))
+rates, distortions, active, pictures = zip(*bought, strict=True)
+print("dimensions of 24 with more than 0.05 nats:", {f"β = {b:g}": n for b, n in zip(prices, active, strict=True)})
+assert rates[0] > rates[2] > rates[-1] and distortions[0] < distortions[2] < distortions[-1] and rates[-1] < 0.1
+
+# %% tags=["nbval-ignore-output"]
+eigenvalues = GaussianModel(small_images).variances
+every = torch.logspace(-0.6, 1.7, 60)
+linear_rate = [float((0.5 * (eigenvalues / b).log()).clamp_min(0).sum()) for b in every]
+linear_distortion = [float(eigenvalues.clamp_max(b).sum() / 2) for b in every]
+fig, axes = panels(1, 1, height=2.8)
+axes[0, 0].plot(linear_rate, linear_distortion, color="grey", label="best linear VAE, computed")
+axes[0, 0].plot(rates, distortions, "o", color=COLOURS[1], label="convolutional VAE, trained")
+for r, d, price in zip(rates, distortions, prices, strict=True):
+    axes[0, 0].annotate(f"  β = {price:g}", (r, d), fontsize=8)
+axes[0, 0].set_xlabel("rate, nats per image", fontsize=9), axes[0, 0].set_ylabel("distortion, ½ squared error", fontsize=9)
+axes[0, 0].legend(fontsize=8, frameon=False)
+show(fig, "Distortion against rate. A grey curve, computed for linear VAEs, falls from a distortion of about 56 at rate 0; the five trained VAEs lie on or near it, some a little below, from β = 40 "
+          "at rate 0 to β = 0.3 far to the right.")
+
+# %% tags=["nbval-ignore-output"]
+show(image_grid(torch.cat([small_images[:10], *pictures]), columns=10, row_titles=["real", *(f"β = {b:g}" for b in prices)], width=6.5),
+     "Top row: ten 16×16 faces. Below, for growing β, the reconstructions of the first five and five samples: blurred faces that all wear the same grey band across the eyes, glasses or "
+     "not; then little more than colours; then only the background; and at last ten times the same mean face.")
+
+# %% [markdown]
+r"""
+The curve first: a dot below it has beaten every linear model, which a network may; at $\beta = 0.3$ the short training falls behind, for there is more to learn.
+
+Now the pictures. Read the left half from top to bottom. Glasses and mouths are gone at once; every face wears the same grey band, half glasses and half none. Then go shirt and hair; the background lasts longest. The model spends its nats where a nat saves most squared error, and a background has many pixels.
+
+At $\beta = 40$ the code is empty: $q(z|x) = p(z)$ for every image, the rate is zero, and the decoder draws one mean face. This is **posterior collapse**. It need not be a failure of the optimiser: the largest
+variance of any eigenface here is about 31, so at a price of 40 a linear model buys nothing, and a convolutional one, though it can do a little better near the limit, does not either. An honest bookkeeper does not buy what costs more than it saves. (Training can *also* fail: without the warm-up a code sometimes stays empty though it would
+pay. Look at the rate, and compare with the price.)
+
+## 6. Telling the VAE what to draw
+
+*5 minutes.*
+
+A **conditional VAE** (Sohn et al. 2015) gives the label to both networks, $q(z|x, y)$ and $p(x|z, y)$. The code need not hold what the label already says. (This one was trained at $\beta = 0.3$, ten times the price.)
+"""
+
+# %% tags=["nbval-ignore-output"]
+conditional = load_weights(vae.VAE, "cvae")
+colours = ATTRIBUTES["hair"]
+same_noise = torch.cat([vae.sample(conditional, 10, y=torch.full((10,), k), seed=2) for k in range(5)])
+show(image_grid(same_noise, columns=10, row_titles=list(colours)),
+     "Five rows of ten soft faces; each column is one latent code, each row one hair colour: black, chestnut, blond, red, grey. Hair and brows change along a column, the rest hardly.")
+asked = torch.arange(5).repeat_interleave(200)
+share = obedience(vae.sample(conditional, 1000, y=asked, seed=5), "hair", asked)
+print(f"hair colour obeyed in {share:.0%} of 1000 samples")
+assert share > 0.9
+
+# %% [markdown]
+r"""
+It also spares us the search for a direction: keep a person's code and change only the label. Encode with the true hair colour, decode with another.
+"""
+
+# %%
+with torch.no_grad():
+    own, _ = conditional.encode(test_images[:10], test["hair"][:10])
+    dyed = torch.cat([conditional.decode(own, torch.full((10,), k)) for k in (2, 3)])
+show(image_grid(torch.cat([test_images[:10], dyed]), columns=10, row_titles=["real", "blond", "red"]),
+     "Ten real faces; the same ten redrawn with blond and with red hair, softer, pose and shirt kept.")
+
+# %% [markdown]
+r"""
+## 7. Why it is blurry
+
+*30 minutes.*
+
+Take the smallest case there is: two images, equally likely, the same face with and without glasses. Suppose the code does not say which. What should the
+decoder draw, to lose least in squared error?
+
+### Exercise 2.6 · `best_guess` · ★★ · 5 minutes
+
+The one image $g$ that makes $\sum_i p_i \lVert x_i - g \rVert^2$ smallest, for images $x_i$ with probabilities $p_i$. Set the derivative to zero.
+
+<details><summary>Hint</summary>
+
+$\sum_i p_i (x_i - g) = 0$ and $\sum_i p_i = 1$. To multiply `(N,)` with `(N, C, H, W)`, give the probabilities three more axes.
+
+</details>
+"""
+
+# %%
+def best_guess(images, probabilities):
+    """The single image with the least expected squared error. Shapes: (N, C, H, W), (N,) that sum to 1 -> (C, H, W)."""
+    ### BEGIN SOLUTION
+    return (probabilities[:, None, None, None] * images).sum(0)
+    ### END SOLUTION
+
+# %% points=2
+check(best_guess)
+
+# %%
+pair = draw_faces(torch.cat([labels_of(glasses=g) for g in ("no", "yes")]))
+mixes = torch.linspace(0, 1, 101)
+guesses = pair[0] + mixes[:, None, None, None] * (pair[1] - pair[0])
+squared = 0.5 * sum((x - guesses).square().flatten(1).sum(1) for x in pair) / 2
+fig, axes = panels(1, 1, height=2.1)
+curves({"expected distortion": squared}, x=mixes, xlabel="share of the image with glasses in the guess", ylabel="½ squared error", ax=axes[0, 0])
+show(fig, "The expected distortion against the share of glasses in the guess: a parabola with its lowest point at one half.")
+show(image_grid(torch.stack([pair[0], guesses[50], pair[1]]), titles=["without", "least squared error", "with"], width=4),
+     "A face without glasses, the mean of the two with ghostly half-glasses, the face with glasses.")
+print(f"lowest at a share of {mixes[squared.argmin()]:.2f}")
+
+# %% [markdown]
+r"""
+The middle image is one that the data never contains, yet it costs half as much as betting on either. So the **squared error** blurs: wherever the code leaves something open, it asks for the
+mean. Is the KL innocent? It decides *what is left open*. Drawing the mean costs a distortion of $\frac12 \lVert \frac12 (x_1 - x_2) \rVert^2 = \frac18 \lVert x_1 - x_2 \rVert^2$. A code that carries $R$ nats about which image it was can save at most a share $2R$ of that. So a nat saves
+at most $\frac14 \lVert x_1 - x_2 \rVert^2$, and nothing is worth its price when
+
+$$\beta > \beta^* = \tfrac14 \lVert x_1 - x_2 \rVert^2 .$$
+
+<details><summary>Why a share of 2R</summary>
+
+After reading the code, let the decoder believe in glasses with probability $p$. Its best guess is the mixture, and what remains of the distortion is the share $4p(1-p) = 1 - (2p-1)^2$; so the share saved is the mean of $(2p-1)^2$. The code has told
+$\mathrm{KL}\left((p, 1-p) \Vert (\frac12, \frac12)\right)$ nats, which is at least $\frac12 (2p-1)^2$; that is Pinsker's inequality. Hence $R \ge \frac12 \times$ the share.
+
+</details>
+
+It is section 5's rule again: $\beta^*$ is the variance of these two images along their only eigenface. Test it with a VAE of one latent number and one hidden layer.
+"""
+
+# %%
+class TinyVAE(nn.Module):
+    """One latent number, one hidden layer in the decoder."""
+
+    def __init__(self, hidden=32):
+        super().__init__()
+        self.encoder = nn.Linear(3072, 2)
+        nn.init.normal_(self.encoder.weight, 0, 0.003)
+        self.decoder = nn.Sequential(nn.Linear(1, hidden), nn.Tanh(), nn.Linear(hidden, 3072), nn.Tanh(), nn.Unflatten(1, (3, 32, 32)))
+
+    def encode(self, x, y=None):
+        return self.encoder(x.flatten(1)).chunk(2, dim=1)
+
+    def decode(self, z, y=None):
+        return self.decoder(z)
+
+    forward = vae.VAE.forward
+
+# %% tags=["nbval-ignore-output"]
+price_limit = float((pair[0] - pair[1]).square().sum() / 4)
+ratios, ends, two = [0.1, 0.4, 0.7, 0.9, 1.3], [], pair.repeat(16, 1, 1, 1)
+for ratio in tqdm(ratios, desc="two images"):
+    torch.manual_seed(0)
+    tiny = TinyVAE()
+    *_, last = vae.train_vae(tiny, batches(two, batch_size=32), steps=800, beta=ratio * price_limit, lr=1e-2, warm_up=0.5)
+    ends.append((last.rate, vae.reconstruct(tiny, pair)))
+show(image_grid(torch.stack([x for _, x in ends], 1).flatten(0, 1), columns=5,
+                titles=[f"{r:g} β*: {rate / math.log(2):.2f} bits" for r, (rate, _) in zip(ratios, ends, strict=True)], width=6.5),
+     "Reconstructions of the face without (top) and with glasses (bottom) at five prices: cheap, the two are told apart; dearer, both grow towards the same ghostly glasses; above β* they are the same picture "
+     "and the code carries 0 bits.")
+assert ends[0][0] > math.log(2) and 0.05 < ends[2][0] < ends[1][0] and ends[-1][0] < 0.02
+
+# %% [markdown]
+r"""
+A cheap code says which face it was, and both are sharp. (It pays somewhat more than one bit, because two narrow bumps do not fill the Gaussian prior well.) As the price rises, it says it less and less clearly, and both faces drift towards the ghost; above $\beta^*$ they are one. The
+two terms are accomplices: **the KL leaves open what is too dear to say, and the squared error fills the gap with the mean.**
+
+### Then why are ours sharp?
+
+Because we made nats cheap: at $\beta = 0.03$ a face gets more than a hundred bits, and the decoder is left little to average. But then the trouble comes back at the other end. The code says more than the **prior** knows: $\mathcal N(0, I)$ claims that all 32 numbers are independent, while real
+codes hang together. A draw from the prior is a random mixture of features. Count how many pictures the classifier cannot make up its mind about, that is, gives less than 95 % to every value:
+"""
+
+# %% tags=["nbval-ignore-output"]
+rival = gan.sample(load_weights(gan.Generator, "gan"), 2000, seed=7)
+sets = {"real": test_images, "VAE, redrawn": vae.reconstruct(model, test_images), "VAE, drawn": drawn, "GAN, drawn": rival}
+undecided = {name: [float((attribute_probabilities(x, a).max(1).values < 0.95).float().mean()) for a in ("background", "hair", "hair_length", "glasses")]
+             for name, x in sets.items()}
+print(f"{'undecided:':<14}{'background':>12}{'hair':>8}{'length':>8}{'glasses':>9}")
+for name, (a, b, c, d) in undecided.items():
+    print(f"{name:<14}{a:>12.0%}{b:>8.0%}{c:>8.0%}{d:>9.0%}")
+show(image_grid(torch.cat([test_images[100:110], rival[:10], drawn[40:50]]), columns=10, row_titles=["real", "GAN", "VAE"]),
+     "Ten real faces, ten of the GAN and ten of the VAE: the GAN's are crisp with an occasional broken feature; the VAE's are grainy, with hair of two colours, patchy backgrounds "
+     "and half-glasses.")
+assert undecided["VAE, drawn"][1] > 2 * undecided["GAN, drawn"][1] and max(undecided["VAE, redrawn"]) < 0.05
+
+# %% [markdown]
+r"""
+Redrawn faces are as decided as real ones; drawn ones are not. So a dear nat gives blur, a cheap one gives codes that the prior cannot invent. That names the ways out, and the rest of the course takes each of them: a prior that is *learned*, over a discrete code
+(chapter 3); another error than the squared one (chapter 4: perceptual and adversarial losses); and making the decision in many small steps (chapters 5 to 7: diffusion).
+"""
+
+# %% tags=["nbval-ignore-output"]
+now = toy_frechet(drawn)
+redrawn_distance = toy_frechet(vae.reconstruct(model, test_images))
+print(results_table(through_chapter=2, VAE=now))
+print(f"\nthe VAE's own reconstructions of real faces: {redrawn_distance:.1f}")
+
+# %% [markdown]
+r"""
+GAN and VAE side by side:
+
+| | GAN | VAE |
+|---|---|---|
+| what it minimises | a game's value, which moves | a bound on −log p(x) |
+| training curves | say little | say how far you are |
+| samples | sharp and decided | blurred or undecided, as β chooses |
+| covers the data | may forget modes | must put probability on every image |
+| likelihood of an image | no | bounded |
+| from image to code | search | the encoder, one pass |
+
+Its samples score worse than chapter 0's Gaussian, which is honest and a little unfair: the classifier's features were trained on clean pictures, and grain and indecision throw them off more than the Gaussian's soft averages do. The last line of the cell above tells where the distance comes from.
+Redrawn *real* faces are the best this decoder can do; the rest of the way is the prior. What is wrong with it? Try codes that are right in every single dimension and wrong together: take the codes of real faces and shuffle each dimension between faces.
+"""
+
+# %% tags=["nbval-ignore-output"]
+random = torch.Generator().manual_seed(0)
+of_faces = vae.reparameterise(codes, spread, random)
+shuffled = torch.stack([of_faces[torch.randperm(len(of_faces), generator=random), d] for d in range(of_faces.shape[1])], 1)
+correlated = of_faces.mean(0) + torch.randn(of_faces.shape, generator=random) @ torch.linalg.cholesky(torch.cov(of_faces.T)).T
+sources = {"codes of faces": of_faces, "each dimension shuffled": shuffled, "Gaussian, with their covariance": correlated, "the prior N(0, I)": torch.randn(of_faces.shape, generator=random)}
+with torch.no_grad():
+    decoded = {name: model.decode(z) for name, z in sources.items()}
+for name, x in decoded.items():
+    print(f"{name:<32} toy Fréchet {toy_frechet(x):6.1f}")
+show(image_grid(torch.cat([x[:10] for x in decoded.values()]), columns=10, row_titles=["faces' codes", "shuffled", "Gaussian", "prior"]),
+     "Four rows of ten decoded codes: those of faces give faces; shuffled ones, those from a Gaussian with the right covariance, and those from the prior give undecided, grainy ones, all three much alike.")
+of_codes, *others = [toy_frechet(x) for x in decoded.values()]
+assert min(others) > 2 * of_codes and max(others) < 1.5 * min(others)
+
+# %% [markdown]
+r"""
+Shuffled codes do as badly as the prior, and a Gaussian that knows all pairwise correlations is no better. So what the prior lacks is how the numbers hang together, beyond anything a Gaussian can say. In chapter 3 a network learns just that.
+"""
+
+# %% [markdown]
+r"""
+## Summary
+
+- $\log p(x) = \text{ELBO} + \mathrm{KL}(q(z|x) \Vert p(z|x))$: raising the ELBO makes the data likelier, or the encoder more truthful, or both.
+- The KL of Gaussians has a closed form; the other term is sampled with $z = \mu + \sigma\varepsilon$, whose gradient has far less variance than the score function's.
+- Loss = distortion + β · rate, summed over dimensions, averaged over the batch. β is the decoder's noise variance, and the price of a nat.
+- Codes of faces can be walked along and added to, within limits. A unit that costs more than it saves stays empty.
+- Blur is the mean of what the code leaves open. The KL decides what that is, the squared error draws the mean. A cheap rate gives sharp
+  reconstructions, and codes that a Gaussian prior cannot invent.
+"""
+
+# %% tags=["nbval-ignore-output"]
+minigen.progress()
+
+# %% [markdown]
+r"""
+### Words
+
+| English | 中文 | meaning here |
+|---|---|---|
+| latent variable | 潜变量 | the hidden z from which an image is drawn |
+| prior, posterior | 先验, 后验 | what is known of z before and after seeing x |
+| evidence lower bound (ELBO) | 证据下界 | a bound of log p(x) that can be computed |
+| reparameterisation | 重参数化 | writing a random draw as a function of noise that has no parameters |
+| rate, distortion | 码率, 失真 | nats the code carries; error that remains |
+| posterior collapse | 后验坍塌 | the code is not used: q(z\|x) equals the prior |
+| active unit | 活跃单元 | a latent dimension that changes with the image |
+| latent traversal | 潜变量遍历 | change one number of the code, decode, look |
+
+### References
+
+- Kingma, Welling 2014, *Auto-Encoding Variational Bayes*: Eq. 3, appendix B.
+- Rezende, Mohamed, Wierstra 2014, *Stochastic Backpropagation and Approximate Inference in Deep Generative Models*.
+- Sohn, Lee, Yan 2015, *Learning Structured Output Representation using Deep Conditional Generative Models*.
+- Burda, Grosse, Salakhutdinov 2016, *Importance Weighted Autoencoders*: Eq. 8, active units in §5.
+- Higgins et al. 2017, *beta-VAE*. Alemi et al. 2018, *Fixing a Broken ELBO*: rate and distortion.
+- Lucas, Tucker, Grosse, Norouzi 2019, *Don't Blame the ELBO! A Linear VAE Perspective on Posterior Collapse*.
+"""

@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+
+from minigen import pixelcnn
+from minigen.data import batches
+from minigen.pixelcnn import PixelCNN, causal_mask, sample_codes
+
+
+def busy(model):
+    """An untrained model whose last layer is not zero."""
+    torch.nn.init.normal_(model.head.weight, 0, 0.5)
+    return model.eval()
+
+
+def test_masks():
+    assert causal_mask(3, "A").tolist() == [[1, 1, 1], [1, 0, 0], [0, 0, 0]]
+    assert causal_mask(3, "B").tolist() == [[1, 1, 1], [1, 1, 0], [0, 0, 0]]
+    assert causal_mask(1, "B").tolist() == [[1]] and causal_mask(7, "A").sum() == 24
+    for size, kind, words in ((4, "A", "odd"), (3, "C", "'A' or 'B'")):
+        with pytest.raises(ValueError, match=words):
+            causal_mask(size, kind)
+
+
+def test_no_position_sees_itself_or_a_later_one_and_each_sees_every_earlier_one():
+    torch.manual_seed(0)
+    model = busy(PixelCNN(12, dim=8, blocks=2))
+    embedded = torch.randn(1, 8, 4, 4, requires_grad=True)
+    logits = model.logits_of(embedded)[0].flatten(1)
+    for n in range(16):
+        slope = torch.autograd.grad(logits[:, n].square().sum(), embedded, retain_graph=True)[0].abs().sum((0, 1)).flatten()
+        assert (slope[n:] == 0).all()
+        assert (slope[:n] > 0).all()
+
+
+def test_changing_a_code_changes_only_what_comes_after():
+    model = busy(PixelCNN(12, dim=8, blocks=2))
+    codes = torch.randint(12, (2, 4, 4))
+    changed = codes.clone()
+    changed[:, 1, 2] = (codes[:, 1, 2] + 1) % 12
+    a, b = (model(c).flatten(2) for c in (codes, changed))
+    assert torch.equal(a[..., :7], b[..., :7]) and not torch.equal(a[..., 7], b[..., 7])
+
+
+def test_a_new_model_knows_nothing():
+    model, codes = PixelCNN(32, dim=8, num_classes=3), torch.randint(32, (5, 4, 4))
+    assert pixelcnn.bits_per_image(model(codes, torch.tensor([0, 1, 2, 0, 1])), codes).item() == pytest.approx(16 * 5)
+
+
+def test_bits_by_hand():
+    logits = torch.zeros(1, 2, 1, 2)
+    logits[0, 0, 0, 0] = math.log(3)                       # probabilities 3/4, 1/4 and 1/2, 1/2
+    codes = torch.tensor([[[1, 0]]])
+    assert pixelcnn.bits_per_image(logits, codes).item() == pytest.approx(2 + 1)
+
+
+def test_a_fixed_prefix_gives_the_forward_logits():
+    torch.manual_seed(0)
+    model = busy(PixelCNN(12, dim=8, blocks=2))
+    codes = torch.randint(12, (3, 4, 4))
+    prefix = codes.flatten(1)[:, :9]
+    drawn = sample_codes(model, 3, prefix=prefix, seed=5)
+    assert torch.equal(drawn.flatten(1)[:, :9], prefix)
+    want = model(codes).flatten(2)[:, :, 9]
+    assert torch.equal(model(drawn).flatten(2)[:, :, 9], want)        # later codes do not matter
+    expected = torch.multinomial(want.softmax(1), 1, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(drawn.flatten(1)[:, 9:10], expected)
+    assert torch.equal(sample_codes(model, 3, prefix=codes.flatten(1)), codes)
+
+
+def test_samples_follow_the_logits():
+    model = PixelCNN(4, dim=8, blocks=1)
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([0.7, 0.2, 0.1, 1e-9]).log())
+    share = torch.bincount(sample_codes(model, 2000).flatten(), minlength=4) / 32000
+    assert torch.allclose(share, torch.tensor([0.7, 0.2, 0.1, 0.0]), atol=0.02)
+    cold = torch.bincount(sample_codes(model, 500, temperature=0.1).flatten(), minlength=4) / 8000
+    assert cold[0] > 0.99
+
+
+def test_samples_repeat_with_the_seed_and_leave_the_mode():
+    model = busy(PixelCNN(12, dim=8)).train()
+    assert torch.equal(sample_codes(model, 4, seed=1), sample_codes(model, 4, seed=1)) and model.training
+    assert not torch.equal(sample_codes(model, 4, seed=1), sample_codes(model, 4, seed=2))
+
+
+def test_training_learns_a_rule_and_its_labels():
+    torch.manual_seed(0)
+    y = torch.randint(2, (512,))
+    codes = (torch.arange(16).view(1, 4, 4) + torch.randint(4, (512, 1, 1))) % 4 + 4 * y[:, None, None]
+    model = PixelCNN(8, dim=16, blocks=1, num_classes=2, dropout=0.0)
+    history = list(pixelcnn.train_pixelcnn(model, batches(codes, y, batch_size=64), steps=300, lr=1e-2))
+    # two bits for the start; without its label one bit more
+    assert history[0].bits == pytest.approx(48) and min(s.bits for s in history[-20:]) == pytest.approx(2, abs=0.4)
+    assert max(s.bits for s in history[-20:]) == pytest.approx(3, abs=0.5)
+    assert (sample_codes(model, 50, y=torch.ones(50, dtype=torch.long)) >= 4).float().mean() > 0.97
+
+
+def test_every_parameter_gets_a_gradient():
+    model = PixelCNN(12, dim=8, num_classes=2)
+    codes, y = torch.randint(12, (64, 4, 4)), torch.randint(2, (64,))
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+    for labels in (y, None):                                # two steps: the last layer starts at zero
+        pixelcnn.bits_per_image(model(codes, labels), codes).backward()
+        optimiser.step()
+    for name, p in model.named_parameters():
+        assert torch.isfinite(p.grad).all() and p.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda m: m(torch.zeros(1, 3, 4, dtype=torch.long)), r"codes must be \(B, 4, 4\)"),
+    (lambda m: m(torch.full((1, 4, 4), 12)), "codes must be 0 to 11; got 12 to 12"),
+    (lambda m: m(torch.zeros(1, 4, 4, dtype=torch.long), torch.tensor([2])), "labels must be 0 to 1"),
+    (lambda m: m(torch.zeros(1, 4, 4, dtype=torch.long), torch.tensor([1, 1])), r"each of the 1 maps is wanted; got \(2,\)"),
+    (lambda m: sample_codes(m, 1, prefix=torch.full((1, 16), 99)), "prefix must be 0 to 11; got 99 to 99"),
+    (lambda m: sample_codes(m, 1, temperature=0), "temperature must be positive"),
+    (lambda m: sample_codes(m, 2, prefix=torch.zeros(1, 3, dtype=torch.long)), r"prefix must be \(2, at most 16\)"),
+    (lambda m: sample_codes(m, 1, prefix=torch.zeros(1, 17, dtype=torch.long)), "at most 16"),
+])
+def test_bad_input(make, words):
+    with pytest.raises(ValueError, match=words):
+        make(PixelCNN(12, dim=8, num_classes=2))
+
+
+def test_another_grid():
+    model = busy(PixelCNN(12, dim=8, grid=3))
+    assert sample_codes(model, 2).shape == (2, 3, 3)

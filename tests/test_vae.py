@@ -1,0 +1,191 @@
+import math
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from minigen import vae
+from minigen.data import ToyFaces, batches
+
+
+def posterior(*shape, dtype=torch.float64):
+    return torch.randn(shape, dtype=dtype), torch.randn(shape, dtype=dtype)
+
+
+def test_kl_equals_torchs():
+    mean, logvar = posterior(5, 3, 2)
+    want = kl_divergence(Normal(mean, (0.5 * logvar).exp()), Normal(torch.zeros(()), torch.ones(()))).sum((1, 2))
+    assert torch.allclose(vae.kl_standard_normal(mean, logvar), want)
+    assert vae.kl_standard_normal(torch.zeros(2, 4), torch.zeros(2, 4)).tolist() == [0, 0]
+
+
+def test_kl_equals_its_own_definition_by_sampling():
+    mean, logvar = torch.tensor([[0.8, -0.3]]).double(), torch.tensor([[-1.0, 0.5]]).double()
+    q, p = Normal(mean, (0.5 * logvar).exp()), Normal(torch.zeros(2).double(), torch.ones(2).double())
+    z = vae.reparameterise(mean.expand(200_000, 2), logvar.expand(200_000, 2), torch.Generator().manual_seed(0))
+    estimate = (q.log_prob(z) - p.log_prob(z)).sum(1).mean()
+    assert float(estimate) == pytest.approx(float(vae.kl_standard_normal(mean, logvar)), abs=0.02)
+
+
+def test_a_sample_has_its_mean_and_deviation_and_its_gradients_are_closed_forms():
+    mean = torch.full((100_000,), 2.0, requires_grad=True)
+    logvar = torch.full((100_000,), math.log(0.25), requires_grad=True)
+    z = vae.reparameterise(mean, logvar, torch.Generator().manual_seed(0))
+    assert z.mean().item() == pytest.approx(2, abs=0.01) and z.std().item() == pytest.approx(0.5, abs=0.01)
+    z.sum().backward()
+    assert torch.equal(mean.grad, torch.ones_like(mean))
+    assert torch.allclose(logvar.grad, (z - 2).detach() / 2, atol=1e-6)      # dz/dlogvar = ½ σ ε
+
+
+def test_the_two_terms_are_summed_over_dimensions_and_averaged_over_the_batch():
+    x, x_hat = torch.rand(2, 4, 3, 8, 8)
+    mean, logvar = posterior(4, 5, dtype=torch.float32)
+    terms = vae.vae_loss(x, x_hat, mean, logvar, beta=0.3)
+    by_hand = sum(0.5 * float((x[i] - x_hat[i]).square().sum()) for i in range(4)) / 4
+    assert terms.distortion.item() == pytest.approx(by_hand, rel=1e-5)
+    assert terms.rate.item() == pytest.approx(float(vae.kl_standard_normal(mean, logvar).mean()), rel=1e-5)
+    assert terms.loss.item() == pytest.approx(terms.distortion.item() + 0.3 * terms.rate.item(), rel=1e-5)
+    assert vae.vae_loss(x, x_hat, mean, logvar, beta=0).loss == terms.distortion
+
+
+def test_distortion_is_the_gaussians_negative_log_likelihood_without_its_constant():
+    x, x_hat = torch.rand(2, 3, 3, 8, 8, dtype=torch.float64)
+    zero = torch.zeros(3, 1)
+    nll = -Normal(x_hat, 1.0).log_prob(x).flatten(1).sum(1).mean() - 192 * 0.5 * math.log(2 * math.pi)
+    assert vae.vae_loss(x, x_hat, zero, zero).distortion.item() == pytest.approx(float(nll))
+
+
+def test_beta_is_the_variance_of_the_decoder():
+    # (½ ‖x − x̂‖² / β + KL) β  =  ½ ‖x − x̂‖² + β KL
+    x, x_hat = torch.rand(2, 3, 3, 8, 8)
+    mean, logvar = posterior(3, 2, dtype=torch.float32)
+    one = vae.vae_loss(x / 0.1**0.5, x_hat / 0.1**0.5, mean, logvar)
+    assert 0.1 * one.loss.item() == pytest.approx(vae.vae_loss(x, x_hat, mean, logvar, 0.1).loss.item(), rel=1e-5)
+
+
+def test_images_that_would_broadcast_are_refused():
+    with pytest.raises(ValueError, match=r"differ in shape: \(2, 3, 8, 8\) and \(2, 1, 8, 8\)"):
+        vae.vae_loss(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), torch.zeros(2, 1), torch.zeros(2, 1))
+
+
+def test_active_units():
+    mean = torch.zeros(100, 3)
+    mean[:, 1] = torch.linspace(-1, 1, 100)
+    mean[:, 2] = 0.05 * torch.linspace(-1, 1, 100) + 3      # a shift is no use
+    assert vae.active_units(mean).tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="at least two"):
+        vae.active_units(mean[:1])
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_shapes(size):
+    model = vae.VAE(latent_dim=5, width=8, size=size)
+    x = torch.rand(2, 3, size, size) * 2 - 1
+    x_hat, mean, logvar = model(x)
+    assert x_hat.shape == x.shape and mean.shape == logvar.shape == (2, 5)
+    assert x_hat.abs().max() <= 1
+
+
+def test_log_variance_stays_where_its_exponential_is_finite():
+    model = vae.VAE(latent_dim=2, width=8, size=8)
+    with torch.no_grad():
+        model.to_latent.bias.fill_(1e4)
+    x_hat, _, logvar = model(torch.zeros(1, 3, 8, 8))
+    assert logvar.max() == 20 and torch.isfinite(x_hat).all()
+
+
+def test_every_parameter_gets_a_finite_gradient():
+    model = vae.VAE(latent_dim=4, width=8, size=16, num_classes=3)
+    x, y = torch.rand(4, 3, 16, 16), torch.tensor([0, 1, 2, 0])
+    x_hat, mean, logvar = model(x, y)
+    vae.vae_loss(x, x_hat, mean, logvar).loss.backward()
+    for name, p in model.named_parameters():
+        assert torch.isfinite(p.grad).all() and p.grad.abs().max() > 0, name
+
+
+def test_labels_matter_and_are_checked():
+    model = vae.VAE(latent_dim=4, width=8, size=8, num_classes=3)
+    a, b = (vae.sample(model, 2, y=[k, k]) for k in (0, 2))
+    assert not torch.equal(a, b)
+    with pytest.raises(ValueError, match="pass labels y"):
+        model.decode(torch.zeros(1, 4))
+    with pytest.raises(ValueError, match="0 to 2"):
+        model.decode(torch.zeros(1, 4), torch.tensor([3]))
+    with pytest.raises(ValueError, match="not conditional"):
+        vae.sample(vae.VAE(width=8), 1, y=[0])
+    with pytest.raises(ValueError, match="not conditional"):
+        vae.VAE(width=8, size=8).encode(torch.zeros(1, 3, 8, 8), torch.tensor([0]))
+    x, y = torch.zeros(2, 3, 8, 8), torch.tensor([0, 2])
+    assert vae.importance_bound(model, x, y, samples=3).shape == (2,)
+    assert vae.reconstruct(model, x, y).shape == x.shape
+
+
+def test_an_error_leaves_the_mode_as_it_was():
+    model = vae.VAE(latent_dim=4, width=8, size=8, num_classes=3).train()
+    with pytest.raises(ValueError):
+        vae.sample(model, 1, y=[7])
+    assert model.training
+
+
+def test_samples_depend_on_the_seed_not_on_the_batch_size_and_leave_the_mode():
+    model = vae.VAE(latent_dim=4, width=8, size=8).train()
+    a = vae.sample(model, 7, seed=3, batch_size=7)
+    assert torch.allclose(a, vae.sample(model, 7, seed=3, batch_size=2), atol=1e-6)
+    assert not torch.equal(a, vae.sample(model, 7, seed=4)) and model.training
+    vae.reconstruct(model, a)
+    assert model.training
+
+
+def test_training_lowers_the_loss_and_repeats_itself():
+    x = ToyFaces(128, size=8, seed=0).images()
+
+    def run(**options):
+        torch.manual_seed(0)
+        model = vae.VAE(latent_dim=4, width=8, size=8)
+        return list(vae.train_vae(model, batches(x, batch_size=32), steps=60, **options))
+
+    a, b = run(beta=0.1), run(beta=0.1)
+    assert a == b and a[-1].loss < 0.7 * a[0].loss and [s.step for s in a] == list(range(1, 61))
+    warm = run(beta=0.1, warm_up=0.5)
+    assert warm[0].loss == pytest.approx(warm[0].distortion + 0.1 / 30 * warm[0].rate, rel=1e-4)
+    assert warm[-1].loss == pytest.approx(warm[-1].distortion + 0.1 * warm[-1].rate, rel=1e-4)
+
+
+def test_a_large_beta_collapses_the_posterior():
+    torch.manual_seed(0)
+    x = ToyFaces(128, size=8, seed=0).images()
+    model = vae.VAE(latent_dim=4, width=8, size=8)
+    last = list(vae.train_vae(model, batches(x, batch_size=32), steps=300, beta=300.0))[-1]
+    assert last.rate < 0.05 and not vae.active_units(model.encode(x)[0]).any()
+
+
+class LinearVAE:
+    """z ~ N(0, 1), x = w z + noise: here log p(x) is known."""
+
+    def __init__(self, w, variance):
+        self.w, self.variance = w, variance
+
+    def encode(self, x, y=None):                             # the true posterior, made 1.5 times too wide
+        var = 1 / (1 + float(self.w.square().sum()) / self.variance)
+        mean = var / self.variance * (x.flatten(1) @ self.w)
+        return mean[:, None], torch.full((len(x), 1), math.log(1.5 * var), dtype=x.dtype)
+
+    def decode(self, z, y=None):
+        return (z * self.w).view(-1, 1, 1, 3)
+
+
+def test_the_importance_bound_rises_to_the_true_log_likelihood():
+    w, variance = torch.tensor([1.0, -0.5, 2.0]).double(), 0.3
+    x = torch.randn(50, 1, 1, 3, dtype=torch.float64)
+    cov = torch.outer(w, w) + variance * torch.eye(3, dtype=torch.float64)
+    truth = torch.distributions.MultivariateNormal(torch.zeros(3).double(), cov).log_prob(x.flatten(1)).mean()
+    bounds = [float(vae.importance_bound(LinearVAE(w, variance), x, None, k, variance).mean()) for k in (1, 8, 500)]
+    assert bounds[0] < bounds[1] < bounds[2] + 0.01 and bounds[2] == pytest.approx(float(truth), abs=0.01)
+    assert bounds[0] < float(truth) - 0.02
+
+
+def test_unknown_sizes_and_shares_are_refused():
+    with pytest.raises(ValueError, match="size must be"):
+        vae.VAE(size=20)
+    with pytest.raises(ValueError, match="warm_up is a share"):
+        next(vae.train_vae(vae.VAE(width=8, size=8), iter([]), steps=3, warm_up=-1))

@@ -1,0 +1,318 @@
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from minigen import vqvae
+from minigen.data import ToyFaces, batches
+from minigen.vqvae import VectorQuantizer
+from tests.conftest import peer
+
+
+def z_and(quantizer, shape=(3, 4, 2, 5), seed=0):
+    """A map that is neither square nor symmetric, with a gradient."""
+    z = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).requires_grad_()
+    return z, quantizer(z)
+
+
+def gradients(loss, z, codebook):
+    return torch.autograd.grad(loss, (z, codebook), retain_graph=True)
+
+
+def test_nearest_code_equals_brute_force_in_float64():
+    z, codebook = torch.randn(500, 4), torch.randn(64, 4)
+    assert torch.equal(vqvae.nearest_code(z, codebook), torch.cdist(z.double(), codebook.double()).argmin(1))
+    assert vqvae.nearest_code(torch.tensor([[3.0]]), torch.tensor([[0.0], [10.0]])).tolist() == [0]     # not the largest z·e
+
+
+def test_chunks_change_nothing(monkeypatch):
+    z, codebook = torch.randn(101, 4), torch.randn(64, 4)
+    whole = vqvae.nearest_code(z, codebook)
+    monkeypatch.setattr(vqvae, "CHUNK", 7 * 64)
+    assert torch.equal(vqvae.nearest_code(z, codebook), whole)
+
+
+def test_autocast_does_not_blur_the_distances():
+    z, codebook = 10 + torch.randn(500, 4) / 10, 10 + torch.randn(64, 4) / 10
+    want = vqvae.nearest_code(z, codebook)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(vqvae.nearest_code(z, codebook), want)
+    quantizer = VectorQuantizer(64, 4)
+    map_ = torch.randn(2, 4, 3, 3)
+    want = quantizer(map_).indices
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(quantizer(map_).indices, want)
+
+
+def test_equal_to_diffusers_in_indices_loss_and_both_gradients():
+    diffusers = peer("diffusers.models.autoencoders.vae")
+    ours = VectorQuantizer(64, 4, beta=0.25)
+    theirs = diffusers.VectorQuantizer(n_e=64, vq_embed_dim=4, beta=0.25, legacy=False)
+    theirs.embedding.weight.data.copy_(ours.codebook)
+    z, out = z_and(ours)
+    their_q, their_loss, (_, _, their_indices) = theirs(z)
+    assert torch.equal(out.indices.flatten(), their_indices)
+    assert torch.allclose(out.z_q, their_q, atol=1e-6) and torch.allclose(out.loss, their_loss, atol=1e-6)
+    for a, b in zip(gradients(out.loss, z, ours.codebook), gradients(their_loss, z, theirs.embedding.weight), strict=True):
+        assert torch.allclose(a, b, atol=1e-6) and a.abs().max() > 0
+
+
+def test_the_peers_legacy_default_has_beta_on_the_other_term():
+    diffusers = peer("diffusers.models.autoencoders.vae")
+    ours = VectorQuantizer(64, 4, beta=0.25)
+    legacy = diffusers.VectorQuantizer(n_e=64, vq_embed_dim=4, beta=0.25)
+    legacy.embedding.weight.data.copy_(ours.codebook)
+    z, out = z_and(ours)
+    (dz, de), (legacy_dz, legacy_de) = (gradients(loss, z, e) for loss, e in (
+        (out.loss, ours.codebook), (legacy(z)[1], legacy.embedding.weight)))
+    assert torch.allclose(legacy_dz, 4 * dz, atol=1e-6) and torch.allclose(de, 4 * legacy_de, atol=1e-6)
+
+
+def their_quantizer(**options):
+    return peer("vector_quantize_pytorch").VectorQuantize(dim=4, codebook_size=64, rotation_trick=False,
+                                                          accept_image_fmap=True, **options)
+
+
+def test_equal_to_vector_quantize_pytorch_with_a_learned_codebook():
+    ours = VectorQuantizer(64, 4, beta=1.0)
+    theirs = their_quantizer(learnable_codebook=True, ema_update=False, commitment_weight=1.0)
+    theirs._codebook.embed.data.copy_(ours.codebook[None])
+    z, out = z_and(ours)
+    their_q, their_indices, their_loss = theirs(z)
+    # their loss is one mean squared error whose two sides get its gradient; its value is half of ours at β = 1
+    assert torch.equal(out.indices, their_indices) and torch.allclose(out.z_q, their_q, atol=1e-6)
+    assert torch.allclose(out.commitment_loss, their_loss.squeeze(), atol=1e-6)
+    for a, b in zip(gradients(out.loss, z, ours.codebook), gradients(their_loss.sum(), z, theirs._codebook.embed), strict=True):
+        assert torch.allclose(a, b.squeeze(0) if b.ndim == 3 else b, atol=1e-6)
+
+
+def test_running_averages_equal_those_of_vector_quantize_pytorch():
+    ours = VectorQuantizer(64, 4, beta=0.25, decay=0.99, eps=1e-5).train()
+    theirs = their_quantizer(decay=0.99, eps=1e-5, commitment_weight=0.25, threshold_ema_dead_code=0).train()
+    theirs._codebook.embed.data.copy_(ours.codebook[None])
+    theirs._codebook.embed_avg.data.copy_(ours.codebook[None])
+    theirs._codebook.cluster_size.data.fill_(1)
+    for seed in range(5):
+        z, out = z_and(ours, seed=seed)
+        _, their_indices, their_loss = theirs(z)
+        assert torch.equal(out.indices, their_indices) and torch.allclose(out.loss, their_loss.squeeze(), atol=1e-6)
+        assert torch.allclose(torch.autograd.grad(out.loss, z)[0], torch.autograd.grad(their_loss.sum(), z)[0], atol=1e-6)
+        for a, b in ((ours.codebook, theirs._codebook.embed), (ours.cluster_size, theirs._codebook.cluster_size),
+                     (ours.embed_avg, theirs._codebook.embed_avg)):
+            assert torch.allclose(a, b[0], atol=1e-6)
+
+
+def test_gradients_are_closed_forms_and_beta_is_on_the_commitment():
+    quantizer = VectorQuantizer(8, 4, beta=0.25)
+    z, out = z_and(quantizer)
+    dz, de = gradients(out.loss, z, quantizer.codebook)
+    e = quantizer.embed(out.indices)
+    assert torch.allclose(dz, 2 * 0.25 * (z - e) / z.numel(), atol=1e-7)
+    rows = lambda t: t.movedim(1, -1).reshape(-1, 4)  # noqa: E731
+    want = torch.zeros(8, 4).index_add_(0, out.indices.flatten(), 2 * rows(e - z) / z.numel())
+    assert torch.allclose(de, want.detach(), atol=1e-7)
+
+
+def test_straight_through():
+    quantizer = VectorQuantizer(8, 4)
+    z, out = z_and(quantizer)
+    assert torch.allclose(out.z_q, quantizer.embed(out.indices), atol=1e-6)
+    (dz,) = torch.autograd.grad(out.z_q.sum(), z, retain_graph=True)
+    assert torch.equal(dz, torch.ones_like(z))
+    assert torch.autograd.grad(out.z_q.sum(), quantizer.codebook, allow_unused=True) == (None,)
+
+
+def test_quantising_twice_changes_nothing_and_indices_keep_their_places():
+    quantizer = VectorQuantizer(8, 4).eval()
+    _, out = z_and(quantizer)
+    again = quantizer(quantizer.embed(out.indices))
+    assert torch.equal(again.indices, out.indices) and again.loss == 0
+    codes = torch.arange(8).view(1, 2, 4)
+    assert torch.equal(quantizer(quantizer.embed(codes)).indices, codes)
+    assert quantizer.embed(codes).shape == (1, 4, 2, 4) and torch.equal(quantizer.embed(codes)[0, :, 1, 0], quantizer.codebook[4])
+
+
+def test_eval_mode_changes_nothing():
+    quantizer = VectorQuantizer(8, 4, decay=0.9, revive_below=0.5).eval()
+    before = {k: v.clone() for k, v in quantizer.state_dict().items()}
+    z_and(quantizer)
+    assert all(torch.equal(v, before[k]) for k, v in quantizer.state_dict().items())
+
+
+def test_running_averages_by_hand():
+    quantizer = VectorQuantizer(2, 1, decay=0.99, eps=0.0).train()
+    start = torch.tensor([[0.0], [100.0]])
+    quantizer._set(slice(None), start, torch.ones(2))
+    z = torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1, 1)                # all on code 0, mean 3
+    for step in range(1, 6):
+        quantizer(z)
+        n0, n = quantizer.cluster_size[0], 0.99**step + (1 - 0.99**step) * 3
+        assert float(n0) == pytest.approx(n, rel=1e-5)
+        assert float((quantizer.codebook[0, 0] - 3) * n0) == pytest.approx(0.99**step * (0 - 3), rel=1e-4)
+    assert float(quantizer.codebook[1, 0]) == pytest.approx(100, rel=1e-3)      # an unused code stays
+
+
+def test_a_code_that_nobody_uses_stays_where_it_is():
+    quantizer = VectorQuantizer(2, 1, decay=0.9).train()
+    quantizer._set(slice(None), torch.tensor([[0.0], [100.0]]), torch.ones(2))
+    for _ in range(2000):
+        quantizer(torch.ones(3, 1, 1, 1))
+    assert float(quantizer.codebook[1, 0]) == pytest.approx(100, rel=0.02)      # not pulled to 0 by the smoothing
+
+
+def test_a_dead_code_is_revived_and_survives_the_next_update():
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(4, 2, decay=0.9, revive_below=0.05).train()
+    quantizer._set(slice(None), torch.tensor([[0.0, 0], [1, 0], [0, 1], [50, 50]]), torch.tensor([9.0, 9, 9, 0]))
+    z = torch.randn(2, 2, 3, 3)
+    quantizer(z)
+    rows = z.movedim(1, -1).reshape(-1, 2)
+    assert (rows == quantizer.codebook[3]).all(1).any()
+    revived = quantizer.codebook[3].clone()
+    quantizer(z)
+    assert (quantizer.codebook[3] - revived).norm() < 1.5 and quantizer.cluster_size[3] > 1
+    gradient = VectorQuantizer(4, 2, revive_below=0.05).train()
+    gradient._set(slice(None), torch.tensor([[0.0, 0], [1, 0], [0, 1], [50, 50]]), torch.tensor([9.0, 9, 9, 0]))
+    gradient(z)
+    assert (rows == gradient.codebook[3]).all(1).any()
+
+
+def test_healthy_codes_are_never_revived():
+    quantizer = VectorQuantizer(16, 2, decay=0.99, revive_below=0.05).train()
+    z = quantizer.codebook.T.reshape(1, 2, 4, 4).clone()              # one vector a code: every code gets its share
+    before = quantizer.codebook.clone()
+    for _ in range(50):
+        quantizer(z)
+    assert torch.allclose(quantizer.codebook, before, atol=1e-3)
+
+
+def test_kmeans_equals_scikit_learns_from_the_same_start():
+    cluster = peer("sklearn.cluster")
+    points = torch.randn(300, 2, dtype=torch.float64)
+    start = points[torch.randperm(300, generator=torch.Generator().manual_seed(0))[:5]]
+    theirs = cluster.KMeans(5, init=start.numpy(), n_init=1, max_iter=300, tol=0, algorithm="lloyd").fit(points.numpy())
+    ours = vqvae.kmeans(points, 5, steps=100)
+    assert torch.allclose(ours, torch.as_tensor(theirs.cluster_centers_), atol=1e-8)
+    few = torch.tensor([[0.0], [0.0], [0.0], [0.0], [1.0], [2.0]])                # repeated points make one centre
+    assert vqvae.kmeans(few, 3, steps=0).flatten().sort().values.tolist() == [0, 1, 2]
+    assert len(vqvae.kmeans(few, 5)) == 5
+    with pytest.raises(ValueError, match="7 centres need at least 7 points; got 3"):
+        vqvae.kmeans(points[:3], 7)
+
+
+def test_kmeans_initialisation_beats_random_codes():
+    torch.manual_seed(0)
+    z = 5 + torch.randn(8, 4, 4, 4)
+    quantizer = VectorQuantizer(16, 4, decay=0.99).eval()
+    before = quantizer(z).commitment_loss
+    quantizer.init_codebook(z)
+    assert quantizer(z).commitment_loss < 0.1 * before
+    assert torch.allclose(quantizer.embed_avg, quantizer.codebook) and quantizer.cluster_size.unique().tolist() == [1]
+
+
+def test_perplexity():
+    assert vqvae.perplexity(torch.arange(12).view(3, 4), 12) == pytest.approx(12)
+    assert vqvae.perplexity(torch.zeros(5, dtype=torch.long), 12) == pytest.approx(1)
+    assert vqvae.perplexity(torch.tensor([0, 0, 1, 1]), 12) == pytest.approx(2)
+
+
+@pytest.mark.parametrize(("make", "words"), [
+    (lambda: VectorQuantizer(0, 4), "num_codes=0"),
+    (lambda: VectorQuantizer(4, 0), "dim=0"),
+    (lambda: VectorQuantizer(4, 4, decay=1.0), "decay must be None or between 0 and 1"),
+    (lambda: VectorQuantizer(4, 4, decay=0.0), "decay must be None or between 0 and 1"),
+    (lambda: VectorQuantizer(4, 4, revive_below=1.0), "revive_below=1.0"),
+    (lambda: VectorQuantizer(4, 4, beta=-1), "beta=-1"),
+    (lambda: VectorQuantizer(4, 3)(torch.zeros(1, 4, 2, 2)), r"\(B, 3, H, W\); got \(1, 4, 2, 2\)"),
+    (lambda: VectorQuantizer(4, 3)(torch.zeros(1, 3)), r"got \(1, 3\)"),
+    (lambda: VectorQuantizer(4, 3)(torch.full((1, 3, 2, 2), float("nan"))), "NaN or infinity"),
+    (lambda: VectorQuantizer(4, 3).embed(torch.tensor([[[4]]])), "0 to 3, the codebook has 4 codes; got 4 to 4"),
+    (lambda: VectorQuantizer(4, 3).embed(torch.tensor([[[-1, 2]]])), "got -1 to 2"),
+])
+def test_bad_input(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_large_codebook_stays_within_200_megabytes():
+    script = """
+        import resource, torch
+        from minigen.vqvae import nearest_code
+        z, codebook = torch.randn(8192, 4), torch.randn(16384, 4)
+        nearest_code(z[:8], codebook[:8])                     # the library's own buffers
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        nearest_code(z, codebook)
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform != "darwin" else 1024           # macOS counts bytes
+    assert float(done.stdout) / unit < 200
+
+
+WORKER = """
+    import sys, torch, torch.distributed as dist
+    from minigen.vqvae import VectorQuantizer
+    rank, world, file, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    torch.set_num_threads(1)
+    if world > 1:
+        dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
+    torch.manual_seed(0)
+    quantizer = VectorQuantizer(32, 4, decay=0.9, revive_below=float(sys.argv[5])).train()
+    torch.manual_seed(rank)                                  # each process draws its own revivals
+    for step in range(6):
+        z = torch.randn(4, 4, 4, 4, generator=torch.Generator().manual_seed(step))
+        quantizer(z.chunk(world)[rank])
+    from safetensors.torch import save_file
+    save_file(quantizer.state_dict(), f"{out}/{world}-{rank}.safetensors")
+"""
+
+
+@pytest.mark.parametrize("revive_below", [0.0, 0.6])
+def test_two_processes_keep_one_codebook(tmp_path, revive_below):
+    from safetensors.torch import load_file
+
+    def start(rank, world):
+        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), str(rank), str(world),
+                                 str(tmp_path / f"meet{world}"), str(tmp_path), str(revive_below)])
+
+    workers = [start(0, 2), start(1, 2), start(0, 1)]
+    assert [w.wait(timeout=120) for w in workers] == [0, 0, 0]
+    one, two, alone = (load_file(tmp_path / f"{name}.safetensors") for name in ("2-0", "2-1", "1-0"))
+    assert all(torch.equal(one[k], two[k]) for k in one)
+    if not revive_below:                                     # revived codes are random picks; without them all agree
+        assert all(torch.allclose(one[k], alone[k], atol=1e-6) for k in one)
+
+
+def test_vqvae_shapes_and_round_trip():
+    model = vqvae.VQVAE(num_codes=16, code_dim=4, width=8, size=16).eval()
+    x = torch.rand(3, 3, 16, 16) * 2 - 1
+    x_hat, quantized = model(x)
+    codes = model.encode_indices(x, batch_size=2)
+    assert x_hat.shape == x.shape and codes.shape == (3, 4, 4) and torch.equal(codes, quantized.indices)
+    assert torch.allclose(model.decode_indices(codes, batch_size=2), x_hat, atol=1e-6)
+    with pytest.raises(ValueError, match="0 to 15"):
+        model.decode_indices(codes + 16)
+
+
+@pytest.mark.parametrize("decay", [None, 0.99])
+def test_every_parameter_learns(decay):
+    model = vqvae.VQVAE(num_codes=16, code_dim=4, width=8, size=16, decay=decay)
+    x_hat, quantized = model(torch.rand(4, 3, 16, 16))
+    (F.mse_loss(x_hat, torch.zeros_like(x_hat)) + quantized.loss).backward()
+    for name, p in model.named_parameters():
+        assert torch.isfinite(p.grad).all() and p.grad.abs().max() > 0, name
+
+
+def test_training_lowers_the_error_and_repeats_itself():
+    x = ToyFaces(256, size=16, seed=0).images()
+
+    def run():
+        torch.manual_seed(0)
+        model = vqvae.VQVAE(num_codes=16, code_dim=4, width=8, size=16)
+        return list(vqvae.train_vqvae(model, batches(x, batch_size=32), steps=80))
+
+    a, b = run(), run()
+    assert a == b and a[-1].reconstruction < 0.5 * a[0].reconstruction and a[-1].perplexity > 3
