@@ -6,6 +6,9 @@
     vae           ELBO, convolutional VAE                     chapter 2
     vqvae         codebooks, VQ-VAE                           chapter 3
     pixelcnn      autoregressive prior over codes             chapter 3
+    perceptual    LPIPS, and its small-scale stand-in         chapter 4
+    ivqvae        the paper's autoencoder and its losses      chapter 4
+    reproduce     the paper's tables at small scale           chapter 4 on
     metrics       Fréchet distance, attribute classifier      every chapter
     plots         figures                                     every chapter
     widgets       sliders                                     every chapter

@@ -1,4 +1,4 @@
-"""The command line: `python -m minigen prepare SOURCE --size 256 --out data/NAME`. Exit code 2: your input, mended by you."""
+"""The command line: `python -m minigen prepare …`, `python -m minigen reproduce …`. Exit code 2: your input, mended by you."""
 
 import argparse
 import sys
@@ -22,6 +22,14 @@ def _prepare(a):
           + (f"; {manifest['upscaled']} were smaller and were enlarged" if manifest["upscaled"] else "") + ".")
 
 
+def _reproduce(a):
+    from minigen import reproduce
+
+    for cell in reproduce.reproduce(a.table, a.seeds, a.steps, a.out):
+        print("  ".join(f"{k} {v}" for k, v in cell.items() if k != "options"), flush=True)
+    print(reproduce.as_text(a.table, a.out))
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m minigen", description="Tools of the minigen course.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -35,6 +43,13 @@ def main(argv=None):
     p.add_argument("--no-classes", action="store_true", help="ignore the sub-folders")
     p.add_argument("--overwrite", action="store_true", help="replace an --out that was prepared before")
     p.set_defaults(run=_prepare)
+    p = commands.add_parser("reproduce", help="measure one of the paper's tables at small scale",
+                            description="Train and measure every cell of a table, go on where a run was stopped, print it.")
+    p.add_argument("table", help="table1 or table7")
+    p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default 0 1 2")
+    p.add_argument("--steps", type=int, help="training steps of a cell (default: the table's)")
+    p.add_argument("--out", type=Path, help="results file (default data/reproduce/TABLE.json)")
+    p.set_defaults(run=_reproduce)
     args = parser.parse_args(argv)
     try:
         args.run(args)
@@ -42,7 +57,7 @@ def main(argv=None):
         print(f"minigen: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("minigen: stopped; nothing half-written was kept.", file=sys.stderr)
+        print("minigen: stopped; nothing half-written was kept, and what was finished stays.", file=sys.stderr)
         return 130
     return 0
 

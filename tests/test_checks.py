@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minigen import checks, gan, pixelcnn, vae, vqvae
+from minigen import checks, gan, ivqvae, pixelcnn, vae, vqvae
 from minigen.checks import board, compare
 
 
@@ -285,6 +285,67 @@ WRONG |= {
         (lambda x, c: F.cross_entropy(x, c, reduction="sum") / math.log(2), "divide by the number of images"),
         (lambda x, c: F.cross_entropy(x, c, reduction="sum"), "left nats"),
         (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c) * math.log(2), "multiplied by log 2"),
+    ],
+}
+
+
+def gradient_ratio(a, b, w):
+    size = [torch.autograd.grad(loss, w, retain_graph=True)[0].norm() for loss in (a, b)]
+    return size[0] / (size[1] + 1e-4)
+
+
+def weighted(l1, p, g, vq, d=0.25, late=True, step=0, start=0):
+    return l1 + p + d * g * (step >= start) + (1 - d) * vq
+
+
+WRONG |= {
+    "upsample_nearest": [
+        (lambda x: x.repeat(1, 1, 2, 2), "tiled"),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), "between the pixels"),
+        (lambda x: x.repeat_interleave(2, 2), "Only the rows"),
+        (lambda x: x.repeat_interleave(2, 3), "Only the columns"),
+        (lambda x: x.repeat_interleave(2, 1), "shape"),
+    ],
+    "attention_weights": [
+        (lambda q, k: (q @ k.mT).softmax(-1), "√C is missing"),
+        (lambda q, k: (q @ k.mT / q.shape[-1]).softmax(-1), "divide by its root"),
+        (lambda q, k: (q @ k.mT / q.shape[1] ** 0.5).softmax(-1), "number of places"),
+        (lambda q, k: (q @ k.mT / q.shape[-1] ** 0.5).softmax(1), "columns sum"),
+        (lambda q, k: q @ k.mT / q.shape[-1] ** 0.5, "softmax is missing"),
+        (lambda q, k: (k @ q.mT / q.shape[-1] ** 0.5).softmax(-1), "swapped"),
+        (lambda q, k: (q @ k.mT / 4).softmax(-1), "9 channels"),
+    ],
+    "best_guess_l1": [
+        (lambda x, p: (p[:, None, None, None] * x).sum(0), "mean"),
+        (lambda x, p: x.median(0).values, "plain median"),
+        (lambda x, p: x[p.argmax()], "likeliest"),
+        (lambda x, p: x.sort(0).values[(p.cumsum(0) >= 0.5).int().argmax(0)], "images' order"),
+        (lambda x, p: x.sort(0), "a tensor of shape"),
+        (lambda x, p: (lambda o: x[o[p[o].cumsum(0).ge(0.5).int().argmax()]])(x.mean((1, 2, 3)).argsort()), "is wanted"),
+    ],
+    "feature_distance": [
+        (lambda f, g: (f - g).square().sum(1).mean((1, 2)), "length 1"),
+        (lambda f, g: (F.normalize(f) - F.normalize(g)).square().mean((1, 2, 3)), "sum them"),
+        (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum((1, 2, 3)), "average them"),
+        (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum(1).mean(), "one number per image"),
+        (lambda f, g: (F.normalize(f) - F.normalize(g)).abs().sum(1).mean((1, 2)), "square it"),
+        (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum(1), "average over the places"),
+    ],
+    "total_loss": [
+        (lambda a, p, g, v, d, n, s: a + p + d * g + v if n >= s else a + p + v, "not weighted"),
+        (lambda a, p, g, v, d, n, s: a + p + (1 - d) * g + d * v, "swapped"),
+        (lambda a, p, g, v, d, n, s: a + p + g + (1 - d) * v, "λ_d is missing"),
+        (lambda a, p, g, v, d, n, s: a + p + d * g + (1 - d) * v, "must not count"),
+        (lambda a, p, g, v, d, n, s: a + p + (1 - d) * v + (d * g if n > s else 0), "that step included"),
+        (lambda a, p, g, v, d, n, s: a + p + (1 - d) * v + d * g * (n >= s), "0 · NaN"),
+        (lambda a, p, g, v, d, n, s: a + p + ((1 - d) * v + d * g if n >= s else v), "before the start too"),
+    ],
+    "balance": [
+        (lambda a, b, w: 1 / gradient_ratio(a, b, w).detach(), "is wanted"),
+        (lambda a, b, w: (a / (b + 1e-4)).detach(), "compare their gradients"),
+        (lambda a, b, w: gradient_ratio(a, b, w), "limit of 10⁴"),
+        (lambda a, b, w: ivqvae.adaptive_weight(a, b, w).square(), "is wanted"),
+        (lambda a, b, w: ivqvae.adaptive_weight(b, a, w), "Upside down"),
     ],
 }
 ALL = [name for names in checks.exercises().values() for name in names]

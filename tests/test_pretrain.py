@@ -6,7 +6,7 @@ import pretrain
 import pytest
 from safetensors import safe_open
 
-from minigen import files, gan, pixelcnn, vae, vqvae
+from minigen import files, gan, ivqvae, pixelcnn, vae, vqvae
 from minigen.data import ToyFaces
 
 
@@ -43,6 +43,12 @@ def test_vqvae_and_its_prior(out):
     card = pretrain.pixelcnn_(steps=2, batch_size=8, faces=100)
     model = files.load_weights(pixelcnn.PixelCNN, out / "pixelcnn.safetensors")
     assert model.card == card and model.num_classes == 5 and 100 < card["test_bits"] < 200
+
+
+def test_ivqvae_keeps_the_statistics_of_its_latents(out):
+    card = pretrain.ivqvae_(steps=2, batch_size=128)
+    model = files.load_weights(ivqvae.IVQVAE, out / "ivqvae.safetensors")
+    assert model.card == card and card["codes_used"] > 1 and (model.latent_std != 1).all()
 
 
 def test_the_card_inside_every_committed_file_names_its_recipe():

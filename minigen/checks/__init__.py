@@ -9,11 +9,12 @@ import traceback
 
 import torch
 
-from minigen.checks import ch00_start_here, ch01_gan, ch02_vae, ch03_vqvae
+from minigen.checks import ch00_start_here, ch01_gan, ch02_vae, ch03_vqvae, ch04_ivqvae
 from minigen.checks.board import progress, record
 from minigen.checks.compare import Wrong
 
-CHAPTERS = {"00 start here": ch00_start_here, "01 GAN": ch01_gan, "02 VAE": ch02_vae, "03 VQ-VAE": ch03_vqvae}
+CHAPTERS = {"00 start here": ch00_start_here, "01 GAN": ch01_gan, "02 VAE": ch02_vae, "03 VQ-VAE": ch03_vqvae,
+            "04 IVQ-VAE": ch04_ivqvae}
 
 __all__ = ["CHAPTERS", "CheckFailed", "check", "exercises", "progress"]
 

@@ -1,0 +1,94 @@
+import urllib.error
+
+import pytest
+import torch
+from torch import nn
+
+from minigen import perceptual
+from minigen.data import ToyFaces
+from minigen.errors import DataError
+from minigen.metrics import attribute_classifier
+from tests.conftest import peer
+
+
+def random_lpips():
+    """LPIPS with a random trunk and its real weights: enough to test with, never used for training."""
+    lpips = peer("lpips")
+    with pytest.warns(UserWarning):                          # lpips' own, about torchvision's arguments
+        return lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
+
+
+def test_lpips_is_the_packages():
+    network = random_lpips()
+    x, y = torch.rand(2, 3, 3, 64, 64) * 2 - 1
+    ours = perceptual.LPIPS(network)
+    assert ours(x, y).shape == (3,) and torch.allclose(ours(x, y), network(x, y).flatten())
+    # the other range, said to the package, is the same distance: ours takes [-1, 1]
+    assert torch.allclose(ours(x, y), network((x + 1) / 2, (y + 1) / 2, normalize=True).flatten(), atol=1e-5)
+
+
+def test_it_stays_in_eval_mode_whatever_the_parent_does():
+    for distance, size in ((perceptual.LPIPS(random_lpips()), 64), (perceptual.ToyPerceptual(), 32)):
+        parent = nn.ModuleList([distance]).train()
+        assert not any(m.training for m in distance.modules())
+        x, y = torch.rand(2, 1, 3, size, size)
+        assert torch.equal(parent[0](x, y), parent[0](x, y))
+        assert not any(p.requires_grad for p in distance.parameters())
+        x.requires_grad_()
+        (slope,) = torch.autograd.grad(distance(x, y).sum(), x)
+        assert slope.abs().max() > 0                         # the weights are frozen, the gradient passes
+
+
+def test_no_network_is_one_clear_sentence(monkeypatch):
+    peer("lpips")
+    models = peer("torchvision.models")
+
+    def offline(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(models.VGG16_Weights, "get_state_dict", offline)
+    with pytest.raises(DataError, match=r"vgg16-397923af.pth.*torch.hub.get_dir.*ToyPerceptual"):
+        perceptual.LPIPS()
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "lpips", None)
+    with pytest.raises(DataError, match="needs the package lpips"):
+        perceptual.LPIPS()
+
+
+def test_small_images_are_not_for_lpips():
+    with pytest.raises(ValueError, match="64 pixels and more"):
+        perceptual.LPIPS(nn.Identity())(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32))
+
+
+def test_the_classifier_is_left_alone_and_no_feature_gives_no_nan():
+    distance = perceptual.ToyPerceptual()
+    assert distance.body[0] is not attribute_classifier().body[0]
+    for p in distance.parameters():
+        p.data.zero_()                                       # every feature is zero
+    x = torch.zeros(1, 3, 32, 32, requires_grad=True)
+    (slope,) = torch.autograd.grad(distance(x, torch.ones(1, 3, 32, 32)).sum(), x)
+    assert torch.isfinite(slope).all()
+
+
+def test_toy_distance_by_hand():
+    distance, faces = perceptual.ToyPerceptual(), ToyFaces(6, seed=5).images()
+    x, y = faces[:3], faces[3:]
+    assert torch.equal(distance(x, x), torch.zeros(3)) and torch.allclose(distance(x, y), distance(y, x))
+    h, g, total = x, y, 0
+    for i, layer in enumerate(attribute_classifier().body[:15]):
+        h, g = layer(h), layer(g)
+        if i % 3 == 2:
+            a, b = (t / t.norm(dim=1, keepdim=True).clamp_min(1e-10) for t in (h, g))
+            total = total + ((a - b) ** 2).sum(1).mean((1, 2)) / 5
+    assert torch.allclose(distance(x, y), total, atol=1e-5)
+
+
+def test_it_sees_what_squared_error_does_not():
+    face = ToyFaces(1, seed=5).images()
+    shift = face + 0.1                                       # a little lighter
+    noise = face + 0.1 * torch.randn(face.shape, generator=torch.Generator().manual_seed(0)).sign()
+    assert torch.allclose((shift - face).square().mean(), (noise - face).square().mean(), atol=1e-6)
+    distance = perceptual.ToyPerceptual()
+    assert distance(noise, face) > 2 * distance(shift, face)
