@@ -267,6 +267,9 @@ WORKER = """
         quantizer(z.chunk(world)[rank])
     from safetensors.torch import save_file
     save_file(quantizer.state_dict(), f"{out}/{world}-{rank}.safetensors")
+    if world > 1:                                            # leaving without this aborts now and then
+        dist.barrier()
+        dist.destroy_process_group()
 """
 
 
