@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minigen.gan import discriminator_loss, generator_loss
-from minigen.vqvae import VectorQuantizer, nearest_code, perplexity
+from minigen.vqvae import Tokenizer, VectorQuantizer, perplexity
 
 # Arguments of IVQVAE: the paper's model at 256×256, and one for 32×32 faces that a laptop trains.
 PRESETS = {
@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         return self.body(z)
 
 
-class IVQVAE(nn.Module):
+class IVQVAE(Tokenizer):
     """The improved VQ-VAE: `Encoder`, `VectorQuantizer`, `Decoder`, and the statistics of its latents.
 
     Shapes: x (B, 3, size, size) in [-1, 1]; z_e, z_q (B, code_dim, grid, grid); indices (B, grid, grid); grid = size / f.
@@ -149,22 +149,6 @@ class IVQVAE(nn.Module):
 
     def decode(self, z_q):
         return self.decoder(z_q)
-
-    def forward(self, x):
-        """(x̂, Quantized)"""
-        quantized = self.quantizer(self.encode(x))
-        return self.decode(quantized.z_q), quantized
-
-    @torch.no_grad()
-    def encode_indices(self, x, batch_size=256):
-        """Codes of images. Shapes: (N, 3, H, W) → (N, grid, grid) int64."""
-        return torch.cat([nearest_code(z.movedim(1, -1).flatten(0, 2), self.quantizer.codebook).view(len(z), self.grid, self.grid)
-                          for z in map(self.encode, x.split(batch_size))])
-
-    @torch.no_grad()
-    def decode_indices(self, indices, batch_size=256):
-        """Images of codes. Shapes: (N, grid, grid) → (N, 3, H, W)."""
-        return torch.cat([self.decode(self.quantizer.embed(part)) for part in indices.split(batch_size)])
 
     @torch.no_grad()
     def measure_latents(self, x):

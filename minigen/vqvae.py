@@ -175,7 +175,27 @@ def _world():
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-class VQVAE(nn.Module):
+class Tokenizer(nn.Module):
+    """What every autoencoder with a codebook can do; a subclass brings `quantizer`, `encode` (x → z_e) and `decode` (z_q → x̂)."""
+
+    def forward(self, x):
+        """(x̂, Quantized)"""
+        quantized = self.quantizer(self.encode(x))
+        return self.decode(quantized.z_q), quantized
+
+    @torch.no_grad()
+    def encode_indices(self, x, batch_size=256):
+        """Codes of images. Shapes: (N, 3, H, W) → (N, grid, grid) int64."""
+        return torch.cat([nearest_code(self.quantizer._rows(z), self.quantizer.codebook).view(len(z), *z.shape[2:])
+                          for z in map(self.encode, x.split(batch_size))])
+
+    @torch.no_grad()
+    def decode_indices(self, indices, batch_size=256):
+        """Images of codes. Shapes: (N, grid, grid) → (N, 3, H, W)."""
+        return torch.cat([self.decode(self.quantizer.embed(part)) for part in indices.split(batch_size)])
+
+
+class VQVAE(Tokenizer):
     """VQ-VAE: encoder → 1×1 convolution to code_dim → quantizer → 1×1 convolution → decoder; a 4×4 map of codes.
 
     Shapes: x (B, 3, size, size) in [-1, 1]; z_e, z_q (B, code_dim, 4, 4); indices (B, 4, 4).
@@ -197,22 +217,6 @@ class VQVAE(nn.Module):
 
     def decode(self, z_q):
         return self.decoder(self.from_code(z_q))
-
-    def forward(self, x):
-        """(x̂, Quantized)"""
-        quantized = self.quantizer(self.encode(x))
-        return self.decode(quantized.z_q), quantized
-
-    @torch.no_grad()
-    def encode_indices(self, x, batch_size=256):
-        """Codes of images. Shapes: (N, 3, H, W) → (N, 4, 4) int64."""
-        return torch.cat([nearest_code(self.quantizer._rows(z), self.quantizer.codebook).view(len(z), *z.shape[2:])
-                          for z in map(self.encode, x.split(batch_size))])
-
-    @torch.no_grad()
-    def decode_indices(self, indices, batch_size=256):
-        """Images of codes. Shapes: (N, 4, 4) → (N, 3, H, W)."""
-        return torch.cat([self.decode(self.quantizer.embed(part)) for part in indices.split(batch_size)])
 
 
 class VQVAEStep(NamedTuple):
