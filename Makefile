@@ -3,7 +3,7 @@
 # make test-full   the same and the slow tests
 # make test-browser   chapter 1 in a real JupyterLab, in headless Chromium
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
-# make pretrained  retrain data/pretrained from its seeds (about two and a half hours)        make pretrained ARGS=gan
+# make pretrained  retrain data/pretrained from its seeds (about four hours)        make pretrained ARGS=gan
 # make clean       remove the virtual environment
 VENV   ?= .venv
 PYTHON ?= python3

@@ -8,7 +8,23 @@
     pixelcnn      autoregressive prior over codes             chapter 3
     perceptual    LPIPS, and its small-scale stand-in         chapter 4
     ivqvae        the paper's autoencoder and its losses      chapter 4
-    reproduce     the paper's tables at small scale           chapter 4 on
+    diffusion     noise schedules, the forward process        chapter 5
+    ddpm          loss, training, ancestral sampling          chapter 5
+    unet          the U-Net, told the time                    chapter 5
+    vlb           learned variance, bits per dimension        chapter 5
+    ddim          few steps, inversion, filling in            chapter 6
+    guidance      classifier-free guidance                    chapter 6
+    latents       images to latents and back                  chapter 7
+    fftd          the paper's Transformer and its fusion      chapter 7
+    settings      both stages' settings, presets, images      chapter 8
+    celebahq      the two stages on real photographs          chapter 8
+    training      a loop that survives crashes                chapter 8
+    checkpoints   whole or not at all                         chapter 8
+    sampling      many images, image k from (seed, k)         chapter 8
+    evaluate      FID, KID, nearest neighbours                chapter 8
+    bench         how fast this machine is                    chapter 8
+    tables        what the cells of the paper's tables are    chapter 4 on
+    reproduce     measuring them, going on where stopped      chapter 4 on
     metrics       Fréchet distance, attribute classifier      every chapter
     plots         figures                                     every chapter
     widgets       sliders                                     every chapter

@@ -256,13 +256,17 @@ def train_gan(generator, discriminator, data, *, steps=None, loss="nonsaturating
 
 @contextlib.contextmanager
 def evaluating(model):
-    """The model in eval mode and without gradients inside the block, and as it was afterwards, whatever happened."""
-    mode = model.training
+    """The model in eval mode and without gradients inside the block, and as it was afterwards, whatever happened.
+
+    A plain function, which has no mode, is left as it is.
+    """
+    mode = getattr(model, "training", None)
     try:
         with torch.no_grad():
-            yield model.eval()
+            yield model if mode is None else model.eval()
     finally:
-        model.train(mode)
+        if mode is not None:
+            model.train(mode)
 
 
 def sample(generator, n, y=None, seed=0, batch_size=256):

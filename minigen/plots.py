@@ -52,8 +52,8 @@ def image_grid(images, columns=8, titles=None, row_titles=None, width=None):
     rows = math.ceil(len(x) / columns)
     width = width or min(WIDTH, 0.9 * columns + (0.9 if row_titles else 0))
     cell = width / columns
-    fig = Figure(figsize=(width, rows * cell * x.shape[1] / x.shape[2] + (0.24 * rows if titles else 0.02)),
-                 layout="constrained")
+    titled = 0.24 * math.ceil(len(titles) / columns) if titles else 0.02
+    fig = Figure(figsize=(width, rows * cell * x.shape[1] / x.shape[2] + titled), layout="constrained")
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     axes = fig.subplots(rows, columns, squeeze=False)
     for k, ax in enumerate(axes.flat):

@@ -17,6 +17,7 @@ from minigen.checks import board, compare
 def own_progress(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIGEN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MINIGEN_STRICT", raising=False)
+    torch.manual_seed(0)                                   # which mistake is named can depend on the numbers drawn
 
 
 def named(name, fn):
@@ -348,6 +349,305 @@ WRONG |= {
         (lambda a, b, w: ivqvae.adaptive_weight(b, a, w), "Upside down"),
     ],
 }
+
+def product(b):
+    return torch.cumprod(1 - b, 0)
+
+
+def view(a):
+    return a[:, None, None, None]
+
+
+def posterior(x0, xt, b, ab, prev, below=None, on_x0=None, on_xt=None):
+    on_x0, on_xt = prev**0.5 * b if on_x0 is None else on_x0, (1 - b) ** 0.5 * (1 - prev) if on_xt is None else on_xt
+    return (on_x0 * x0 + on_xt * xt) / (1 - ab if below is None else below)
+
+
+def bound_weight(b, variance=None, two=2, alpha=None, power=2):
+    ab = product(b)
+    b, ab, prev = b[1:], ab[1:], ab[:-1]
+    variance = (1 - prev) / (1 - ab) * b if variance is None else variance(b, ab, prev)
+    return b**power / (two * variance * (1 - b if alpha is None else alpha(ab)) * (1 - ab))
+
+
+def soft(x, d, ab, shrink=0.5, sign=-1, two=2, square=True, dim=1, below=None, after=1.0):
+    far = torch.cdist(x, ab**shrink * d)
+    return (sign * (far**2 if square else far) / (two * (1 - ab if below is None else below))).softmax(dim) @ d * after
+
+
+def moving(a, w, n, m, d=None):
+    d = min(m, (1 + n) / (10 + n)) if d is None else d(n, m)
+    return d * a + (1 - d) * w
+
+
+def clean(x, e, ab):
+    return (x - (1 - ab) ** 0.5 * e) / ab**0.5
+
+
+def noise_of(ab, prev, eta, first=True, second=True):
+    return eta * (((1 - prev) / (1 - ab)) ** 0.5 if first else 1) * ((1 - ab / prev) ** 0.5 if second else 1)
+
+
+def arc(a, b, w, f=torch.sin, angle=lambda c: torch.arccos(c)):
+    theta = angle((a @ b) / (a.norm() * b.norm()))
+    return (f((1 - w) * theta) * a + f(w * theta) * b) / f(theta)
+
+
+def forgetful(y, u, p, null):
+    y[u < p] = null
+    return y
+
+
+WRONG |= {
+    "alpha_bar": [
+        (lambda b: b.cumprod(0), "product of the β"), (lambda b: (1 - b).cumsum(0), "running sum: multiply"),
+        (lambda b: 1 - b.cumsum(0), "1 − a running sum"), (lambda b: product(b).sqrt(), "square root"),
+        (lambda b: 1 - b, "of one step"), (lambda b: (1 - b).prod(), "only the last one"),
+        (lambda b: 1 - product(b), "noise's share"),
+        (lambda b: torch.cat([torch.ones(1), product(b)[:-1]]), "One step late"),
+    ],
+    "noised": [
+        (lambda x, e, a: view(a) * x + (1 - view(a)) * e, "roots are missing"),
+        (lambda x, e, a: (1 - view(a)).sqrt() * x + view(a).sqrt() * e, "swapped"),
+        (lambda x, e, a: view(a).sqrt() * x + (1 - view(a).sqrt()) * e, "not 1 − √ᾱ"),
+        (lambda x, e, a: view(a).sqrt() * x + (1 - view(a)) * e, "its root is missing"),
+        (lambda x, e, a: x + (1 - view(a)).sqrt() * e, "signal is not scaled"),
+        (lambda x, e, a: view(a).sqrt() * x + e, "noise is not scaled"),
+        (lambda x, e, a: (lambda b: b.sqrt() * x + (1 - b).sqrt() * e)(a if len(a) == x.shape[-1] else view(a)),
+         "last axis"),
+    ],
+    "posterior_mean": [
+        (lambda x0, xt, b, ab, p: posterior(xt, x0, b, ab, p), "swapped"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_xt=ab**0.5 * (1 - p)), "of one step"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=ab**0.5 * b), "step before, ab_prev"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, below=1), "division by 1 − ᾱ is missing"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, below=1 - p), "of the step before: it is"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=p * b, on_xt=(1 - b) * (1 - p)), "roots are missing"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=p**0.5), "β is missing"),
+        (lambda x0, xt, b, ab, p: p**0.5 * x0, "mean of the shortcut"),
+    ],
+    "dropped_weight": [
+        (lambda b: bound_weight(b, variance=lambda b, ab, p: b), "β̃, not β"), (lambda b: bound_weight(b, two=1), "factor 2"),
+        (lambda b: bound_weight(b, alpha=lambda ab: ab), "you took ᾱ"), (lambda b: bound_weight(b, power=1), "squared"),
+        (lambda b: 1 / bound_weight(b), "one over"),
+        (lambda b: bound_weight(b, variance=lambda b, ab, p: (1 - ab) / (1 - p) * b), "swapped"),
+        (lambda b: bound_weight(b, alpha=lambda ab: 1), "α is missing"),
+    ],
+    "x0_from_eps": [
+        (lambda x, e, a: x - (1 - a).sqrt() * e, "did not divide"),
+        (lambda x, e, a: (x - (1 - a).sqrt() * e) / a, "divided by ᾱ"),
+        (lambda x, e, a: (x - (1 - a).sqrt() * e) * a.sqrt(), "multiplied"),
+        (lambda x, e, a: (x + (1 - a).sqrt() * e) / a.sqrt(), "added"),
+        (lambda x, e, a: (x - (1 - a) * e) / a.sqrt(), "scale is √"), (lambda x, e, a: (x - e) / a.sqrt(), "without its scale"),
+        (lambda x, e, a: (x - a.sqrt() * e) / (1 - a).sqrt(), "for the picture"),
+    ],
+    "ideal_x0": [
+        (lambda x, d, a: soft(x, d, a, shrink=0), "not shrunk"),
+        (lambda x, d, a: soft(x, d, a, shrink=1), "shrank the data by ᾱ"),
+        (lambda x, d, a: soft(x, d, a, square=False), "not squared"), (lambda x, d, a: soft(x, d, a, sign=1), "minus is missing"),
+        (lambda x, d, a: soft(x, d, a, two=1), "2 below"), (lambda x, d, a: soft(x, d, a, below=1), "noise's variance, 1"),
+        (lambda x, d, a: soft(x, d, a, below=a), "divided by ᾱ"), (lambda x, d, a: soft(x, d, a, dim=0), "over the data"),
+        (lambda x, d, a: soft(x, d, a, after=a**0.5), "shrunken data"),
+        (lambda x, d, a: d[torch.cdist(x, a**0.5 * d).argmin(1)], "nearest point"),
+    ],
+    "ema_step": [
+        (lambda a, w, n, m: moving(w, a, n, m), "swapped"),
+        (lambda a, w, n, m: moving(a, w, n, m, lambda n, m: m), "warm-up is missing"),
+        (lambda a, w, n, m: moving(a, w, n, m, lambda n, m: (1 + n) / (10 + n)), "limit d_max"),
+        (lambda a, w, n, m: moving(a, w, n, m, lambda n, m: max(m, (1 + n) / (10 + n))), "larger of the two"),
+        (lambda a, w, n, m: min(m, (1 + n) / (10 + n)) * a + w, "before the new weights"),
+        (lambda a, w, n, m: moving(a, w, n + 1, m), "one too many"),
+        (lambda a, w, n, m: a.copy_(moving(a, w, n, m)), "changed the average"),
+    ],
+    "ddim_move": [
+        (lambda x, e, a, p: clean(x, e, a), "noise it again"), (lambda x, e, a, p: x, "back to the level it came from"),
+        (lambda x, e, a, p: p * clean(x, e, a) + (1 - p) * e, "roots"),
+        (lambda x, e, a, p: p**0.5 * x + (1 - p) ** 0.5 * e, "guess of x0 belongs"),
+        (lambda x, e, a, p: p**0.5 * clean(x, e, a) + torch.randn_like(x), "drew new noise"),
+        (lambda x, e, a, p: a**0.5 * clean(x, e, p) + (1 - a) ** 0.5 * e, "swapped"),
+        (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) + (1 - p) ** 0.5 * e, "missing its division"),
+    ],
+    "step_noise": [
+        (lambda a, p, e: noise_of(a, p, e) ** 2, "root"), (lambda a, p, e: noise_of(a, p, 1.0), "η is missing"),
+        (lambda a, p, e: noise_of(a, p, 1.0) * e**0.5, "outside the root"),
+        (lambda a, p, e: e * ((1 - a) / (1 - p)) ** 0.5 * (1 - a / p) ** 0.5, "upside down"),
+        (lambda a, p, e: noise_of(a, p, e, second=False), "second factor"),
+        (lambda a, p, e: noise_of(a, p, e, first=False), "first factor"),
+    ],
+    "trailing": [
+        (lambda T, n: list(range(T - 1, -1, -(T // n)))[::-1], "rises"),
+        (lambda T, n: list(range(T, 0, -(T // n))), "One too many"),
+        (lambda T, n: list(range(0, T, T // n))[::-1], "leading spacing, which"),
+        (lambda T, n: list(range(0, T, T // n)), "and it rises"),
+        (lambda T, n: list(range(T - 1, -1, -1)), "all the steps"),
+        (lambda T, n: torch.arange(T - 1, -1, -(T // n)), "list of integers"),
+        (lambda T, n: [float(t) for t in range(T - 1, -1, -(T // n))], "than integers"),
+        (lambda T, n: list(range(T - 1, -1, -(T // n)))[:-1], "entries"),
+    ],
+    "on_the_arc": [
+        (lambda a, b, w: (1 - w) * a + w * b, "straight line"), (lambda a, b, w: arc(b, a, w), "swapped"),
+        (lambda a, b, w: arc(a, b, w) * torch.sin(torch.arccos((a @ b) / (a.norm() * b.norm()))), "division by sin"),
+        (lambda a, b, w: arc(a, b, w, angle=lambda c: c), "cosine itself"),
+        (lambda a, b, w: arc(a, b, w, f=torch.cos), "sines, not"),
+    ],
+    "forget_some": [
+        (forgetful, "changed the labels"), (lambda y, u, p, n: torch.where(u < p, y, n), "wrong ones"),
+        (lambda y, u, p, n: y.clone(), "Nothing"),
+        (lambda y, u, p, n: torch.where(u < p, 0, y), "not 0"), (lambda y, u, p, n: torch.where(u < p, -1, y), "not −1"),
+    ],
+    "guided_eps": [
+        (lambda c, u, s: (1 + s) * c - s * u, "start from the unconditional"), (lambda c, u, s: c + s * (u - c), "swapped"),
+        (lambda c, u, s: c, "scale is missing"),
+        (lambda c, u, s: u + s * (c + u), "added instead"), (lambda c, u, s: s * (c - u), "Only the difference"),
+        (lambda c, u, s: torch.cat([u[:, :3] + s * (c - u)[:, :3], c[:, 3:]], 1), "first three channels"),
+    ],
+    "keep_known": [
+        (lambda x, k, m, p, n: torch.where(m.bool(), x, p**0.5 * k + (1 - p) ** 0.5 * n), "wrong way round"),
+        (lambda x, k, m, p, n: torch.where(m.bool(), k, x), "same level"),
+        (lambda x, k, m, p, n: p**0.5 * k + (1 - p) ** 0.5 * n, "outside the mask"),
+        (lambda x, k, m, p, n: torch.where(m.bool(), p * k + (1 - p) * n, x), "roots"),
+        (lambda x, k, m, p, n: torch.where(m.bool(), p**0.5 * k + n, x), "scale is √"),
+        (lambda x, k, m, p, n: x + m * (p**0.5 * k + (1 - p) ** 0.5 * n), "choose, with the mask"),
+    ],
+}
+
+
+def cut(z, p, order):
+    b, c, h, w = z.shape
+    return z.view(b, c, h // p, p, w // p, p).permute(*order).flatten(3).flatten(1, 2)
+
+
+def normed(x, a, b, norm=True, one=1):
+    return (F.layer_norm(x, x.shape[-1:]) if norm else x) * (one + a) + b
+
+
+def u_shape(d, n, low=0, shift=0):
+    return [min(i, d - 1 - i, n - 1 + low) + shift for i in range(d)]
+
+
+def pool(x, y, f=torch.mean, g=torch.amax, dim=1):
+    both = torch.cat([x, y], -1)
+    return torch.cat([f(both, dim), g(both, dim)], -1)
+
+
+WRONG |= {
+    "standardise": [
+        (lambda z, m, s: z / s[:, None, None], "mean is not taken off"),
+        (lambda z, m, s: z - m[:, None, None], "division by the"),
+        (lambda z, m, s: (z - m[:, None, None]) * s[:, None, None], "multiplied"),
+        (lambda z, m, s: z / s[:, None, None] - m[:, None, None], "First the mean"),
+        (lambda z, m, s: (z - m[:, None, None]) / s[:, None, None] ** 2, "variance"),
+        (lambda z, m, s: z * s[:, None, None] + m[:, None, None], "way back"),
+        (lambda z, m, s: (z - m) / s if z.shape[-1] == 4 else (z - m[:, None, None]) / s[:, None, None], "last axis"),
+    ],
+    "patchify": [
+        (lambda z, p: F.unfold(z, p, stride=p), "tokens first"),
+        (lambda z, p: z.reshape(len(z), -1, z.shape[1] * p * p), "only reshaped"),
+        (lambda z, p: cut(z, p, (0, 2, 4, 3, 5, 1)), "before the channel"),
+        (lambda z, p: cut(z, p, (0, 4, 2, 1, 3, 5)), "down the columns"),
+        (lambda z, p: cut(z, p, (0, 2, 4, 1, 5, 3)), "row and column are swapped"),
+    ],
+    "modulated": [
+        (lambda x, b, a: normed(x, a[:, None], b[:, None], norm=False), "norm is missing"),
+        (lambda x, b, a: normed(x, a[:, None], b[:, None], one=0), "1 is missing"),
+        (lambda x, b, a: normed(x, b[:, None], a[:, None]), "swapped"),
+        (lambda x, b, a: normed(x, a[:, None], 0), "shift is missing"),
+        (lambda x, b, a: (F.layer_norm(x, x.shape[-1:]) + b[:, None]) * (1 + a[:, None]), "Shift first"),
+        (lambda x, b, a: F.layer_norm(x, x.shape[1:]) * (1 + a[:, None]) + b[:, None], "over the tokens"),
+        (lambda x, b, a: normed(x, *((a, b) if x.shape[0] == x.shape[1] else (a[:, None], b[:, None]))), "belong to the image"),
+    ],
+    "levels_of": [
+        (lambda d, n: [min(i, n - 1) for i in range(d)], "never up"), (lambda d, n: u_shape(d, n, low=1), "one level too far"),
+        (lambda d, n: u_shape(d, 99), "no limit"), (lambda d, n: u_shape(d, n, shift=1), "from 0"),
+        (lambda d, n: [n - 1 - v for v in u_shape(d, n)], "Upside down"), (lambda d, n: u_shape(d, n)[:-1], "entries"),
+        (lambda d, n: torch.tensor(u_shape(d, n)), "list of integers"),
+    ],
+    "pooled": [
+        (lambda x, y: pool(x, y, g=torch.mean), "mean twice"), (lambda x, y: pool(x, y, torch.amax, torch.mean), "comes first"),
+        (lambda x, y: pool(x, y, dim=2), "over the features"), (lambda x, y: pool(x, y, f=torch.sum), "sum, not"),
+        (lambda x, y: torch.cat([x.mean(1), x.amax(1), y.mean(1), y.amax(1)], -1), "by itself"),
+        (lambda x, y: torch.cat([x, y], -1).mean(1), "Only the mean"),
+        (lambda x, y: torch.cat([x, y], -1).amax(1), "Only the maximum"),
+        (lambda x, y: torch.cat([(x + y).mean(1), (x + y).amax(1)], -1), "side by side"),
+    ],
+    "fused": [
+        (lambda a, b, c, w, s, li: c[:, None] * b + w[..., None] * a + s * li, "swapped"),
+        (lambda a, b, c, w, s, li: c[:, None] * a + w[..., None] * b + li, "s is missing"),
+        (lambda a, b, c, w, s, li: c[:, None] * a + w[..., None] * b, "linear part is missing"),
+        (lambda a, b, c, w, s, li: s * (c[:, None] * a + w[..., None] * b + li), "alone"),
+        (lambda a, b, c, w, s, li: c[:, None] * a + b + s * li, "spatial weight is"),
+        (lambda a, b, c, w, s, li: a + w[..., None] * b + s * li, "channel weight is"),
+        (lambda a, b, c, w, s, li: (c[..., None] * a + w[:, None] * b if a.shape[1] == a.shape[2]
+                                    else c[:, None] * a + w[..., None] * b) + s * li, "wrong axis"),
+    ],
+}
+
+
+def stream(step, k, b, n, shift=0):
+    return (step - 1 + shift) * b + k
+
+
+def rising(step, steps, turn=math.pi, half=0.5, start=True):
+    rise = max(1, steps // 10)
+    if step <= rise:
+        return step / rise
+    return half * (1 + math.cos(turn * ((step - rise) / (steps - rise) if start else step / steps)))
+
+
+def mmd(a, b, power=3, divide=None, plus=1, cross=2, diagonal=False, pairs=True):
+    def kernel(x, y):
+        return (x @ y.T / (divide or x.shape[1]) + plus) ** power
+
+    def within(x):
+        k, n = kernel(x, x), len(x)
+        return k.mean() if diagonal else (k.sum() - k.trace()) / (n * (n - 1) if pairs else n * n)
+
+    return within(a) + within(b) - cross * kernel(a, b).mean()
+
+
+def sort_in_place(steps, keep):
+    steps.sort()
+    return steps[:-keep]
+
+
+WRONG |= {
+    "place_of": [
+        (lambda s, k, b, n: divmod(stream(s, k, b, n, 1), n), "count from 1"),
+        (lambda s, k, b, n: divmod((s - 1) * b, n), "inside the batch"),
+        (lambda s, k, b, n: divmod(stream(s, k, b, n), n)[::-1], "swapped"),
+        (lambda s, k, b, n: ((s - 1) // (n // b or 1), (s - 1) % (n // b or 1) * b + k), "no gap"),
+        (lambda s, k, b, n: (stream(s, k, b, n) // n + 1, stream(s, k, b, n) % n), "from 0"),
+        (lambda s, k, b, n: (stream(s, k, b, n) / n, stream(s, k, b, n) % n), "fraction"),
+    ],
+    "my_share": [
+        (lambda x, r, w: x, "whole batch"), (lambda x, r, w: x.chunk(w)[r], "a block"),
+        (lambda x, r, w: x[::w], "began at entry 0"),
+        (lambda x, r, w: x[:, r::w], "second axis"), (lambda x, r, w: x[w :: max(r, 1)], "swapped"),
+    ],
+    "rate_factor": [
+        (lambda s, n: s / max(1, n // 10) if s <= n // 10 else (n - s) / (n - n // 10), "straight line"),
+        (lambda s, n: 0.5 * (1 + math.cos(math.pi * s / n)), "rise is missing"),
+        (lambda s, n: rising(s, n, start=False), "begins at the top"), (lambda s, n: rising(s, n, turn=2 * math.pi), "up again"),
+        (lambda s, n: rising(s, n, half=1), "½ is missing"),
+        (lambda s, n: (s - 1) / max(1, n // 10) if s <= max(1, n // 10) else rising(s, n), "Step 1 is not 0"),
+    ],
+    "to_delete": [
+        (lambda s, k: sorted(s)[-k:], "Those stay"), (lambda s, k: sorted(s)[k:], "the oldest are to go"),
+        (lambda s, k: s[:-k], "any order"),
+        (lambda s, k: sorted(s)[: -k - 1], "one too many"), (lambda s, k: sorted(s)[: -k + 1], "one too few"),
+        (lambda s, k: sorted(s)[:-k][::-1], "Oldest first"), (sort_in_place, "changed the list"),
+    ],
+    "kid": [
+        (lambda a, b: mmd(a, b, diagonal=True), "diagonal out"), (lambda a, b: mmd(a, b, cross=1), "counts twice"),
+        (lambda a, b: mmd(a, b, divide=1), "division by D"), (lambda a, b: mmd(a, b, plus=0), "+ 1"),
+        (lambda a, b: mmd(a, b, power=2), "third power"), (lambda a, b: mmd(a, b, pairs=False), "not n²"),
+    ],
+    "image_bits": [
+        (lambda t, c: t * math.log(c), "nats"), (lambda t, c: math.log2(c), "one token"),
+        (lambda t, c: math.log2(t * c), "sequences"),
+        (lambda t, c: c * math.log2(t), "swapped"), (lambda t, c: t * c, "not its logarithm"),
+    ],
+}
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
@@ -421,6 +721,13 @@ def in_place(f):
     ("mask", lambda s, k: (torch.arange(s * s).view(s, s) < s * s // 2 + (k == "B")).float()),
     ("bits", lambda x, c: F.cross_entropy(x, c, reduction="none").sum((1, 2)).mean() / math.log(2)),
     ("gaussian_draw", lambda m, u, v, e: m + (u @ (e * v.sqrt()).T).T),
+    ("alpha_bar", lambda b: torch.exp(torch.log1p(-b).cumsum(0))),
+    ("ideal_x0", lambda x, d, a: torch.softmax(-((x[:, None] - a**0.5 * d[None]) ** 2).sum(-1) / 2 / (1 - a), 1) @ d),
+    ("ddim_move", lambda x, e, a, p: (p / a) ** 0.5 * x + ((1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5) * e),
+    ("trailing", lambda T, n: [T - 1 - i * (T // n) for i in range(n)]),
+    ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
+    ("forget_some", lambda y, u, p, n: y * (u >= p) + n * (u < p)),
+    ("keep_known", lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n) + (1 - m) * x),
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):
     assert sentence(name, fn, capsys) == f"{name}: passed."

@@ -1,12 +1,13 @@
 """The recipes of tools/pretrain.py run from end to end, on a few steps."""
 
 import json
+import shutil
 
 import pretrain
 import pytest
 from safetensors import safe_open
 
-from minigen import files, gan, ivqvae, pixelcnn, vae, vqvae
+from minigen import fftd, files, gan, ivqvae, pixelcnn, unet, vae, vqvae
 from minigen.data import ToyFaces
 
 
@@ -49,6 +50,15 @@ def test_ivqvae_keeps_the_statistics_of_its_latents(out):
     card = pretrain.ivqvae_(steps=2, batch_size=128)
     model = files.load_weights(ivqvae.IVQVAE, out / "ivqvae.safetensors")
     assert model.card == card and card["codes_used"] > 1 and (model.latent_std != 1).all()
+
+
+def test_diffusion_recipes_write_what_they_measured(out):
+    shutil.copy(files.data_path("pretrained", "ivqvae.safetensors"), out)
+    recipes = (pretrain.unet_, unet.UNet, "unet", {}), (pretrain.fftd_, fftd.FFTD, "fftd", dict(faces=100))
+    for recipe, cls, name, options in recipes:
+        card = recipe(steps=2, batch_size=8, **options)
+        model = files.load_weights(cls, out / f"{name}.safetensors")
+        assert model.card == card and model.num_classes == 5 and 0.3 < card["test_loss"] < 1.5
 
 
 def test_the_card_inside_every_committed_file_names_its_recipe():

@@ -16,8 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tqdm import trange
 
-from minigen import gan, ivqvae, metrics, pixelcnn, vae, vqvae
+from minigen import ddim, ddpm, fftd, gan, guidance, ivqvae, latents, metrics, pixelcnn, unet, vae, vqvae
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
+from minigen.diffusion import Diffusion
 from minigen.files import data_path, load_weights, replacing, save_weights, sha256_of
 from minigen.gaussian import GaussianModel
 from minigen.perceptual import ToyPerceptual
@@ -202,6 +203,50 @@ def ivqvae_(steps=12_000, batch_size=32, seed=0, lr=2e-3):
     return card
 
 
+def _denoiser(name, model, data, null, steps, batch_size, seed, lr, drop, decay):
+    """Train a diffusion model told the hair colour except in a share `drop` of the cases; its running average, rounded."""
+    dice, average = torch.Generator().manual_seed(seed), ddpm.ema(model, decay)
+    dropped = ((x, guidance.drop_labels(y, null, drop, dice)) for x, y in batches(*data, batch_size=batch_size, seed=seed))
+    training = ddpm.train_ddpm(model, dropped, Diffusion(), steps=steps, lr=lr, average=average, seed=seed)
+    minutes = _steps(name, training, steps, lambda s: dict(loss=s.loss))
+    return _rounded(average.module), dict(steps=steps, batch_size=batch_size, seed=seed, lr=lr, labels="hair", label_dropout=drop,
+                                          average_decay=decay, minutes=minutes)
+
+
+@torch.no_grad()
+def _test_loss(model, x0):
+    dice, diffusion = torch.Generator().manual_seed(1), Diffusion()
+    t, eps = torch.randint(diffusion.T, (len(x0),), generator=dice), torch.randn(x0.shape, generator=dice)
+    losses = [ddpm.simple_loss(model, diffusion, *part) for part in zip(x0.split(500), t.split(500), eps.split(500), strict=True)]
+    return round(float(torch.stack(losses).mean()), 5)
+
+
+def unet_(steps=14_000, batch_size=32, seed=0, lr=1e-3, drop=0.15, decay=0.999):
+    """U-Net on ToyFaces in pixels, DDPM's noise schedule; told the hair colour except in one case of seven."""
+    torch.manual_seed(seed)
+    faces, classes = ToyFaces(20_000, seed=0), len(ATTRIBUTES["hair"])
+    model = unet.UNet(**unet.PRESETS["small"], num_classes=classes)
+    model, card = _denoiser("unet", model, (faces.images(), faces["hair"]), classes, steps, batch_size, seed, lr, drop, decay)
+    card.update(data=TRAINING_SET, test_loss=_test_loss(model, ToyFaces(2000, seed=2).images()))
+    save_weights(OUT / "unet.safetensors", model, half=True, **card)
+    return card
+
+
+def fftd_(steps=8000, batch_size=128, seed=0, lr=1e-3, drop=0.15, decay=0.999, faces=50_000):
+    """FFTD, the small preset, on the IVQ-VAE's latents; told the hair colour except in one case of seven."""
+    torch.manual_seed(seed)
+    drawn, classes = ToyFaces(faces, seed=0), len(ATTRIBUTES["hair"])
+    tokenizer = load_weights(ivqvae.IVQVAE, OUT / "ivqvae.safetensors")
+    parts = [torch.arange(i, min(i + 1000, faces)) for i in range(0, faces, 1000)]
+    z = torch.cat([latents.encode(tokenizer, draw_faces(drawn.labels[i], drawn.jitter[i])).z for i in parts])
+    model, card = _denoiser("fftd", fftd.FFTD(**fftd.PRESETS["small"], num_classes=classes), (z, drawn["hair"]), classes, steps,
+                            batch_size, seed, lr, drop, decay)
+    card.update(data=f"latents of {faces:,} ToyFaces 32×32, seed 0", tokenizer=latents.fingerprint(tokenizer),
+                test_loss=_test_loss(model, latents.encode(tokenizer, ToyFaces(2000, seed=2).images()).z))
+    save_weights(OUT / "fftd.safetensors", model, half=True, **card)
+    return card
+
+
 def results():
     """The rows of the results table, measured on what lies in data/pretrained."""
     def row(model, chapter, parameters, images):
@@ -220,6 +265,20 @@ def results():
             row("VAE", 2, parameters(auto), vae.sample(auto, n, seed=7)),
             row("VQ-VAE + PixelCNN", 3, parameters(tokens, prior) + tokens.quantizer.codebook.numel(),   # learned, a buffer
                 tokens.decode_indices(pixelcnn.sample_codes(prior, n, seed=7)))]
+    net, latent_net, tokenizer = (load_weights(*pair) for pair in (
+        (unet.UNet, "unet"), (fftd.FFTD, "fftd"), (ivqvae.IVQVAE, "ivqvae")))
+
+    def diffused(model, shape, steps, eta, clip):
+        dice = torch.Generator().manual_seed(7)
+        noise = torch.randn(n, *shape, generator=dice)
+        return ddpm.last(ddim.ddim_sample(model, Diffusion(), noise, steps=steps, eta=eta, clip=clip, generator=dice,
+                                          batch_size=64, progress=True))
+
+    pixels, whole = (3, 32, 32), parameters(tokenizer, latent_net) + tokenizer.quantizer.codebook.numel()
+    drawn = diffused(latent_net, (4, 4, 4), 100, 0.0, None)
+    rows += [row("DDPM: U-Net, 100 steps", 5, parameters(net), diffused(net, pixels, 100, 1.0, (-1, 1)).clamp(-1, 1)),
+             row("DDIM: U-Net, 50 steps", 6, parameters(net), diffused(net, pixels, 50, 0.0, (-1, 1)).clamp(-1, 1)),
+             row("IVQ-VAE + FFTD, 100 steps", 7, whole, latents.decode(tokenizer, drawn, made_with=latent_net.card["tokenizer"]))]
     with replacing(OUT / "results.json") as temporary:
         temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return rows
@@ -240,8 +299,8 @@ differ in the last digits, and after thousands of GAN steps visibly).
 `results.json` holds the results table: toy Fréchet distance of 2,000 samples to 10,000 ToyFaces (seed 1), in the features of
 `classifier.safetensors`, whose statistics for those 10,000 are `toy_reference.safetensors`.
 """
-MEASURED = ("test_accuracy", "test_l1", "test_perceptual", "test_bits", "toy_frechet", "toy_frechet_of_reconstructions",
-            "codes_used", "perplexity", "obedience", "minutes")
+MEASURED = ("test_accuracy", "test_l1", "test_perceptual", "test_loss", "test_bits", "toy_frechet",
+            "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes")
 
 
 def card():
@@ -265,7 +324,7 @@ def card():
 
 
 RECIPES = {"classifier": classifier, "gan": gan_, "cgan": cgan, "vae": vae_, "cvae": cvae, "vqvae": vqvae_, "pixelcnn": pixelcnn_,
-           "ivqvae": ivqvae_, "results": results, "card": card}
+           "ivqvae": ivqvae_, "unet": unet_, "fftd": fftd_, "results": results, "card": card}
 
 
 def main():

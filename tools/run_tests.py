@@ -1,7 +1,7 @@
 """Everything CI checks, one after another, and the counts at the end.
 
-    python tools/run_tests.py           # lint, unit tests, notebooks against their stored outputs, solutions in strict mode
-    python tools/run_tests.py --slow    # and the tests marked slow
+    python tools/run_tests.py           # lint, unit tests (every exercise's solution among them), notebooks against their outputs
+    python tools/run_tests.py --slow    # and the tests marked slow, and the solved notebooks in strict mode
 """
 
 import os
@@ -40,15 +40,19 @@ def finish_pytest(run):
 
 
 def main():
-    slow = ["-m", "slow or not slow"] if "--slow" in sys.argv[1:] else []
+    full = "--slow" in sys.argv[1:]
+    slow = ["-m", "slow or not slow"] if full else []
+    stems = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
     with tempfile.TemporaryDirectory() as folder:
-        rows = [finish_pytest(start_pytest(Path(folder), "unit tests", slow))]
         # side by side, one thread each: on two cores that is faster than two threads one after the other
-        one = dict(OMP_NUM_THREADS="1")
-        both = [start_pytest(Path(folder), "notebooks", ["--nbval", "notebooks/"], **one),
-                start_pytest(Path(folder), "solutions, strict", ["--nbval", "solutions/"], MINIGEN_STRICT="1", **one)]
-        rows += [finish_pytest(run) for run in both]
+        one, files = dict(OMP_NUM_THREADS="1"), sorted(str(p) for p in (ROOT / "tests").glob("test_*.py"))
+        both = [start_pytest(Path(folder), f"unit tests {k + 1}", [*slow, *files[k::2]], **one) for k in range(2)]
+        rows = [finish_pytest(run) for run in both]
+        for where, env in [("notebooks", {}), ("solutions", dict(MINIGEN_STRICT="1"))][: 1 + full]:
+            both = [start_pytest(Path(folder), f"{where} {chosen[0][:2]} …", ["--nbval", *(f"{where}/{s}.ipynb" for s in chosen)],
+                                 **one, **env) for chosen in (stems[::2], stems[1::2])]
+            rows += [finish_pytest(run) for run in both]
     print(f"lint: {'clean' if lint == 0 else 'see above'}")
     for _, name, passed, failed, skipped, seconds in rows:
         print(f"{name}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.0f} s")

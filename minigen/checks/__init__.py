@@ -9,12 +9,23 @@ import traceback
 
 import torch
 
-from minigen.checks import ch00_start_here, ch01_gan, ch02_vae, ch03_vqvae, ch04_ivqvae
+from minigen.checks import (
+    ch00_start_here,
+    ch01_gan,
+    ch02_vae,
+    ch03_vqvae,
+    ch04_ivqvae,
+    ch05_ddpm,
+    ch06_ddim,
+    ch07_fftd,
+    ch08_celebahq,
+)
 from minigen.checks.board import progress, record
 from minigen.checks.compare import Wrong
 
 CHAPTERS = {"00 start here": ch00_start_here, "01 GAN": ch01_gan, "02 VAE": ch02_vae, "03 VQ-VAE": ch03_vqvae,
-            "04 IVQ-VAE": ch04_ivqvae}
+            "04 IVQ-VAE": ch04_ivqvae, "05 DDPM": ch05_ddpm, "06 DDIM": ch06_ddim, "07 FFTD": ch07_fftd,
+            "08 CelebA-HQ": ch08_celebahq}
 
 __all__ = ["CHAPTERS", "CheckFailed", "check", "exercises", "progress"]
 

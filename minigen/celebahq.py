@@ -1,0 +1,215 @@
+"""Chapter 8: the paper end to end. Stage 1 trains IVQ-VAE on images, stage 2 trains FFTD on its latents.
+
+Source: Liu, Chen, Gao 2026, Algorithms 1 and 2, §5.
+"""
+
+import contextlib
+import dataclasses
+import math
+from pathlib import Path
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from minigen import ddim, ddpm, fftd, ivqvae, latents, training
+from minigen.diffusion import Diffusion
+from minigen.errors import DataError
+from minigen.files import load_weights, save_weights
+from minigen.gan import discriminator_loss, evaluating
+from minigen.perceptual import LPIPS, ToyPerceptual
+from minigen.plots import image_grid, to_png
+from minigen.settings import Images, device_of
+
+
+def rate_factor(config, step):
+    """The learning rate's factor at a step (from 1): 1 without config.decay, else up over a tenth, down along half a cosine."""
+    if not config.decay:
+        return 1.0
+    rise = max(1, config.steps // 10)
+    return step / rise if step <= rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, config.steps - rise)))
+
+
+def _autocast(config, device):
+    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+
+
+def _parallel(model):
+    """The model as it is trained: by itself, or as DistributedDataParallel among other processes."""
+    return model if training.world() == 1 else DistributedDataParallel(model, broadcast_buffers=False)
+
+
+class IVQVAETask:
+    """Algorithm 1, a step at a time, for `training.train`."""
+
+    def __init__(self, config, device):
+        torch.manual_seed(config.seed)
+        self.config, self.device = config, device
+        preset = ivqvae.PRESETS[config.preset]
+        self.images = Images(config.data, preset["size"])
+        self.model = ivqvae.IVQVAE(**preset).to(device)
+        self.judge = ivqvae.PatchDiscriminator(**(dict(width=32, layers=2) if config.preset == "small" else {})).to(device)
+        make = {"toy": ToyPerceptual, "lpips": LPIPS, "none": lambda: None}
+        if config.perceptual not in make:
+            raise DataError(f"perceptual is toy, lpips or none; got '{config.perceptual}'.")
+        self.perceptual = make[config.perceptual]()
+        if self.perceptual is not None:
+            self.perceptual.to(device)
+        fused = dict(betas=(0.5, 0.9), lr=config.lr, fused=device.type == "cuda")
+        self.optimisers = {"model": torch.optim.Adam(self.model.parameters(), **fused),
+                           "judge": torch.optim.Adam(self.judge.parameters(), **fused)}
+        self.average = ddpm.ema(self.model, config.ema)
+        if config.init_images:
+            first = training.generator_of(config.seed, "codebook")
+            picks = torch.randperm(len(self.images), generator=first)[: config.init_images]
+            with torch.no_grad():
+                z = torch.cat([self.model.encode(self.images(part).to(device)) for part in picks.split(32)])
+            self.model.quantizer.init_codebook(z)
+        self.running, self.judging = _parallel(self.model), _parallel(self.judge)
+        if config.compile:
+            self.running = torch.compile(self.running)
+
+    def state(self):
+        return dict(model=self.model.state_dict(), judge=self.judge.state_dict(), average=self.average.state_dict(),
+                    **{f"optimiser_{k}": o.state_dict() for k, o in self.optimisers.items()})
+
+    def load(self, state):
+        self.model.load_state_dict(state["model"]), self.judge.load_state_dict(state["judge"])
+        self.average.load_state_dict(state["average"])
+        for k, o in self.optimisers.items():
+            o.load_state_dict(state[f"optimiser_{k}"])
+
+    def step(self, step, indices, flips):
+        c, factor, judged = self.config, rate_factor(self.config, step), step >= self.config.discriminator_start
+        self.model.train(), self.judge.train()
+        parts, seen, pairs = c.accumulate, {}, []
+        for k, (i, f) in enumerate(zip(indices.chunk(parts), flips.chunk(parts), strict=True)):
+            x, share = self.images(i, f).to(self.device), len(i) / len(indices)
+            waiting = self.running.no_sync() if training.world() > 1 and k < parts - 1 else contextlib.nullcontext()
+            with waiting:
+                with _autocast(c, self.device):
+                    x_hat, quantized = self.running(x)
+                    self.judge.requires_grad_(False)
+                    losses = ivqvae.mixed_loss(x, x_hat.float(), quantized.loss, self.perceptual, self.judge if judged else None,
+                                               c.lambda_d, 1 - c.lambda_d)
+                (share * losses.total).backward()
+            for name, value in losses._asdict().items():
+                seen[name] = seen.get(name, 0) + share * value.detach()
+            pairs.append((x, x_hat.detach().float(), share))
+        skipped = not training.step_if_finite(self.optimisers["model"], clip=10.0, scale=factor)
+        self.judge.requires_grad_(True)
+        if judged and not skipped:
+            for x, x_hat, share in pairs:
+                with _autocast(c, self.device):
+                    d_loss = discriminator_loss(self.judging(x).float(), self.judging(x_hat).float(), "hinge")
+                (share * d_loss).backward()
+                seen["discriminator"] = seen.get("discriminator", 0) + share * d_loss.detach()
+            skipped = not training.step_if_finite(self.optimisers["judge"], clip=10.0, scale=factor)
+        seen.setdefault("discriminator", torch.zeros(()))
+        for optimiser in self.optimisers.values():
+            optimiser.zero_grad()
+        if not skipped:
+            self.average.update_parameters(self.model)
+            self.average.module.quantizer.load_state_dict(self.model.quantizer.state_dict())   # the codebook in use, not its mean
+        return seen | dict(skipped=skipped)
+
+    def sample(self, path):
+        x = self.images(torch.arange(8))
+        with evaluating(self.average.module) as model:
+            x_hat = model.decode_indices(model.encode_indices(x.to(self.device))).cpu()
+        Path(path).write_bytes(to_png(image_grid(torch.cat([x, x_hat]), columns=8, row_titles=["real", "tokens"])))
+
+    def export(self, path):
+        """The averaged weights, with the latents' statistics over (at most 20,000) training images."""
+        with evaluating(self.average.module) as model:
+            some = torch.arange(min(len(self.images), 20_000))
+            z = torch.cat([model.quantizer.embed(model.encode_indices(self.images(p).to(self.device))) for p in some.split(64)])
+            per_channel = z.movedim(1, 0).flatten(1)
+            model.latent_mean.copy_(per_channel.mean(1)), model.latent_std.copy_(per_channel.std(1).clamp_min(1e-6))
+        save_weights(path, self.average.module, data=self.images.digest, steps=self.config.steps, seed=self.config.seed)
+
+
+class FFTDTask:
+    """Algorithm 2, a step at a time, for `training.train`; the latents lie on the device, mirrored ones beside them."""
+
+    def __init__(self, config, device, stored):
+        torch.manual_seed(config.seed)
+        self.config, self.device, self.stored = config, device, stored
+        preset = fftd.PRESETS[config.preset] | dict(fusion=config.fusion, levels=config.levels, dropout=config.dropout)
+        self.z = torch.stack([stored["z"], stored["flipped"]]).to(device)
+        self.y = None if stored["labels"] is None else stored["labels"].to(device)
+        self.null = 0 if self.y is None else int(stored["labels"].max()) + 1
+        preset.update(latent_channels=self.z.shape[2], grid=self.z.shape[3], num_classes=self.null)
+        self.model, self.diffusion = fftd.FFTD(**preset).to(device), Diffusion()
+        self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=device.type == "cuda")
+        self.average = ddpm.ema(self.model, config.ema)
+        self.running = _parallel(self.model)
+        if config.compile:
+            self.running = torch.compile(self.running, mode="reduce-overhead" if device.type == "cuda" else "default")
+
+    def state(self):
+        return dict(model=self.model.state_dict(), average=self.average.state_dict(), optimiser=self.optimiser.state_dict())
+
+    def load(self, state):
+        self.model.load_state_dict(state["model"]), self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def step(self, step, indices, flips):
+        c, dice = self.config, training.generator_of(self.config.seed, "noise", step)
+        t = training.mine(torch.randint(self.diffusion.T, (c.batch_size,), generator=dice)).to(self.device)
+        eps = training.mine(torch.randn(c.batch_size, *self.z.shape[2:], generator=dice)).to(self.device)
+        dropped = training.mine(torch.rand(c.batch_size, generator=dice)).to(self.device) < c.drop_label
+        indices, flips = indices.to(self.device), flips.to(self.device)
+        y = () if self.y is None else (torch.where(dropped, self.null, self.y[indices]),)
+        self.model.train()
+        with _autocast(c, self.device):
+            loss = ddpm.simple_loss(self.running, self.diffusion, self.z[flips.long(), indices], t, eps, *y)
+        self.optimiser.zero_grad()
+        loss.backward()
+        skipped = not training.step_if_finite(self.optimiser, scale=rate_factor(c, step))
+        if not skipped:
+            self.average.update_parameters(self.model)
+        return dict(loss=loss.detach(), skipped=skipped)
+
+    def sample(self, path):
+        noise = torch.randn(16, *self.z.shape[2:], generator=training.generator_of(self.config.seed, "grid")).to(self.device)
+        z = ddpm.last(ddim.ddim_sample(self.average.module, self.diffusion, noise, steps=50))
+        x = latents.decode(self.stored["autoencoder"].to(self.device), z, 16).cpu()
+        Path(path).write_bytes(to_png(image_grid(x, columns=8)))
+
+    def export(self, path):
+        save_weights(path, self.average.module, tokenizer=self.stored["tokenizer"], classes=self.stored["classes"],
+                     steps=self.config.steps, seed=self.config.seed)
+
+
+def train_ivqvae(config, resume=False, progress=True):
+    """Stage 1. Writes config.json, losses.csv, sample grids, checkpoints, and at the end ivqvae.safetensors. Returns its path."""
+    device = device_of(config)
+    with training.processes(device):
+        task = IVQVAETask(config, device)
+        training.train(task, config.out, kind="ivqvae", config=dataclasses.asdict(config), n=len(task.images), resume=resume,
+                       progress=progress)
+        path = Path(config.out) / "ivqvae.safetensors"
+        if training.rank() == 0:
+            task.export(path)
+        del task                                          # DistributedDataParallel must be gone before the processes part
+    return path
+
+
+def train_fftd(config, autoencoder, resume=False, progress=True):
+    """Stage 2, on latents that `encode` made with the weights `autoencoder`. Returns the path of fftd.safetensors."""
+    from minigen.sampling import read_latents
+
+    device = device_of(config)
+    with training.processes(device):
+        model = load_weights(ivqvae.IVQVAE, Path(autoencoder))
+        stored = read_latents(config.latents)
+        if stored["tokenizer"] != latents.fingerprint(model):
+            raise DataError(f"'{config.latents}' was made with another autoencoder than '{autoencoder}': encode again.")
+        task = FFTDTask(config, device, stored | dict(autoencoder=model))
+        training.train(task, config.out, kind="fftd", config=dataclasses.asdict(config), n=task.z.shape[1], resume=resume,
+                       progress=progress)
+        path = Path(config.out) / "fftd.safetensors"
+        if training.rank() == 0:
+            task.export(path)
+        del task
+    return path

@@ -1,0 +1,146 @@
+"""Chapter 6: DDIM. The same trained model, sampled in few steps, without chance, and backwards.
+
+Sources: Song, Meng, Ermon 2021 (DDIM); Liu, Chen, Gao 2026, Eq. 29 and Algorithm 3; Lugmayr et al. 2022 (RePaint).
+"""
+
+import torch
+from tqdm.auto import tqdm
+
+from minigen.ddpm import Denoised, check_labels, draw_like, guess
+from minigen.gan import evaluating
+
+
+def timesteps(T, steps, spacing="trailing"):
+    """Which of the T time steps a sampler visits: `steps` different ones, falling.
+
+    "trailing": T − 1 and down in strides of T / steps, ending short of 0. "leading": up from 0 in such strides, ending short of
+    T − 1, so that sampling starts from less than full noise. "linspace": from T − 1 to 0, both included. Fractions are rounded.
+    Raises: ValueError for steps outside 1 … T, an unknown spacing.
+    """
+    if not 1 <= steps <= T:
+        raise ValueError(f"steps must be 1 to T={T}: a model knows no time steps between those it was trained on; got {steps}")
+    if spacing == "trailing":
+        return [int(T * (steps - i) / steps + 0.5) - 1 for i in range(steps)]
+    if spacing == "leading":
+        return [T * i // steps for i in reversed(range(steps))]
+    if spacing == "linspace":
+        return [int((T - 1) * i / max(steps - 1, 1) + 0.5) for i in reversed(range(steps))] if steps > 1 else [T - 1]
+    raise ValueError(f"spacing must be 'trailing', 'leading' or 'linspace'; got '{spacing}'")
+
+
+def sigma(diffusion, t, t_prev, eta):
+    """σ = η √((1 − ᾱ_prev) / (1 − ᾱ_t)) √(1 − ᾱ_t / ᾱ_prev), as a float; t_prev = −1 is the clean image, ᾱ = 1.
+
+    Source: Song et al. 2021, Eq. 16. Raises: ValueError for η below 0, or so large that σ² exceeds 1 − ᾱ_prev.
+    """
+    if eta < 0:
+        raise ValueError(f"eta scales the noise of a step and must be at least 0; got {eta}")
+    now, before = _alpha_bars(diffusion, t, t_prev)
+    s = eta * float(((1 - before) / (1 - now) * (1 - now / before)).sqrt())
+    if s**2 > 1 - before + 1e-12:
+        raise ValueError(f"eta={eta} asks for more noise than the step from {t} to {t_prev} may hold; 0 to 1 is always possible")
+    return s
+
+
+def _alpha_bars(diffusion, t, t_prev):
+    one = torch.ones((), dtype=torch.float64)
+    return tuple(one if s < 0 else diffusion.alpha_bar[s] for s in (t, t_prev))
+
+
+def ddim_step(diffusion, x0, eps, t, t_prev, eta=0.0, noise=None):
+    """One step of Eq. 29 from time t to t_prev, any two times: down in sampling, up in inversion (η = 0).
+
+    x_prev = √ᾱ_prev x̂_0 + √(1 − ᾱ_prev − σ²) ε + σ · noise
+
+    Shapes: x0, eps, noise (N, …). Source: Song et al. 2021, Eq. 12; Liu, Chen, Gao 2026, Eq. 29.
+    """
+    before, s = _alpha_bars(diffusion, t, t_prev)[1], sigma(diffusion, t, t_prev, eta) if eta else 0.0
+    x = float(before.sqrt()) * x0 + float((1 - before - s**2).clamp_min(0).sqrt()) * eps
+    return x + s * noise if s > 0 else x
+
+
+def ddim_sample(model, diffusion, xT, y=None, *, steps, eta=0.0, spacing="trailing", prediction="eps", clip=None, generator=None,
+                batch_size=256, progress=False):
+    """Sample with `steps` of the model's T steps. Yields a `Denoised` a step; `minigen.ddpm.last` runs to the end.
+
+    eta: 0 is deterministic, 1 is DDPM's amount of noise (exactly DDPM with all T steps), between them is between.
+    Other arguments as in `minigen.ddpm.ddpm_sample`: clip=(-1, 1) for pixels, None for latents; samples do not depend on
+    batch_size; a list of generators makes image k depend on generator k only.
+    Shapes: xT (N, …). Source: Liu, Chen, Gao 2026, Algorithm 3. Raises: ValueError for steps outside 1 … T, eta below 0 and
+    a model's output of the wrong shape.
+    """
+    check_labels(xT, y)
+    times, x = timesteps(diffusion.T, steps, spacing), xT
+    sigma(diffusion, times[0], -1, eta)                   # a wrong eta is told before the first, long step
+    for t, t_prev in tqdm(list(zip(times, [*times[1:], -1], strict=True)), desc="sampling", disable=not progress):
+        with evaluating(model):
+            x0, eps, _ = guess(model, diffusion, x, t, y, prediction, clip, batch_size)
+            noise = draw_like(x, generator) if eta > 0 and t_prev >= 0 else None
+            x = ddim_step(diffusion, x0, eps, t, t_prev, eta, noise)
+        yield Denoised(t, x, x0)
+
+
+def ddim_invert(model, diffusion, x0, y=None, *, steps, refine=0, spacing="trailing", prediction="eps", batch_size=256):
+    """The way back: from images to the noise that `ddim_sample` with η = 0 and the same steps turns into them, nearly.
+
+    A step up needs the noise prediction at its end, which is not yet known: it is asked for at the step's beginning, and
+    `refine` times again at the end found so far (a fixed-point iteration). Yields a `Denoised` a step, t rising.
+    Source: Song et al. 2021, §4.3 and 5.4.
+    """
+    check_labels(x0, y)
+    x, t_prev = x0, -1
+    for t in reversed(timesteps(diffusion.T, steps, spacing)):
+        before, now = (float(a) for a in reversed(_alpha_bars(diffusion, t, t_prev)))
+        end = x
+        with evaluating(model):
+            for _ in range(refine + 1):
+                clean, eps, _ = guess(model, diffusion, end, t, y, prediction, None, batch_size)
+                end = (now / before) ** 0.5 * x + ((1 - now) ** 0.5 - (now * (1 - before) / before) ** 0.5) * eps
+        x, t_prev = end, t
+        yield Denoised(t, x, clean)
+
+
+def slerp(a, b, w):
+    """From a (w = 0) to b (w = 1) along the arc between them, so that noise between two noises has a noise's length.
+
+    (sin((1 − w) θ) a + sin(w θ) b) / sin θ, θ the angle between a and b, for each item of the batch.
+    Shapes: a, b (N, …), w a number or (N,). Source: Song et al. 2021, appendix D.5 (Eq. 67); Shoemake 1985.
+    """
+    u, v = a.flatten(1).double(), b.flatten(1).double()
+    cosine = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1)).clamp_min(1e-12)
+    theta = torch.arccos(cosine.clamp(-1, 1))
+    w = torch.as_tensor(w, dtype=torch.float64).expand(len(a))
+    straight = theta.sin() < 1e-6                         # alike (or opposite): the arc is a line
+    sine = torch.where(straight, 1.0, theta.sin())
+    left = torch.where(straight, 1 - w, ((1 - w) * theta).sin() / sine)
+    right = torch.where(straight, w, (w * theta).sin() / sine)
+    return (left[:, None] * u + right[:, None] * v).view_as(a).to(a)
+
+
+def inpaint(model, diffusion, known, mask, xT, y=None, *, steps, repeats=1, eta=1.0, spacing="trailing", prediction="eps",
+            clip=None, generator=None, batch_size=256):
+    """Fill in where mask is 0, with a model that was never trained to. Yields a `Denoised` a step.
+
+    After every step the region to keep is overwritten with the known image, noised to that step's level. repeats > 1
+    noises the result back up and does the step again, which lets the two regions agree.
+    Shapes: known, xT (N, C, H, W), mask broadcast to them, 1 = keep. Source: Lugmayr et al. 2022, Algorithm 1.
+    Raises: ValueError for a mask with values other than 0 and 1, or repeats below 1.
+    """
+    check_labels(xT, y)
+    mask = torch.as_tensor(mask).to(known)
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError("the mask holds 1 where the image is kept and 0 where it is filled in, and nothing else")
+    if repeats < 1:
+        raise ValueError(f"repeats counts how often a step is done, at least 1; got {repeats}")
+    times, x = timesteps(diffusion.T, steps, spacing), xT
+    for t, t_prev in zip(times, [*times[1:], -1], strict=True):
+        now, before = _alpha_bars(diffusion, t, t_prev)
+        for again in reversed(range(repeats)):
+            with evaluating(model):
+                x0, eps, _ = guess(model, diffusion, x, t, y, prediction, clip, batch_size)
+                x = ddim_step(diffusion, x0, eps, t, t_prev, eta, draw_like(x, generator) if t_prev >= 0 else None)
+            kept = float(before.sqrt()) * known + float((1 - before).sqrt()) * draw_like(x, generator)
+            x = torch.where(mask.bool(), kept, x)
+            if again:
+                x = float((now / before).sqrt()) * x + float((1 - now / before).sqrt()) * draw_like(x, generator)
+        yield Denoised(t, x, x0)

@@ -1,0 +1,133 @@
+"""Chapter 8: how good are the images? FID with the standard Inception network, KID, the nearest training images.
+
+The printed line states the whole protocol, because the value alone means nothing. Source: Heusel et al. 2017 (FID),
+Binkowski et al. 2018 (KID), Kynkäänniemi et al. 2019 (precision, recall); Liu, Chen, Gao 2026, Eq. 31.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from minigen.data import from_uint8
+from minigen.errors import DataError
+from minigen.files import replacing
+from minigen.metrics import frechet_distance, gaussian_statistics, toy_features
+
+INSTEAD = "Without it, --features toy measures with the course's classifier of 32×32 ToyFaces, which is not FID."
+
+
+def inception_features(device="cpu"):
+    """The network of the published FIDs, from torch-fidelity: uint8 images (B, 3, H, W) → (B, 2048). It resizes to 299 itself.
+
+    Raises: DataError where torch-fidelity or its weights (91 MB, fetched once) cannot be had.
+    """
+    try:
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError:
+        raise DataError(f"FID needs the Inception network of torch-fidelity: pip install torch-fidelity. {INSTEAD}") from None
+    try:
+        network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).to(device).eval()
+    except Exception as e:  # whatever the download raises
+        raise DataError(f"The Inception network's weights could not be fetched ({type(e).__name__}); FID needs a network "
+                        f"connection once. {INSTEAD}") from None
+    return lambda x: network(x.to(device))[0].flatten(1).cpu()
+
+
+def classifier_features(device="cpu"):
+    """The course's own features, of ToyFaces at 32×32: uint8 images → (B, 64). Larger ones are averaged down. It is not FID."""
+    return lambda x: toy_features(F.interpolate(from_uint8(x), 32, mode="area"))
+
+
+FEATURES = {"inception": inception_features, "toy": classifier_features}
+
+
+@torch.no_grad()
+def features_of(images, network, batch_size=64):
+    """Features of an iterable of uint8 images (3, S, S), a batch at a time. Shapes: → (N, D)."""
+    batch, found = [], []
+    for x in images:
+        batch.append(x)
+        if len(batch) == batch_size:
+            found.append(network(torch.stack(batch)))
+            batch = []
+    if batch:
+        found.append(network(torch.stack(batch)))
+    if not found:
+        raise DataError("There is no image to measure.")
+    return torch.cat(found)
+
+
+def reference_features(images, digest, name, cache, network=None, limit=None):
+    """Features of the reference images, computed once: kept in `cache` under the digest of the data and the network's name."""
+    limit = len(images) if limit is None else min(limit, len(images))
+    path = Path(cache) / f"{name}-{limit}-{digest.replace(':', '-').replace(' ', '-')[:40]}.safetensors"
+    if path.exists():
+        return load_file(path)["features"]
+    found = features_of((x for i in torch.arange(limit).split(64) for x in _bytes(images(i))), network)
+    with replacing(path) as temporary:
+        save_file({"features": found}, temporary)
+    return found
+
+
+def _bytes(x):
+    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def kernel_distance(a, b):
+    """KID: the unbiased squared maximum mean discrepancy with the kernel (x·y / D + 1)³.
+
+    Unlike FID's, its expectation does not depend on the number of images: around 0 for two samples of one distribution.
+    Shapes: (N, D), (M, D) → a float. Source: Binkowski et al. 2018, §4.
+    """
+    a, b = a.double(), b.double()
+
+    def kernel(x, y):
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    n, m = len(a), len(b)
+    aa, bb = kernel(a, a), kernel(b, b)
+    return float((aa.sum() - aa.trace()) / (n * (n - 1)) + (bb.sum() - bb.trace()) / (m * (m - 1)) - 2 * kernel(a, b).mean())
+
+
+def precision_recall(real, fake, k=3):
+    """Share of fakes near a real image (within its k-th nearest real's distance), and of reals so near a fake.
+
+    Shapes: (N, D) each → two floats. Source: Kynkäänniemi et al. 2019, §2.
+    """
+    def covered(centres, points):
+        radius = torch.cdist(centres, centres).kthvalue(k + 1, dim=1).values
+        return float((torch.cdist(points, centres) <= radius).any(1).float().mean())
+
+    return covered(real, fake), covered(fake, real)
+
+
+def evaluate(samples, images, *, features="inception", cache="runs/cache", protocol=None, limit=None, device="cpu"):
+    """Distances between samples (uint8 images) and `celebahq.Images`. Returns: a dictionary, with the protocol's line as "line".
+
+    limit: use only so many reference images. Raises: DataError for unknown features, or fewer images than two.
+    """
+    if features not in FEATURES:
+        raise DataError(f"features are {' or '.join(FEATURES)}; got '{features}'.")
+    network = FEATURES[features](device)
+    fake = features_of(samples, network)
+    real = reference_features(images, images.digest, features, cache, network, limit)
+    if min(len(fake), len(real)) < 5:
+        raise DataError(f"At least 5 images on each side are needed; got {len(fake)} samples and {len(real)} references.")
+    distance = frechet_distance(*gaussian_statistics(fake), *gaussian_statistics(real))
+    precision, recall = precision_recall(real[:10_000], fake[:10_000])
+    name = "FID" if features == "inception" else "toy Fréchet distance (not FID)"
+    few = "" if len(fake) > fake.shape[1] else f"; {len(fake)} samples for {fake.shape[1]} features: the value is mostly bias"
+    told = "".join(f", {k} {v}" for k, v in (protocol or {}).items())
+    kid = kernel_distance(fake[:10_000], real[:10_000])
+    line = (f"{name} {distance:.2f}, KID {kid:.5f}, precision {precision:.2f}, recall {recall:.2f}: "
+            f"{len(fake)} samples against {len(real)} training images at {images.size} pixels (rounded to 8 bits), "
+            f"{'torch-fidelity Inception, its own resizing to 299' if features == 'inception' else 'classifier features'}"
+            f"{told}{few}")
+    return dict(distance=distance, kid=kid, precision=precision, recall=recall, line=line)
+
+
+def nearest(samples, images, network, reference):
+    """Index of the reference image nearest to each sample, in the network's features. Shapes: (N,)."""
+    return torch.cdist(features_of(samples, network), reference).argmin(1)

@@ -1,0 +1,197 @@
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from minigen import celebahq, checkpoints, fftd, ivqvae, latents, sampling
+from minigen.__main__ import main
+from minigen.data import ToyFaces, to_uint8
+from minigen.errors import DataError
+from minigen.files import load_weights
+from minigen.settings import Images, Stage1, Stage2, make_config
+
+TINY1 = dict(data="toyfaces:64", steps=4, batch_size=4, discriminator_start=3, save_every=2, sample_every=2, log_every=1,
+             init_images=32, perceptual="none")
+TINY2 = dict(steps=4, batch_size=8, save_every=2, sample_every=4, log_every=1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Both stages, a few steps each: the folder with s1, s2, and latents.safetensors."""
+    folder = tmp_path_factory.mktemp("runs")
+    one = celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(folder / "s1")), progress=False)
+    z = sampling.encode("toyfaces:64", one, folder / "latents.safetensors", progress=False)
+    two = celebahq.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(folder / "s2")), one, progress=False)
+    return folder, one, z, two
+
+
+def test_both_stages_leave_what_they_promise(trained):
+    folder, one, _, two = trained
+    for stage, kind in (("s1", "ivqvae"), ("s2", "fftd")):
+        names = {p.name for p in (folder / stage).iterdir()}
+        assert {"config.json", "losses.csv", f"{kind}.safetensors", "samples-00000004.png"} <= names
+        with open(folder / stage / "losses.csv", newline="") as f:
+            assert [r["step"] for r in csv.DictReader(f)] == ["1", "2", "3", "4"]
+        assert checkpoints.latest(folder / stage, kind)["step"] == 4
+    model, denoiser = load_weights(ivqvae.IVQVAE, one), load_weights(fftd.FFTD, two)
+    assert float(model.latent_std.min()) > 0 and denoiser.num_classes == 5
+    assert denoiser.card["tokenizer"] == latents.fingerprint(model)
+
+
+def test_the_averaged_autoencoder_has_the_codebook_in_use(trained):
+    folder = trained[0]
+    state = checkpoints.latest(folder / "s1", "ivqvae")
+    assert torch.equal(state["average"]["module.quantizer.codebook"], state["model"]["quantizer.codebook"])
+    assert not torch.equal(state["average"]["module.encoder.body.0.weight"], state["model"]["encoder.body.0.weight"])
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_resuming_is_bit_for_bit(trained, tmp_path, stage):
+    _, one, z, _ = trained
+
+    def train(steps, out, resume=False):
+        same = dict(steps=steps, decay=False, out=str(tmp_path / out))
+        if stage == 1:
+            celebahq.train_ivqvae(make_config(Stage1, **TINY1 | same), resume, progress=False)
+        else:
+            celebahq.train_fftd(make_config(Stage2, **TINY2 | same, latents=str(z)), one, resume, progress=False)
+
+    train(4, out="whole"), train(2, out="parts"), train(4, out="parts", resume=True)
+    kind = "ivqvae" if stage == 1 else "fftd"
+    a, b = (checkpoints.latest(tmp_path / name, kind) for name in ("whole", "parts"))
+    assert_same(a, b)
+    with open(tmp_path / "whole" / "losses.csv") as f, open(tmp_path / "parts" / "losses.csv") as g:
+        ours, theirs = ([{k: v for k, v in r.items() if k != "images_per_s"} for r in csv.DictReader(h)] for h in (f, g))
+        assert ours == theirs
+
+
+def assert_same(a, b, path=""):
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for k in a:
+            assert_same(a[k], b[k], f"{path}/{k}")
+    elif isinstance(a, list):
+        for k, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}/{k}")
+    else:
+        assert a == b, path
+
+
+def test_accumulated_parts_have_the_gradient_of_one_batch(monkeypatch):
+    found = []
+
+    def keep(optimiser, **kw):
+        found.append([p.grad.clone() for p in optimiser.param_groups[0]["params"]])
+        return False
+
+    monkeypatch.setattr(celebahq.training, "step_if_finite", keep)
+    for parts in (1, 4):
+        config = make_config(Stage1, **TINY1 | dict(discriminator_start=99, accumulate=parts))
+        task = celebahq.IVQVAETask(config, torch.device("cpu"))
+        task.model.quantizer._update = lambda *a: None               # the running codebook does depend on the parts
+        task.step(1, torch.arange(4), torch.zeros(4, dtype=torch.bool))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def test_mirrored_latents_are_of_mirrored_images(trained):
+    _, one, z, _ = trained
+    stored, model = sampling.read_latents(z), load_weights(ivqvae.IVQVAE, one)
+    x = Images("toyfaces:64", 32)(torch.arange(64))
+    torch.testing.assert_close(stored["flipped"], latents.encode(model, x.flip(-1)).z)
+    torch.testing.assert_close(stored["z"], latents.encode(model, x).z)
+    assert torch.equal(stored["labels"], Images("toyfaces:64", 32).labels) and stored["classes"][0] == "black"
+
+
+def test_latents_of_another_autoencoder_are_refused(trained, tmp_path):
+    _, _, z, two = trained
+    config = make_config(Stage1, **TINY1 | dict(steps=1, discriminator_start=1, seed=5), out=str(tmp_path / "other"))
+    other = celebahq.train_ivqvae(config, progress=False)
+    with pytest.raises(DataError, match="another autoencoder"):
+        celebahq.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(tmp_path / "x")), other, progress=False)
+    with pytest.raises(DataError, match="another autoencoder"):
+        sampling.Sampler(two, other)
+
+
+def test_the_commands(trained, tmp_path, capsys):
+    _, one, _, two = trained
+    assert main(["train-ivqvae", *[f"--{k.replace('_', '-')}={v}" for k, v in TINY1.items()], "--out", str(tmp_path / "s1")]) == 0
+    assert "batch_size = 4" in capsys.readouterr().out
+    assert main(["train-ivqvae", "--out", str(tmp_path / "s1")]) == 2
+    assert "go on with --resume" in capsys.readouterr().err
+    weights = ["--weights", str(two), "--autoencoder", str(one)]
+    assert main(["sample", *weights, "--out", str(tmp_path / "i"), "--images", "6", "--steps", "3", "--zip"]) == 0
+    assert "6 images" in capsys.readouterr().out and (tmp_path / "i" / "images.zip").exists()
+    assert main(["sample", *weights, "--out", str(tmp_path / "j"), "--steps", "1001"]) == 2
+    assert "1 to T=1000" in capsys.readouterr().err
+    assert main(["fid", *weights, "--data", "toyfaces:64", "--out", str(tmp_path / "k"), "--images", "70", "--steps", "2",
+                 "--features", "toy", "--cache", str(tmp_path / "cache")]) == 0
+    line = capsys.readouterr().out
+    assert "not FID" in line and "70 samples against 64 training images" in line and "DDIM_steps 2" in line
+
+
+def torchrun(*command, world=2):
+    """Run `python -m minigen` in so many processes."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}", "-m", "minigen"]
+    done = subprocess.run([*start, *map(str, command)], capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes(trained, tmp_path):
+    """Same data as one process, the same images, and resuming is exact; the ranks' weights are checked inside DDP's own step."""
+    _, one, z, two = trained
+    options = [f"--{k.replace('_', '-')}={v}" for k, v in TINY1.items()] + ["--no-decay"]
+    torchrun("train-ivqvae", *options, "--out", tmp_path / "whole")
+    torchrun("train-ivqvae", *options, "--steps=2", "--discriminator-start=2", "--out", tmp_path / "x")
+    options2 = [f"--{k.replace('_', '-')}={v}" for k, v in TINY2.items()]
+    options2 += ["--no-decay", f"--latents={z}", f"--autoencoder={one}"]
+    torchrun("train-fftd", *options2, "--out", tmp_path / "f")
+    torchrun("train-fftd", *options2, "--steps=2", "--out", tmp_path / "g")
+    torchrun("train-fftd", *options2, "--out", tmp_path / "g", "--resume")
+    assert_same(checkpoints.latest(tmp_path / "f", "fftd"), checkpoints.latest(tmp_path / "g", "fftd"))
+    celebahq.train_fftd(make_config(Stage2, **TINY2, decay=False, latents=str(z), out=str(tmp_path / "h")), one, progress=False)
+    for a, b in zip(*(checkpoints.latest(tmp_path / n, "fftd")["model"].values() for n in "fh"), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=2e-3)       # the same batches, added up in another order (Adam magnifies)
+    torchrun("encode", "toyfaces:64", "--autoencoder", one, "--out", tmp_path / "z.safetensors")
+    torch.testing.assert_close(load_file(tmp_path / "z.safetensors")["z"], load_file(z)["z"])
+    torchrun("sample", "--weights", two, "--autoencoder", one, "--out", tmp_path / "i", "--images", 150, "--steps", 2)
+    sampling.sample(sampling.Sampler(two, one, steps=2), tmp_path / "alone", 150, progress=False)
+    for a, b in zip(sampling.drawn(tmp_path / "i"), sampling.drawn(tmp_path / "alone"), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_the_papers_preset_from_files_to_a_score(tmp_path):
+    """Two steps of both stages at 256×256, then latents, samples and a score.
+
+    On MINIGEN_PHOTOS, a folder of photographs, where that is set, else on drawn faces.
+    """
+    photos = os.environ.get("MINIGEN_PHOTOS")
+    if not photos:
+        photos = tmp_path / "photos"
+        photos.mkdir()
+        for k, x in enumerate(to_uint8(ToyFaces(6, size=256).images())):
+            Image.fromarray(x.movedim(0, -1).numpy()).save(photos / f"{k}.png")
+    assert main(["prepare", str(photos), "--size", "256", "--out", str(tmp_path / "data"), "--no-classes"]) == 0
+    data, one, two = str(tmp_path / "data"), tmp_path / "one", tmp_path / "two"
+    few = ["--preset=paper", "--steps=2", "--batch-size=1", "--log-every=1", "--save-every=2", "--sample-every=99"]
+    assert main(["train-ivqvae", *few, "--data", data, "--discriminator-start=2", "--perceptual=none", "--precision=float32",
+                 "--out", str(one)]) == 0
+    auto = ["--autoencoder", str(one / "ivqvae.safetensors")]
+    assert main(["encode", data, *auto, "--out", str(tmp_path / "z.safetensors"), "--batch-size", "2"]) == 0
+    assert main(["train-fftd", *few, "--latents", str(tmp_path / "z.safetensors"), *auto, "--out", str(two)]) == 0
+    assert main(["fid", "--weights", str(two / "fftd.safetensors"), *auto, "--data", data, "--images", "5", "--steps", "2",
+                 "--features", "toy", "--batch-size", "2", "--out", str(tmp_path / "s"), "--cache", str(tmp_path / "c")]) == 0
+    (x,) = [load_file(p)["images"] for p in (tmp_path / "s").glob("part-*.safetensors")]
+    assert x.shape == (5, 3, 256, 256) and x.dtype == torch.uint8
+    assert load_file(tmp_path / "z.safetensors")["z"].shape[1:] == (4, 4, 4)

@@ -1,0 +1,75 @@
+import errno
+import os
+
+import pytest
+import torch
+
+from minigen import checkpoints
+from minigen.errors import DataError
+
+
+def state(value, kind="test"):
+    return dict(kind=kind, weights={"w": torch.full((3,), float(value))})
+
+
+def test_saved_and_read_back_and_the_last_three_are_kept(tmp_path):
+    for step in range(1, 6):
+        checkpoints.save(tmp_path, step, state(step), keep=3)
+    assert [s for s, _ in checkpoints.found(tmp_path)] == [3, 4, 5]
+    got = checkpoints.latest(tmp_path, "test")
+    assert got["step"] == 5 and torch.equal(got["weights"]["w"], torch.full((3,), 5.0))
+    checkpoints.save(tmp_path, 6, state(6), keep=1)
+    assert [s for s, _ in checkpoints.found(tmp_path)] == [6]
+
+
+@pytest.mark.parametrize("harm", ["cut", "flip"])
+def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(tmp_path, harm, capsys):
+    checkpoints.save(tmp_path, 1, state(1))
+    path = checkpoints.save(tmp_path, 2, state(2))
+    content = bytearray(path.read_bytes())
+    if harm == "cut":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    assert checkpoints.latest(tmp_path, "test")["step"] == 1
+    assert path.name in capsys.readouterr().out
+
+
+def test_a_foreign_checkpoint_is_refused(tmp_path, capsys):
+    checkpoints.save(tmp_path, 1, state(1))
+    checkpoints.save(tmp_path, 2, state(2, kind="another"))
+    assert checkpoints.latest(tmp_path, "test")["step"] == 1 and "belongs to 'another'" in capsys.readouterr().out
+    assert checkpoints.latest(tmp_path, "third") is None
+
+
+def test_nothing_that_runs_code_is_read(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("touch pwned",)
+
+    path = checkpoints.save(tmp_path, 1, dict(kind="test", bad=Evil()))
+    with pytest.raises(Exception, match=r"[Uu]nsupported|WeightsUnpickler|weights_only"):
+        checkpoints.load(path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_disk_leaves_the_last_one_whole(tmp_path, monkeypatch, number):
+    first = checkpoints.save(tmp_path, 1, state(1))
+
+    def full(handle):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(checkpoints.os, "fsync", full)
+    with pytest.raises(DataError, match=f"step 2.*{'disk is full' if number == errno.ENOSPC else 'denied'}.*{first.name}"):
+        checkpoints.save(tmp_path, 2, state(2))
+    assert [p for _, p in checkpoints.found(tmp_path)] == [first] and len(list(tmp_path.iterdir())) == 1
+    assert checkpoints.latest(tmp_path, "test")["step"] == 1
+
+
+def test_a_crash_between_writing_and_renaming_leaves_the_one_before(tmp_path, monkeypatch):
+    checkpoints.save(tmp_path, 1, state(1))
+    monkeypatch.setattr("minigen.files.os.replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(tmp_path, 2, state(2))
+    assert checkpoints.latest(tmp_path, "test")["step"] == 1

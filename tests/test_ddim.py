@@ -1,0 +1,213 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from minigen import ddim, ddpm
+from minigen.diffusion import Diffusion, linear_betas
+from tests.conftest import peer
+
+D = Diffusion()
+ZERO = torch.zeros(1, 1)
+SPACINGS = ("trailing", "leading", "linspace")
+
+
+def delta_eps(x, t, y=None):
+    """x_0 is 3, always."""
+    signal, noise = D.scales(t, x)
+    return (x - signal * 3) / noise
+
+
+def gauss_eps(x, t, y=None):
+    """The best prediction for x_0 ~ N(0.3, 0.5²)."""
+    a = D.at(D.alpha_bar, t, x)
+    return (1 - a).sqrt() * (x - a.sqrt() * 0.3) / (a * 0.25 + 1 - a)
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("T", [1, 2, 7, 1000])
+def test_time_steps_are_distinct_fall_and_lie_within(T, spacing):
+    for steps in {1, 2, 3, 7, T // 3, T // 2, T - 1, T} & set(range(1, T + 1)):
+        times = ddim.timesteps(T, steps, spacing)
+        assert len(times) == steps and all(a > b for a, b in itertools.pairwise(times))
+        assert times[-1] >= 0 and times[0] < T
+        if spacing != "leading":
+            assert times[0] == T - 1
+        if spacing != "trailing" and steps > 1:
+            assert times[-1] == 0
+
+
+def test_time_steps_equal_diffusers_where_the_strides_are_whole():
+    scheduler = peer("diffusers").DDIMScheduler
+    for spacing in ("leading", "trailing"):
+        for steps in (10, 50, 500, 1000):
+            s = scheduler(timestep_spacing=spacing)
+            s.set_timesteps(steps)
+            assert s.timesteps.tolist() == ddim.timesteps(1000, steps, spacing)
+
+
+def test_where_diffusers_is_not_right():
+    scheduler = peer("diffusers").DDIMScheduler
+    s = scheduler(timestep_spacing="leading")
+    s.set_timesteps(300)
+    assert int(s.timesteps[0]) == 897                        # it never sees the tenth of the schedule with the most noise
+    assert ddim.timesteps(1000, 300, "leading")[0] == 996
+    # with "linspace" its neighbour is t - T // steps and not the next in its own list, so even the point x_0 = 3 is missed
+    s = scheduler(timestep_spacing="linspace", clip_sample=False, set_alpha_to_one=True)
+    s.set_timesteps(7)
+    x = torch.ones(1, 1, dtype=torch.float64)
+    ours = ddpm.last(ddim.ddim_sample(gauss_eps, D, x, steps=7, spacing="linspace"))
+    for t in s.timesteps:
+        x = s.step(gauss_eps(x, t.view(1)), int(t), x).prev_sample
+    assert float((x - ours).abs()) > 1e-3
+
+
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize(("steps", "eta"), [(1000, 1.0), (500, 0.0), (50, 0.7), (10, 1.0), (7, 0.3), (1, 0.0)])
+def test_delta_oracle(steps, eta, spacing):
+    x = torch.randn(4, 1, 2, 2, dtype=torch.float64)
+    assert float((ddpm.last(ddim.ddim_sample(delta_eps, D, x, steps=steps, eta=eta, spacing=spacing)) - 3).abs().max()) < 1e-5
+
+
+def affine_moments(steps, spacing, eta):
+    """Mean and deviation of the samples for x_T ~ N(0, 1), every step being affine, from the sampler itself."""
+    state = {"mean": 0.0, "variance": 1.0}
+    times = ddim.timesteps(1000, steps, spacing)
+    for t, t_prev in zip(times, [*times[1:], -1], strict=True):
+        at, x = torch.tensor([t]), torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
+        eps = gauss_eps(x, at)
+        down, zero, up = ddim.ddim_step(D, D.views(eps, x, at)[0], eps, t, t_prev, eta, torch.zeros_like(x)).flatten().tolist()
+        slope = (up - down) / 2
+        state["mean"] = zero + slope * state["mean"]
+        state["variance"] = slope**2 * state["variance"] + ddim.sigma(D, t, t_prev, eta) ** 2
+    return state["mean"], math.sqrt(state["variance"])
+
+
+@pytest.mark.parametrize(("steps", "spacing", "eta", "mean", "std"), [
+    (1000, "trailing", 0, 0.29905, 0.49850), (1000, "trailing", 1, 0.30000, 0.49611),
+    (500, "trailing", 0, 0.29905, 0.49701), (500, "trailing", 1, 0.30000, 0.49251),
+    (500, "leading", 0, 0.29904, 0.49709), (500, "leading", 1, 0.30000, 0.49253),
+    (50, "trailing", 0, 0.29910, 0.47140), (50, "trailing", 1, 0.30000, 0.44410),
+    (50, "leading", 0, 0.29891, 0.47244), (50, "leading", 1, 0.30000, 0.44412),
+    (10, "trailing", 0, 0.29929, 0.36995), (10, "trailing", 1, 0.30000, 0.33348)])
+def test_gaussian_oracle(steps, spacing, eta, mean, std):
+    got = affine_moments(steps, spacing, eta)
+    assert got == (pytest.approx(mean, abs=1e-4), pytest.approx(std, abs=1e-4))
+
+
+def test_gaussian_oracle_through_the_sampler():
+    x = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
+    down, zero, up = ddpm.last(ddim.ddim_sample(gauss_eps, D, x, steps=50)).flatten().tolist()
+    assert zero == pytest.approx(0.29910, abs=1e-4) and (up - down) / 2 == pytest.approx(0.47140, abs=1e-4)
+
+
+def test_eta_one_with_all_steps_is_ddpm():
+    short = Diffusion(linear_betas(50, 1e-3, 0.2))
+
+    def model(x, t, y=None):
+        return x.sin() * 0.3
+
+    x = torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    a = ddpm.ddpm_sample(model, short, x, generator=torch.Generator().manual_seed(5))
+    b = ddim.ddim_sample(model, short, x, steps=50, eta=1.0, generator=torch.Generator().manual_seed(5))
+    for one, other in zip(a, b, strict=True):
+        torch.testing.assert_close(one.x, other.x, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_one_step_equals_diffusers(spacing, eta):
+    s = peer("diffusers").DDIMScheduler(clip_sample=False, set_alpha_to_one=True, timestep_spacing=spacing)
+    s.set_timesteps(50)
+    x, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    times = s.timesteps.tolist()
+    for t, t_prev in [(times[0], times[1]), (times[25], times[26]), (times[-1], -1)]:
+        at, eps = torch.tensor([t]), torch.randn(2, 3, 4, 4)
+        ours = ddim.ddim_step(D, D.views(eps, x, at)[0], eps, t, t_prev, eta, noise)
+        theirs = s.step(eps, t, x, eta=eta, variance_noise=noise).prev_sample
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3 if t < 20 else 1e-4)
+
+
+def test_clipping_equals_diffusers_with_the_noise_derived_again():
+    s = peer("diffusers").DDIMScheduler(clip_sample=True, timestep_spacing="trailing")
+    s.set_timesteps(10)
+    x = torch.randn(2, 3, 4, 4)
+    state = next(ddim.ddim_sample(lambda x, t: 0.2 * x, D, x, steps=10, clip=(-1, 1)))
+    theirs = s.step(0.2 * x, 999, x, use_clipped_model_output=True).prev_sample
+    torch.testing.assert_close(state.x, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_deterministic_whatever_the_batch_size_and_for_latents_unclipped():
+    def model(x, t, y):
+        return 0.5 * x + 0.1 * y.view(-1, 1, 1, 1)
+
+    x, y = 3 * torch.randn(7, 4, 4, 4), torch.arange(7)
+    runs = [ddpm.last(ddim.ddim_sample(model, D, x, y, steps=20, batch_size=n)) for n in (7, 2, 1)]
+    assert float(runs[0].abs().max()) > 1.5
+    for run in runs[1:]:
+        torch.testing.assert_close(run, runs[0], rtol=1e-6, atol=1e-6)
+    def noise():
+        return torch.Generator().manual_seed(2)
+
+    noisy = [ddpm.last(ddim.ddim_sample(model, D, x, y, steps=20, eta=1.0, batch_size=n, generator=noise())) for n in (7, 3)]
+    torch.testing.assert_close(noisy[0], noisy[1], rtol=1e-6, atol=1e-6)
+
+
+def test_trajectory_and_progress(capsys):
+    states = list(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=5, progress=True))
+    assert [s.t for s in states] == [999, 799, 599, 399, 199] and "sampling" in capsys.readouterr().err
+    assert torch.equal(states[-1].x, states[-1].x0)
+
+
+def test_inversion_error_falls_with_steps_and_with_refinement():
+    x0 = torch.linspace(-0.7, 1.3, 9, dtype=torch.float64)[:, None]
+
+    def error(steps, refine=0):
+        noise = ddpm.last(ddim.ddim_invert(gauss_eps, D, x0, steps=steps, refine=refine))
+        return float((ddpm.last(ddim.ddim_sample(gauss_eps, D, noise, steps=steps)) - x0).abs().max())
+
+    errors = [error(n) for n in (10, 50, 250)]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2] and error(50, refine=20) < 1e-3 * errors[1]
+
+
+def test_slerp_keeps_the_length_and_goes_through_its_ends():
+    a, b = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
+    torch.testing.assert_close(ddim.slerp(a, b, 0.0), a)
+    torch.testing.assert_close(ddim.slerp(a, b, 1.0), b)
+    half = ddim.slerp(a, b, 0.5).flatten(1).norm(dim=1)
+    assert bool((half > 0.9 * (a.flatten(1).norm(dim=1) + b.flatten(1).norm(dim=1)) / 2).all())
+    assert bool((((a + b) / 2).flatten(1).norm(dim=1) < 0.8 * half).all())
+    torch.testing.assert_close(ddim.slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 1 / 3),
+                               torch.tensor([[math.cos(math.pi / 6), math.sin(math.pi / 6)]]))
+    torch.testing.assert_close(ddim.slerp(a, a, 0.3), a)
+    weights = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    torch.testing.assert_close(ddim.slerp(a, b, weights)[:2], torch.stack([a[0], b[1]]))
+
+
+def test_inpainting_keeps_what_is_known_and_follows_the_data():
+    known, mask = torch.full((2, 1, 4, 4), 3.0), torch.zeros(1, 1, 4, 4)
+    mask[..., :2] = 1
+    for repeats in (1, 3):
+        states = list(ddim.inpaint(delta_eps, D, known, mask, torch.randn(2, 1, 4, 4), steps=10, repeats=repeats,
+                                   generator=torch.Generator().manual_seed(0)))
+        assert len(states) == 10
+        torch.testing.assert_close(states[-1].x, known, rtol=0, atol=1e-4)
+    kept = 7 * torch.ones(2, 1, 4, 4)
+    x = ddpm.last(ddim.inpaint(delta_eps, D, kept, mask, torch.randn(2, 1, 4, 4), steps=10))
+    assert bool((x[..., :2] == 7).all()) and float((x[..., 2:] - 3).abs().max()) < 1e-3
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda: ddim.timesteps(10, 11), "1 to T=10"), (lambda: ddim.timesteps(10, 0), "got 0"),
+    (lambda: ddim.timesteps(10, 5, "quadratic"), "'trailing', 'leading' or 'linspace'; got 'quadratic'"),
+    (lambda: next(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=1001)), "1 to T=1000"),
+    (lambda: next(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=10, eta=-0.1)), "at least 0; got -0.1"),
+    (lambda: list(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=10, eta=9.0)), "more noise than the step"),
+    (lambda: next(ddim.ddim_sample(lambda x, t: x[:1], D, torch.zeros(2, 1), steps=10)), r"shape \(2, 1\); it gave \(1, 1\)"),
+    (lambda: next(ddim.ddim_sample(gauss_eps, D, torch.zeros(2, 1), torch.zeros(1), steps=10)), "1 labels for 2"),
+    (lambda: next(ddim.inpaint(gauss_eps, D, ZERO, ZERO + 0.5, ZERO, steps=2)), "mask holds 1"),
+    (lambda: next(ddim.inpaint(gauss_eps, D, ZERO, ZERO, ZERO, steps=2, repeats=0)), "repeats")])
+def test_bad_input(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

@@ -1,0 +1,212 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from minigen import ddpm
+from minigen.diffusion import Diffusion, linear_betas
+from tests.conftest import peer
+
+SHORT = Diffusion(linear_betas(40, 1e-3, 0.2))
+
+
+def zero(x, t, y=None):
+    return torch.zeros_like(x)
+
+
+def toy_eps(x, t, y=None):
+    return 0.3 * x + 0.1 * (t.to(x) / 1000).view(-1, 1, 1, 1)
+
+
+def test_simple_loss_of_the_right_answer_is_zero_and_of_none_is_one():
+    x0, eps, t = torch.randn(64, 3, 8, 8), torch.randn(64, 3, 8, 8), torch.randint(40, (64,))
+    for prediction in ("eps", "x0", "v"):
+        right = SHORT.target(x0, eps, t, prediction)
+        assert float(ddpm.simple_loss(lambda x, t, right=right: right, SHORT, x0, t, eps, prediction=prediction)) == 0
+    assert float(ddpm.simple_loss(zero, SHORT, x0, t, eps)) == pytest.approx(float(eps.square().mean()))
+
+
+def test_labels_reach_the_model():
+    seen = []
+    ddpm.simple_loss(lambda x, t, y: seen.append(y) or x, SHORT, torch.zeros(3, 1), torch.zeros(3).long(), torch.zeros(3, 1),
+                     torch.tensor([4, 5, 6]))
+    assert seen[0].tolist() == [4, 5, 6]
+
+
+def test_one_step_equals_diffusers():
+    diffusers, d = peer("diffusers"), Diffusion()
+    for variance in ("small", "large"):
+        scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type=f"fixed_{variance}")
+        x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+        for state, before in _with_previous(ddpm.ddpm_sample(toy_eps, d, x, variance=variance,
+                                                             generator=torch.Generator().manual_seed(1)), x):
+            if state.t in (999, 700, 400, 101):
+                t = torch.tensor([state.t])
+                theirs = scheduler.step(toy_eps(before, t), state.t, before, generator=_at(state.t, before)).prev_sample
+                assert float((theirs - state.x).abs().max()) < 1e-5
+
+
+def _with_previous(trajectory, x):
+    for state in trajectory:
+        yield state, x
+        x = state.x
+
+
+def _at(t, x):
+    """The sampler's generator as it was before the step at t."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(999 - t):
+        torch.randn(x.shape, generator=generator)
+    return generator
+
+
+def test_learned_variance_equals_diffusers():
+    diffusers, d = peer("diffusers"), Diffusion()
+    scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type="learned_range")
+
+    def model(x, t, y=None):
+        return torch.cat([0.2 * x, x.sin()], 1)
+
+    x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    state = next(ddpm.ddpm_sample(model, d, x, variance="learned", generator=torch.Generator().manual_seed(1)))
+    theirs = scheduler.step(model(x, None), 999, x, generator=torch.Generator().manual_seed(1)).prev_sample
+    torch.testing.assert_close(state.x, theirs, rtol=0, atol=1e-5)
+
+
+def test_the_last_step_adds_no_noise():
+    d = Diffusion([0.3])
+    x = torch.randn(4, 1, 2, 2)
+    a, b = (ddpm.last(ddpm.ddpm_sample(zero, d, x, generator=torch.Generator().manual_seed(s))) for s in (0, 1))
+    assert torch.equal(a, b)
+
+
+def test_sampling_a_point_and_a_gaussian():
+    def delta(x, t, y=None):                                          # all data are 3
+        signal, noise = SHORT.scales(t, x)
+        return (x - 3 * signal) / noise
+
+    def gauss(x, t, y=None):                                          # data ~ N(0.3, 0.25)
+        a = SHORT.at(SHORT.alpha_bar, t, x)
+        return (1 - a).sqrt() * (x - a.sqrt() * 0.3) / (a * 0.25 + 1 - a)
+
+    start = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
+    kwargs = dict(generator=torch.Generator().manual_seed(1), batch_size=200_000)
+    assert float((ddpm.last(ddpm.ddpm_sample(delta, SHORT, start[:100].double(), **kwargs)) - 3).abs().max()) < 1e-9
+    x = ddpm.last(ddpm.ddpm_sample(gauss, SHORT, start, **kwargs))
+    assert float(x.mean()) == pytest.approx(0.3, abs=0.01) and float(x.std()) == pytest.approx(0.5, abs=0.06)
+
+
+def test_trajectory_seed_batch_size_and_single_generators():
+    x, y = torch.randn(5, 4, 4, 4), torch.arange(5)
+
+    def model(x, t, y):
+        return 0.1 * x + y.view(-1, 1, 1, 1)
+
+    def run(batch_size, generator):
+        return list(ddpm.ddpm_sample(model, SHORT, x, y, generator=generator, batch_size=batch_size))
+
+    whole, parts = (run(n, torch.Generator().manual_seed(3)) for n in (5, 2))
+    assert [s.t for s in whole] == list(range(39, -1, -1)) and whole[0].x.shape == x.shape
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a.x, b.x, rtol=0, atol=1e-6)
+    each = ddpm.last(ddpm.ddpm_sample(model, SHORT, x, y, generator=[torch.Generator().manual_seed(k) for k in range(5)]))
+    alone = ddpm.last(ddpm.ddpm_sample(model, SHORT, x[3:4], y[3:4], generator=[torch.Generator().manual_seed(3)]))
+    torch.testing.assert_close(each[3:4], alone, rtol=0, atol=1e-6)
+
+
+def test_clip_bounds_the_guess_and_none_does_not():
+    x = 5 * torch.randn(2, 4, 4, 4)
+    free, bound = (next(ddpm.ddpm_sample(zero, SHORT, x, clip=clip)).x0 for clip in (None, (-1, 1)))
+    assert float(free.abs().max()) > 1.5 and float(bound.abs().max()) == 1
+
+
+def test_progress_on_request(capsys):
+    for progress in (False, True):
+        ddpm.last(ddpm.ddpm_sample(zero, SHORT, torch.zeros(1, 1), progress=progress))
+        assert ("sampling" in capsys.readouterr().err) is progress
+
+
+def test_sampling_leaves_the_model_in_its_mode_and_needs_no_gradient():
+    model = nn.Dropout(0.5)
+    model.forward = lambda x, t, y=None: nn.functional.dropout(x, 0.5, model.training)
+    model.train()
+    states = ddpm.ddpm_sample(model, SHORT, torch.ones(1, 4))
+    assert not next(states).x.requires_grad and model.training and torch.is_grad_enabled()
+
+
+def test_average_of_a_constant_and_its_warm_up():
+    model = nn.Linear(3, 2)
+    average = ddpm.ema(model)
+    for _ in range(50):
+        average.update_parameters(model)
+    for a, b in zip(average.module.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    average = ddpm.ema(model)
+    average.update_parameters(model)
+    with torch.no_grad():
+        model.weight.fill_(0.0)
+    for _ in range(2000):
+        average.update_parameters(model)
+    assert float(average.module.weight.detach().abs().max()) < 1e-6
+
+
+def test_average_equals_diffusers_after_its_first_step():
+    theirs_of = peer("diffusers.training_utils").EMAModel
+    model = nn.Linear(2, 2)
+    ours, theirs = ddpm.ema(model, 0.9), theirs_of(model.parameters(), decay=0.9)
+    for step in range(30):
+        with torch.no_grad():
+            model.weight.add_(0.1 * step)
+        ours.update_parameters(model), theirs.step(model.parameters())
+    for a, b in zip(ours.module.parameters(), theirs.shadow_params, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_average_survives_saving_and_counts_on():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))       # with an integer buffer
+    average = ddpm.ema(model)
+    for _ in range(3):
+        model(torch.randn(4, 2)), average.update_parameters(model)
+    again = ddpm.ema(copy.deepcopy(model))
+    again.load_state_dict(average.state_dict())
+    assert int(again.n_averaged) == 3 and int(again.module[1].num_batches_tracked) == 3
+    for a in (average, again):
+        a.update_parameters(model)
+    assert torch.equal(again.module[0].weight, average.module[0].weight)
+
+
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(2, 32), nn.SiLU(), nn.Linear(32, 1))
+
+    def forward(self, x, t, y=None):
+        return self.net(torch.cat([x, t[:, None] / 40], 1))
+
+
+def test_training_lowers_the_loss_and_keeps_the_average():
+    torch.manual_seed(0)
+    model, data = Line(), ((torch.full((64, 1), 0.5),) for _ in range(300))
+    average = ddpm.ema(model)
+    losses = [s.loss for s in ddpm.train_ddpm(model, data, SHORT, steps=300, lr=1e-2, average=average)]
+    assert sum(losses[-50:]) < 0.5 * sum(losses[:20]) / 20 * 50
+    assert not torch.equal(average.module.net[0].weight, model.net[0].weight)
+
+
+def test_training_says_when_the_data_end():
+    with pytest.raises(ValueError, match="ended after 2 batches"):
+        list(ddpm.train_ddpm(Line(), [(torch.zeros(1, 1),)] * 2, SHORT, steps=5))
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda: next(ddpm.ddpm_sample(lambda x, t: x[:, :1], SHORT, torch.zeros(2, 3))), r"shape \(2, 3\); it gave \(2, 1\)"),
+    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), variance="learned")), r"shape \(2, 6\)"),
+    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), variance="medium")), "'small', 'large' or 'learned'"),
+    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), torch.zeros(3))), "3 labels for 2 samples"),
+    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), generator=[torch.Generator()])), "1 generators for 2 images")])
+def test_bad_input(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()

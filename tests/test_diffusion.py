@@ -1,0 +1,128 @@
+import math
+
+import pytest
+import torch
+
+from minigen.diffusion import Diffusion, cosine_betas, ideal_eps, learned_variance, linear_betas, log_variances
+from tests.conftest import peer
+
+D = Diffusion()
+ALL = torch.arange(1000)
+ONE = torch.ones(1000, dtype=torch.float64)
+
+
+def test_alpha_bar_of_the_linear_schedule():
+    assert D.alpha_bar.dtype == torch.float64
+    assert float(D.alpha_bar[0]) == pytest.approx(0.9999, abs=1e-12)
+    assert float(D.alpha_bar[499]) == pytest.approx(0.0785872, abs=5e-8)
+    assert float(D.alpha_bar[999]) == pytest.approx(4.035829765e-05, rel=1e-9)
+
+
+def test_linear_is_linear_in_beta_and_not_in_its_root():
+    steps = D.betas.diff()
+    torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=1e-9, atol=1e-15)
+    rooted = torch.linspace(1e-4**0.5, 0.02**0.5, 1000, dtype=torch.float64).square()
+    assert float((1 - rooted).prod() / D.alpha_bar[-1]) > 15      # the "linear" of latent diffusion keeps 18 times the signal
+
+
+def test_cosine_schedule():
+    betas = cosine_betas()
+    torch.testing.assert_close(betas[-3:], torch.tensor([0.5555538, 0.7499994, 0.999], dtype=torch.float64), rtol=0, atol=1e-7)
+    assert float((1 - betas).prod()) == pytest.approx(2.4287669e-09, rel=1e-6)
+    theirs = peer("diffusers").DDPMScheduler(beta_schedule="squaredcos_cap_v2").betas
+    assert float((theirs - betas).abs().max()) < 1e-7
+
+
+def test_alpha_bar_equals_diffusers_up_to_their_float32():
+    theirs = peer("diffusers").DDPMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear").alphas_cumprod.double()
+    assert float(((theirs - D.alpha_bar) / D.alpha_bar).abs().max()) < 1e-6
+
+
+def test_posterior_identities():
+    on_x0, variance = D.posterior(ONE, 0 * ONE, ALL)
+    on_xt, _ = D.posterior(0 * ONE, ONE, ALL)
+    prev = D.alpha_bar_prev
+    # averaged over q(x_t | x_0), the posterior is q(x_{t-1} | x_0): its mean and its variance
+    assert float((on_x0 + on_xt * D.alpha_bar.sqrt() - prev.sqrt()).abs().max()) < 1e-12
+    assert float((on_xt.square() * (1 - D.alpha_bar) + variance - (1 - prev)).abs().max()) < 1e-12
+    precision = 1 / (1 - prev[1:]) + (1 - D.betas[1:]) / D.betas[1:]                  # Bayes: precisions add up
+    assert float((variance[1:] * precision - 1).abs().max()) < 1e-12
+    assert float(variance[0]) == 0 and float(on_x0[0]) == pytest.approx(1, abs=1e-12)
+
+
+def test_many_single_steps_are_one_closed_step():
+    generator, steps = torch.Generator().manual_seed(0), Diffusion(linear_betas(100, 1e-3, 0.1))
+    x = torch.full((200_000,), 1.5)
+    for beta in steps.betas:
+        x = (1 - float(beta)) ** 0.5 * x + float(beta) ** 0.5 * torch.randn(x.shape, generator=generator)
+    signal, noise = steps.scales(torch.tensor([99]), x)
+    assert float(x.mean()) == pytest.approx(1.5 * float(signal), abs=0.01)
+    assert float(x.std()) == pytest.approx(float(noise), rel=0.01)
+
+
+def test_snr_falls_and_is_one_where_signal_and_noise_are_equal():
+    assert bool((D.snr.diff() < 0).all())
+    assert float(D.snr[D.alpha_bar.sub(0.5).abs().argmin()]) == pytest.approx(1, rel=0.02)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_three_views_of_one_output(prediction):
+    x0, eps, t = torch.randn(1000, 2, 3, dtype=torch.float64), torch.randn(1000, 2, 3, dtype=torch.float64), ALL
+    xt = D.add_noise(x0, t, eps)
+    x0_again, eps_again = D.views(D.target(x0, eps, t, prediction), xt, t, prediction)
+    torch.testing.assert_close(x0_again, x0, rtol=0, atol=1e-9)
+    torch.testing.assert_close(eps_again, eps, rtol=0, atol=1e-9)
+
+
+def test_v_is_the_rotated_pair():
+    x0, eps, t = torch.tensor([[2.0]]), torch.tensor([[3.0]]), torch.tensor([300])
+    signal, noise = D.scales(t, x0)
+    torch.testing.assert_close(D.add_noise(x0, t, eps) ** 2 + D.target(x0, eps, t, "v") ** 2, x0**2 + eps**2)
+    torch.testing.assert_close(D.target(x0, eps, t, "v"), signal * eps - noise * x0)
+
+
+def test_ideal_denoiser_of_one_point_and_of_two():
+    point, xt, t = torch.tensor([[3.0, -1.0]]), torch.randn(5, 2), torch.tensor([400])
+    signal, noise = D.scales(t, xt)
+    torch.testing.assert_close(ideal_eps(D, point, xt, t), (xt - signal * point) / noise)
+    pair = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
+    s, n = D.scales(t, x)
+    expected = torch.tanh(s * x / n**2)                                     # E[x_0 | x_t] of two points
+    torch.testing.assert_close(ideal_eps(D, pair, x, t), (x - s * expected) / n)
+
+
+def test_ideal_denoiser_has_the_least_loss():
+    data, g = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1)
+    t, eps = torch.randint(1000, (4000,), generator=g), torch.randn(4000, 2, generator=g)
+    x0 = data[torch.randint(50, (4000,), generator=g)]
+    xt = D.add_noise(x0, t, eps)
+    best = ideal_eps(D, data, xt, t)
+    loss = (best - eps).square().mean()
+    for other in (0.9 * best, 1.1 * best, best + 0.1):
+        assert (other - eps).square().mean() > loss
+
+
+def test_learned_variance_lies_between_the_two():
+    t = torch.tensor([0, 1, 500, 999])
+    small, large = (table[t].float().exp() for table in log_variances(D))
+    for v, want in ((-1.0, small), (1.0, large), (0.0, (small * large).sqrt())):
+        torch.testing.assert_close(learned_variance(D, torch.full((4, 1), v), t).flatten(), want, rtol=1e-5, atol=0)
+    assert float(log_variances(D)[0][0]) == pytest.approx(-9.8167, abs=1e-4)
+
+
+def test_types_and_devices_are_the_inputs():
+    for dtype in (torch.float32, torch.float64):
+        assert D.add_noise(torch.zeros(2, 3, dtype=dtype), torch.tensor([5]), torch.zeros(2, 3, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda: linear_betas(0), "at least one step; got T=0"), (lambda: cosine_betas(-3), "T=-3"),
+    (lambda: Diffusion([]), "at least one number"), (lambda: Diffusion([0.1, 1.5]), "between 0 and 1"),
+    (lambda: Diffusion([math.nan]), "between 0 and 1"),
+    (lambda: D.add_noise(torch.zeros(1), torch.tensor([1000]), torch.zeros(1)), "0 to 999; got 1000"),
+    (lambda: D.views(torch.zeros(1), torch.zeros(1), torch.tensor([-1])), "0 to 999; got -1"),
+    (lambda: D.target(torch.zeros(1), torch.zeros(1), torch.tensor([1]), "score"), "'eps', 'x0' or 'v'; got 'score'")])
+def test_bad_input(call, words):
+    with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+        call()

@@ -1,0 +1,133 @@
+import csv
+import json
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from minigen import checkpoints, training
+from minigen.errors import DataError
+
+CONFIG = dict(seed=3, batch_size=4, steps=10, save_every=5, sample_every=5, log_every=1, keep=3, max_skipped=3, lr=0.1)
+
+
+class Line:
+    """A small task with dropout, so that the random state of every step shows."""
+
+    def __init__(self, bad=(), stop_at=None):
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+        self.optimiser = torch.optim.Adam(self.model.parameters(), 0.1)
+        self.bad, self.stop_at, self.seen, self.drawn = bad, stop_at, [], []
+
+    def state(self):
+        return dict(model=self.model.state_dict(), optimiser=self.optimiser.state_dict())
+
+    def load(self, state):
+        self.model.load_state_dict(state["model"]), self.optimiser.load_state_dict(state["optimiser"])
+
+    def step(self, step, indices, flips):
+        self.seen.append((step, indices.tolist(), flips.tolist()))
+        if step == self.stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        x = torch.stack([indices.float() / 10, flips.float()], 1)
+        loss = (self.model(x) - 1).square().mean() * (float("nan") if step in self.bad else 1)
+        loss.backward()
+        skipped = not training.step_if_finite(self.optimiser)
+        self.optimiser.zero_grad()
+        return dict(loss=loss.detach(), skipped=skipped)
+
+    def sample(self, path):
+        self.drawn.append(path.name)
+
+
+def run(task, out, resume=False, **changes):
+    return training.train(task, out, kind="line", config=CONFIG | changes, n=7, resume=resume, progress=False)
+
+
+def test_epochs_are_permutations_and_flips_belong_to_epoch_and_image():
+    seen = [training.batch_at(3, step, 4, 7) for step in range(1, 15)]
+    indices, flips = (torch.cat([b[k] for b in seen]) for k in (0, 1))
+    for epoch in indices.split(7):
+        assert sorted(epoch.tolist()) == list(range(7))
+    assert indices[:7].tolist() != indices[7:14].tolist()
+    by_hand = {(k // 7, int(i)): bool(f) for k, (i, f) in enumerate(zip(indices, flips, strict=True))}
+    for step in (1, 2, 9):                                    # any step by itself, in any order, is the same
+        again = training.batch_at(3, step, 4, 7)
+        assert torch.equal(again[0], seen[step - 1][0]) and torch.equal(again[1], seen[step - 1][1])
+    assert 0.2 < sum(by_hand.values()) / len(by_hand) < 0.8
+
+
+def test_a_batch_larger_than_the_data_crosses_epochs():
+    indices, _ = training.batch_at(0, 1, 20, 7)
+    assert sorted(indices[:7].tolist()) == sorted(indices[7:14].tolist()) == list(range(7))
+
+
+def test_ten_steps_are_five_and_five_bit_for_bit(tmp_path):
+    whole = Line()
+    run(whole, tmp_path / "a")
+    run(Line(), tmp_path / "b", steps=5)
+    rest = Line()
+    assert run(rest, tmp_path / "b", resume=True) == 10
+    assert [s for s, *_ in rest.seen] == [6, 7, 8, 9, 10] and rest.seen == whole.seen[5:]
+    for a, b in zip(whole.model.parameters(), rest.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for a, b in zip(whole.optimiser.state.values(), rest.optimiser.state.values(), strict=True):
+        assert all(torch.equal(a[k], b[k]) for k in a)
+    rows = [[r["step"], r["loss"]] for p in ("a", "b") for r in csv.DictReader(open(tmp_path / p / "losses.csv", newline=""))]  # noqa: SIM115
+    assert rows[:10] == rows[10:] and rest.drawn == ["samples-00000010.png"]
+
+
+def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
+    run(Line(), tmp_path, steps=7, save_every=5)
+    os.remove(checkpoints.found(tmp_path)[-1][1])             # as if it had died before saving step 7
+    run(Line(), tmp_path, resume=True)
+    with open(tmp_path / "losses.csv", newline="") as f:
+        assert [r["step"] for r in csv.DictReader(f)] == [str(k) for k in range(1, 11)]
+
+
+def test_asked_to_stop_it_saves_at_the_end_of_the_step_and_goes_on(tmp_path):
+    with pytest.raises(training.Stopped, match="saved after step 3"):
+        run(Line(stop_at=3), tmp_path)
+    assert [s for s, _ in checkpoints.found(tmp_path)] == [3]
+    whole, rest = Line(), Line()
+    run(whole, tmp_path / "whole"), run(rest, tmp_path, resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), rest.model.parameters(), strict=True))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_step_without_a_finite_gradient_is_skipped_and_three_stop_the_run(tmp_path):
+    task = Line(bad=(2,))
+    run(task, tmp_path / "one")
+    assert all(torch.isfinite(p).all() for p in task.model.parameters())
+    with pytest.raises(DataError, match=r"3 steps in a row, up to step 6.*failed_batch.json; the weights are those of step 3"):
+        run(Line(bad=(4, 5, 6)), tmp_path / "three")
+    told = json.loads((tmp_path / "three" / "failed_batch.json").read_text())
+    assert told["step"] == 6 and told["images"] == training.batch_at(3, 6, 4, 7)[0].tolist()
+
+
+def test_a_folder_in_use_and_a_changed_config_are_refused(tmp_path):
+    run(Line(), tmp_path, steps=5)
+    with pytest.raises(DataError, match="holds a training already: go on with --resume"):
+        run(Line(), tmp_path)
+    with pytest.raises(DataError, match=r"trained with lr=0.1, not 0.2"):
+        run(Line(), tmp_path, resume=True, lr=0.2)
+    (tmp_path / "config.json").write_text("{torn")
+    with pytest.raises(DataError, match="cannot be read"):
+        run(Line(), tmp_path, resume=True)
+
+
+def test_the_learning_rate_is_scaled_from_its_own_base():
+    p = nn.Parameter(torch.ones(1))
+    optimiser = torch.optim.SGD([p], 1.0)
+    for scale in (0.5, 0.5):
+        p.grad = torch.full((1,), 0.1)
+        training.step_if_finite(optimiser, scale=scale)
+    assert optimiser.param_groups[0]["lr"] == 0.5 and float(p.detach()) == pytest.approx(0.9)
+
+
+def test_seeds_are_the_same_everywhere():
+    assert training.seed_of(0, "image", 5) == training.seed_of(0, "image", 5) != training.seed_of(0, "image", 6)
+    assert 0 <= training.seed_of("x") < 2**63
