@@ -4,6 +4,7 @@ sample, fid, bench. Exit code 2: your input, mended by you; 130: stopped, and sa
 
 import argparse
 import dataclasses
+import itertools
 import sys
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def _config(cls, a):
     given = {f.name: getattr(a, f.name) for f in dataclasses.fields(cls) if hasattr(a, f.name)}
     if getattr(a, "paper_protocol", False):
         given = dict(preset="paper", batch_size=1, steps=4_000_000) | given
+        if cls is settings.Stage1:
+            given.setdefault("discriminator_start", 250_000)
     config = settings.make_config(cls, **given)
     print("\n".join(f"{k} = {v}" for k, v in dataclasses.asdict(config).items()), flush=True)
     return config
@@ -84,13 +87,17 @@ def _sample(a):
 
 
 def _fid(a):
-    from minigen import evaluate, files, ivqvae, sampling, settings
+    from minigen import evaluate, files, ivqvae, sampling, settings, training
 
     decoder = files.load_weights(ivqvae.IVQVAE, a.autoencoder)
     images = settings.Images(a.data, decoder.config["size"])
-    sampling.sample(_sampler(a), a.out, a.images)
-    protocol = dict(DDIM_steps=a.steps, eta=a.eta, seed=a.seed, weights="EMA")
-    print(evaluate.evaluate(sampling.drawn(a.out), images, features=a.features, cache=a.cache, protocol=protocol)["line"])
+    sampler = _sampler(a)
+    sampling.sample(sampler, a.out, a.images)
+    if training.rank() == 0:
+        protocol = dict(DDIM_steps=a.steps, eta=a.eta, seed=a.seed, label=a.label, guidance=a.scale, weights="EMA")
+        drawn = itertools.islice(sampling.drawn(a.out), a.images)
+        result = evaluate.evaluate(drawn, images, features=a.features, cache=a.cache, protocol=protocol, device=sampler.device)
+        print(result["line"])
 
 
 def _bench(a):

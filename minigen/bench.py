@@ -4,6 +4,7 @@ What is compared takes turns in one run, since a machine's speed changes from mi
 """
 
 import statistics
+import sys
 import time
 
 import torch
@@ -179,4 +180,5 @@ def _peak_gb(device):
         import resource
     except ImportError:                                   # Windows does not tell
         return float("nan")
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    unit = 2**30 if sys.platform == "darwin" else 2**20     # bytes there, kB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -18,7 +18,7 @@ from minigen.files import load_weights, save_weights
 from minigen.gan import discriminator_loss, evaluating
 from minigen.perceptual import LPIPS, ToyPerceptual
 from minigen.plots import image_grid, to_png
-from minigen.settings import Images, device_of
+from minigen.settings import Images
 
 
 def rate_factor(config, step):
@@ -81,10 +81,10 @@ class IVQVAETask:
     def step(self, step, indices, flips):
         c, factor, judged = self.config, rate_factor(self.config, step), step >= self.config.discriminator_start
         self.model.train(), self.judge.train()
-        parts, seen, pairs = c.accumulate, {}, []
-        for k, (i, f) in enumerate(zip(indices.chunk(parts), flips.chunk(parts), strict=True)):
+        parts, seen, pairs = list(zip(indices.chunk(c.accumulate), flips.chunk(c.accumulate), strict=True)), {}, []
+        for k, (i, f) in enumerate(parts):
             x, share = self.images(i, f).to(self.device), len(i) / len(indices)
-            waiting = self.running.no_sync() if training.world() > 1 and k < parts - 1 else contextlib.nullcontext()
+            waiting = self.running.no_sync() if training.world() > 1 and k < len(parts) - 1 else contextlib.nullcontext()
             with waiting:
                 with _autocast(c, self.device):
                     x_hat, quantized = self.running(x)
@@ -103,8 +103,9 @@ class IVQVAETask:
                     d_loss = discriminator_loss(self.judging(x).float(), self.judging(x_hat).float(), "hinge")
                 (share * d_loss).backward()
                 seen["discriminator"] = seen.get("discriminator", 0) + share * d_loss.detach()
-            skipped = not training.step_if_finite(self.optimisers["judge"], clip=10.0, scale=factor)
-        seen.setdefault("discriminator", torch.zeros(()))
+            seen["judge_skipped"] = torch.tensor(float(not training.step_if_finite(self.optimisers["judge"], 10.0, factor)))
+        for name in ("discriminator", "judge_skipped"):
+            seen.setdefault(name, torch.zeros(()))
         for optimiser in self.optimisers.values():
             optimiser.zero_grad()
         if not skipped:
@@ -121,7 +122,7 @@ class IVQVAETask:
     def export(self, path):
         """The averaged weights, with the latents' statistics over (at most 20,000) training images."""
         with evaluating(self.average.module) as model:
-            some = torch.arange(min(len(self.images), 20_000))
+            some = torch.randperm(len(self.images), generator=training.generator_of(self.config.seed, "statistics"))[:20_000]
             z = torch.cat([model.quantizer.embed(model.encode_indices(self.images(p).to(self.device))) for p in some.split(64)])
             per_channel = z.movedim(1, 0).flatten(1)
             model.latent_mean.copy_(per_channel.mean(1)), model.latent_std.copy_(per_channel.std(1).clamp_min(1e-6))
@@ -136,7 +137,7 @@ class FFTDTask:
         self.config, self.device, self.stored = config, device, stored
         preset = fftd.PRESETS[config.preset] | dict(fusion=config.fusion, levels=config.levels, dropout=config.dropout)
         self.z = torch.stack([stored["z"], stored["flipped"]]).to(device)
-        self.y = None if stored["labels"] is None else stored["labels"].to(device)
+        self.y = None if stored["labels"] is None or not config.labels else stored["labels"].to(device)
         self.null = 0 if self.y is None else int(stored["labels"].max()) + 1
         preset.update(latent_channels=self.z.shape[2], grid=self.z.shape[3], num_classes=self.null)
         self.model, self.diffusion = fftd.FFTD(**preset).to(device), Diffusion()
@@ -183,11 +184,11 @@ class FFTDTask:
 
 def train_ivqvae(config, resume=False, progress=True):
     """Stage 1. Writes config.json, losses.csv, sample grids, checkpoints, and at the end ivqvae.safetensors. Returns its path."""
-    device = device_of(config)
+    device = training.pick_device(config.device)
     with training.processes(device):
         task = IVQVAETask(config, device)
-        training.train(task, config.out, kind="ivqvae", config=dataclasses.asdict(config), n=len(task.images), resume=resume,
-                       progress=progress)
+        told = dataclasses.asdict(config) | dict(data_digest=task.images.digest)       # the same path may hold other data
+        training.train(task, config.out, kind="ivqvae", config=told, n=len(task.images), resume=resume, progress=progress)
         path = Path(config.out) / "ivqvae.safetensors"
         if training.rank() == 0:
             task.export(path)
@@ -199,15 +200,15 @@ def train_fftd(config, autoencoder, resume=False, progress=True):
     """Stage 2, on latents that `encode` made with the weights `autoencoder`. Returns the path of fftd.safetensors."""
     from minigen.sampling import read_latents
 
-    device = device_of(config)
+    device = training.pick_device(config.device)
     with training.processes(device):
         model = load_weights(ivqvae.IVQVAE, Path(autoencoder))
         stored = read_latents(config.latents)
         if stored["tokenizer"] != latents.fingerprint(model):
             raise DataError(f"'{config.latents}' was made with another autoencoder than '{autoencoder}': encode again.")
         task = FFTDTask(config, device, stored | dict(autoencoder=model))
-        training.train(task, config.out, kind="fftd", config=dataclasses.asdict(config), n=task.z.shape[1], resume=resume,
-                       progress=progress)
+        told = dataclasses.asdict(config) | dict(tokenizer=stored["tokenizer"], data_digest=stored["data"])
+        training.train(task, config.out, kind="fftd", config=told, n=task.z.shape[1], resume=resume, progress=progress)
         path = Path(config.out) / "fftd.safetensors"
         if training.rank() == 0:
             task.export(path)

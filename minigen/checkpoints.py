@@ -32,6 +32,8 @@ def save(folder, step, state, keep=3):
     buffer = io.BytesIO()
     torch.save(dict(state, step=step), buffer)
     content = buffer.getvalue()
+    for left in Path(folder).glob(".step-*"):             # what a killed run had begun to write
+        left.unlink()
     path = Path(folder) / f"step-{step:08d}.{hashlib.sha256(content).hexdigest()[:16]}.pt"
     try:
         with replacing(path) as temporary, open(temporary, "wb") as f:

@@ -13,8 +13,9 @@ from minigen.gan import evaluating
 def timesteps(T, steps, spacing="trailing"):
     """Which of the T time steps a sampler visits: `steps` different ones, falling.
 
-    "trailing": T − 1 and down in strides of T / steps, ending short of 0. "leading": up from 0 in such strides, ending short of
-    T − 1, so that sampling starts from less than full noise. "linspace": from T − 1 to 0, both included. Fractions are rounded.
+    "trailing": T − 1 and down in strides of T / steps (rounded), short of 0 unless steps = T. "leading": up from 0 in such
+    strides (cut off), short of T − 1, so that sampling starts from less than full noise. "linspace": from T − 1 to 0, both
+    included (rounded).
     Raises: ValueError for steps outside 1 … T, an unknown spacing.
     """
     if not 1 <= steps <= T:
@@ -66,13 +67,15 @@ def ddim_sample(model, diffusion, xT, y=None, *, steps, eta=0.0, spacing="traili
     eta: 0 is deterministic, 1 is DDPM's amount of noise (exactly DDPM with all T steps), between them is between.
     Other arguments as in `minigen.ddpm.ddpm_sample`: clip=(-1, 1) for pixels, None for latents; samples do not depend on
     batch_size; a list of generators makes image k depend on generator k only.
-    Shapes: xT (N, …). Source: Liu, Chen, Gao 2026, Algorithm 3. Raises: ValueError for steps outside 1 … T, eta below 0 and
-    a model's output of the wrong shape.
+    Shapes: xT (N, …). Source: Liu, Chen, Gao 2026, Algorithm 3. Raises: ValueError for steps outside 1 … T, an eta below 0
+    or too large, and a model's output of the wrong shape.
     """
     check_labels(xT, y)
     times, x = timesteps(diffusion.T, steps, spacing), xT
-    sigma(diffusion, times[0], -1, eta)                   # a wrong eta is told before the first, long step
-    for t, t_prev in tqdm(list(zip(times, [*times[1:], -1], strict=True)), desc="sampling", disable=not progress):
+    pairs = list(zip(times, [*times[1:], -1], strict=True))
+    for pair in pairs if eta else ():
+        sigma(diffusion, *pair, eta)                      # a wrong eta is told before the first, long step
+    for t, t_prev in tqdm(pairs, desc="sampling", disable=not progress):
         with evaluating(model):
             x0, eps, _ = guess(model, diffusion, x, t, y, prediction, clip, batch_size)
             noise = draw_like(x, generator) if eta > 0 and t_prev >= 0 else None

@@ -1,6 +1,6 @@
 """Chapter 5: DDPM. The loss, the training, the running average of weights, and sampling one step at a time.
 
-Sources: Ho et al. 2020 (DDPM); Liu, Chen, Gao 2026, §4.
+Sources: Ho et al. 2020 (DDPM); Liu, Chen, Gao 2026, §3.3.
 """
 
 import collections
@@ -39,7 +39,8 @@ def ema(model, decay=0.9999):
     """A running average of a model's weights, d · average + (1 − d) · weights with d = min(decay, (1 + n) / (10 + n)).
 
     The warm-up, d small at first, lets it forget the untrained weights; a constant 0.9999 would still hold 37 % of them
-    after 10,000 steps. Call `.update_parameters(model)` after each step and sample from `.module`. Averages of 16-bit
+    after 10,000 steps. (torch's AveragedModel copies the weights at its first update; n is 1 at the
+    second.) Call `.update_parameters(model)` after each step and sample from `.module`. Averages of 16-bit
     weights would stand still, so give it a float32 model.
     """
     @torch.no_grad()
@@ -90,7 +91,7 @@ def train_ddpm(model, data, diffusion, *, steps, loss=simple_loss, lr=1e-3, aver
 
 
 class Denoised(NamedTuple):
-    """A state of sampling: the time step just undone, x after it, and the guess of x_0 it was made with."""
+    """A state of sampling: the time step just undone (in inversion: reached), x after it, and the guess of x_0 behind it."""
 
     t: int
     x: torch.Tensor

@@ -2,7 +2,7 @@
 
 Time steps are integers 0 … T − 1 (the papers count from 1); `alpha_bar[t]` is what is left of the signal's variance at t.
 Tables are float64; what they multiply keeps its own type.
-Sources: Ho et al. 2020 (DDPM), Nichol & Dhariwal 2021 (cosine schedule), Salimans & Ho 2022 (v), Liu, Chen, Gao 2026, §4.
+Sources: Ho et al. 2020 (DDPM), Nichol & Dhariwal 2021 (cosine schedule), Salimans & Ho 2022 (v), Liu, Chen, Gao 2026, §3.3.
 """
 
 import math
@@ -126,7 +126,7 @@ def log_variances(diffusion):
 
 
 def learned_variance(diffusion, v, t):
-    """exp(f log β_t + (1 − f) log β̃_t) with f = (v + 1) / 2: v = −1 is the smallest sensible variance, v = 1 the largest.
+    """exp(f log β_t + (1 − f) log β̃_t) with f = (v + 1) / 2: β̃ for v = −1, β for v = 1; v itself is not bounded.
 
     Shapes: v (B, C, …), t (B,) or (1,) → as v. Source: Nichol & Dhariwal 2021, Eq. 15.
     """

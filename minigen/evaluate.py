@@ -116,13 +116,16 @@ def evaluate(samples, images, *, features="inception", cache="runs/cache", proto
     if min(len(fake), len(real)) < 5:
         raise DataError(f"At least 5 images on each side are needed; got {len(fake)} samples and {len(real)} references.")
     distance = frechet_distance(*gaussian_statistics(fake), *gaussian_statistics(real))
-    precision, recall = precision_recall(real[:10_000], fake[:10_000])
+    some = [x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:10_000]] for x in (real, fake)]
+    precision, recall = precision_recall(*some)
     name = "FID" if features == "inception" else "toy Fréchet distance (not FID)"
     few = "" if len(fake) > fake.shape[1] else f"; {len(fake)} samples for {fake.shape[1]} features: the value is mostly bias"
     told = "".join(f", {k} {v}" for k, v in (protocol or {}).items())
-    kid = kernel_distance(fake[:10_000], real[:10_000])
-    line = (f"{name} {distance:.2f}, KID {kid:.5f}, precision {precision:.2f}, recall {recall:.2f}: "
-            f"{len(fake)} samples against {len(real)} training images at {images.size} pixels (rounded to 8 bits), "
+    kid = kernel_distance(*some)
+    resize = "" if images.folder is None else f", resized by {images.folder.manifest['resize']['kernel']}"
+    second = "KID" if features == "inception" else "kernel distance (not KID)"
+    line = (f"{name} {distance:.2f}, {second} {kid:.5g}, precision {precision:.2f}, recall {recall:.2f}: "
+            f"{len(fake)} samples against {len(real)} training images at {images.size} pixels{resize} (the last three of at most 10,000 each), "
             f"{'torch-fidelity Inception, its own resizing to 299' if features == 'inception' else 'classifier features'}"
             f"{told}{few}")
     return dict(distance=distance, kid=kid, precision=precision, recall=recall, line=line)

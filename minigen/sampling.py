@@ -6,6 +6,7 @@ level) on the batch size.
 
 import hashlib
 import json
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -34,7 +35,7 @@ def parts(folder, total, size, key, make, progress=True):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    told, path = json.dumps(dict(key, total=total, part=size), sort_keys=True), folder / "parts.json"
+    told, path = json.dumps(dict(key, part=size), sort_keys=True), folder / "parts.json"
     if path.exists() and path.read_text(encoding="utf-8") != told:
         before = json.loads(path.read_text(encoding="utf-8"))
         now = json.loads(told)
@@ -43,21 +44,25 @@ def parts(folder, total, size, key, make, progress=True):
     if training.rank() == 0:
         with replacing(path) as temporary:
             temporary.write_text(told, encoding="utf-8")
+    if training.world() == 1:
+        for left in folder.glob(".part-*"):               # what a killed run had begun to write
+            left.unlink()
     paths = [folder / f"part-{k:05d}.safetensors" for k in range(-(-total // size))]
     with tqdm(total=total, unit="image", desc=folder.name, disable=not progress or training.rank() > 0) as bar:
         for k, path in enumerate(paths):
             first, last = k * size, min(total, (k + 1) * size)
-            if k % training.world() == training.rank() and not _whole(path):
+            if k % training.world() == training.rank() and not _whole(path, last - first):
                 with replacing(path) as temporary:
                     save_file({name: t.contiguous() for name, t in make(first, last).items()}, temporary)
             bar.update(last - first)
     return paths
 
 
-def _whole(path):
+def _whole(path, n):
+    """Whether a part can be read and has n rows: the last one of a shorter run is made again."""
     try:
         with safe_open(path, "pt") as f:
-            return bool(list(f.keys()))
+            return all(f.get_slice(name).get_shape()[0] == n for name in f.keys())  # noqa: SIM118
     except (OSError, SafetensorError):
         return False
 
@@ -65,12 +70,15 @@ def _whole(path):
 def encode(data, weights, out, batch_size=64, device=None, progress=True):
     """Latents of every image and of its mirror image, into the file `out` (and parts beside it until it is whole).
 
-    Mirrored images are encoded, not their latents mirrored: the two differ. Returns: the path.
+    Mirrored images are encoded, not their latents mirrored: the two differ. What is there already, of the same images by the same
+    weights, is kept. Returns: the path.
     """
-    device, out = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")), Path(out)
+    device, out = training.pick_device(device), Path(out)
     model = load_weights(ivqvae.IVQVAE, Path(weights)).to(device)
     images = Images(data, model.config["size"])
     mark = latents.fingerprint(model)
+    if out.exists() and (there := read_latents(out))["tokenizer"] == mark and there["data"] == images.digest:
+        return out                                        # whole, of the same data by the same autoencoder
 
     def make(first, last):
         i = torch.arange(first, last)
@@ -90,9 +98,7 @@ def encode(data, weights, out, batch_size=64, device=None, progress=True):
                 whole["labels"] = images.labels.long().contiguous()
             with replacing(out) as temporary:
                 save_file(whole, temporary, metadata=dict(tokenizer=mark, data=images.digest, classes=json.dumps(images.classes)))
-            for path in [*paths, folder / "parts.json"]:
-                path.unlink()
-            folder.rmdir()
+            shutil.rmtree(folder)
     return out
 
 
@@ -115,10 +121,13 @@ class Sampler:
     """
 
     def __init__(self, weights, autoencoder, seed=0, steps=500, eta=0.0, label=None, scale=1.0, batch_size=64, device=None):
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = training.pick_device(device)
         self.model, self.decoder = load_weights(fftd.FFTD, weights), load_weights(ivqvae.IVQVAE, autoencoder)
         if self.model.card.get("tokenizer") != latents.fingerprint(self.decoder):
             raise DataError(f"{Path(weights).name} was trained on latents of another autoencoder than {Path(autoencoder).name}.")
+        if label is None and scale != 1:
+            raise DataError(f"--scale {scale} guides towards a class: name one with --label.")
+        ddim.timesteps(Diffusion().T, steps)              # a wrong number of steps is told now
         if label is not None and not self.model.num_classes:
             raise DataError("This model was trained without classes: leave --label out.")
         if label is not None and not 0 <= label < self.model.num_classes:

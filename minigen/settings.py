@@ -11,9 +11,8 @@ from minigen.errors import DataError
 
 @dataclasses.dataclass
 class Config:
-    """What both stages share. data: a folder of `prepare`, or "toyfaces:N", N drawn faces."""
+    """What both stages share."""
 
-    data: str = "toyfaces:4096"
     out: str = "runs/stage"
     preset: str = "small"
     steps: int = 1000
@@ -22,7 +21,7 @@ class Config:
     decay: bool = True           # the learning rate rises over the first tenth and falls like a cosine; off: constant
     ema: float = 0.999
     precision: str = "float32"   # or bf16
-    compile: bool = False        # torch.compile, with CUDA graphs
+    compile: bool = False        # torch.compile (stage 2 on a GPU: with CUDA graphs)
     seed: int = 0
     save_every: int = 500
     sample_every: int = 500
@@ -34,8 +33,12 @@ class Config:
 
 @dataclasses.dataclass
 class Stage1(Config):
-    """IVQ-VAE's training. discriminator_start: the step from which it judges. accumulate: parts of a batch done in turn."""
+    """IVQ-VAE's training. data: a folder of `prepare`, or "toyfaces:N", N drawn faces.
 
+    discriminator_start: the step from which it judges. accumulate: parts of a batch done in turn.
+    """
+
+    data: str = "toyfaces:4096"
     out: str = "runs/ivqvae"
     lr: float = 2e-3
     perceptual: str = "toy"      # or lpips, or none
@@ -47,7 +50,7 @@ class Stage1(Config):
 
 @dataclasses.dataclass
 class Stage2(Config):
-    """FFTD's training. latents: what `encode` wrote; label: "hair" of ToyFaces, "class" of a folder, or "" for none."""
+    """FFTD's training. latents: what `encode` wrote; labels: whether to use the classes stored there, where there are some."""
 
     out: str = "runs/fftd"
     latents: str = "runs/latents.safetensors"
@@ -55,10 +58,12 @@ class Stage2(Config):
     fusion: str = "adaptive"
     levels: int = 2
     dropout: float = 0.0
+    labels: bool = True
     drop_label: float = 0.15
 
 
-# What a preset changes. The paper's steps at its batch of 1 are 4,000,000; these see as many images in larger batches.
+# What a preset changes. The paper takes 4,000,000 steps with a batch of 1. Stage 1 here sees as many images in larger batches,
+# stage 2 twenty-five times as many: larger batches cost it almost no time.
 PRESETS = {
     "Stage1": {"small": {}, "paper": dict(
         lr=1e-4, batch_size=16, steps=250_000, discriminator_start=125_000, decay=False, ema=0.9999, init_images=0,
@@ -81,13 +86,13 @@ def make_config(cls, **given):
         raise DataError(f"precision is float32 or bf16; got '{config.precision}'.")
     if min(config.steps, config.batch_size, config.save_every, config.sample_every, config.log_every, config.keep) < 1:
         raise DataError("steps, batch_size, save_every, sample_every, log_every and keep are at least 1.")
-    if config.batch_size % training.world():
-        raise DataError(f"{training.world()} processes cannot share a batch of {config.batch_size}.")
+    parts = training.world() * getattr(config, "accumulate", 1)
+    if config.max_skipped < 1 or getattr(config, "accumulate", 1) < 1:
+        raise DataError("max_skipped and accumulate are at least 1.")
+    if config.batch_size % parts:
+        raise DataError(f"A batch of {config.batch_size} cannot be cut into {parts} equal parts "
+                        f"({training.world()} processes, --accumulate {getattr(config, 'accumulate', 1)}).")
     return config
-
-
-def device_of(config):
-    return torch.device(config.device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 class Images:

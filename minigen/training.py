@@ -47,18 +47,30 @@ def batch_at(seed, step, batch_size, n):
     return indices, flips
 
 
+def pick_device(name=""):
+    """The named device, else this process's own GPU (torchrun tells which), else the CPU."""
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
 def rank():
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else int(os.environ.get("RANK", 0))
 
 
 def world():
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """How many processes share the work; torchrun says so before they have joined."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_world_size()
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 @contextlib.contextmanager
 def processes(device):
     """Join the other processes where torchrun started some, and leave them in good order."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if world() == 1:
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
@@ -129,10 +141,11 @@ def open_folder(out, kind, config, resume):
     """Make or check a training's folder, with its config.json. Returns: the state to go on from, or None.
 
     Raises: DataError for a folder with another training or, without `resume`, with one to go on from; for a config that differs
-    in anything but the number of steps and how often something is written.
+    in anything but how often something is written (and the number of steps, where the learning rate does not depend on it); for
+    checkpoints of which none is whole.
     """
     out, path = Path(out), Path(out) / "config.json"
-    free = {"steps", "save_every", "sample_every", "log_every", "keep", "device"}
+    free = {"save_every", "sample_every", "log_every", "keep", "device"} | ({"steps"} if not config.get("decay") else set())
     if checkpoints.found(out) or path.exists():
         if not resume:
             raise DataError(f"'{out}' holds a training already: go on with --resume, or choose another --out.")
@@ -144,7 +157,12 @@ def open_folder(out, kind, config, resume):
         if changed := sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in free):
             k = changed[0]
             raise DataError(f"'{out}' was trained with {k}={before.get(k)!r}, not {now.get(k)!r}; to resume, leave it as it was.")
-    state = checkpoints.latest(out, kind, print if rank() == 0 else lambda _: None) if resume else None
+    say = print if rank() == 0 else lambda _: None
+    state = checkpoints.latest(out, kind, say) if resume else None
+    if resume and state is None:
+        if checkpoints.found(out):
+            raise DataError(f"None of the checkpoints in '{out}' is whole. To begin anew choose another --out.")
+        say(f"'{out}' has no checkpoint to go on from: starting with step 1.")
     if world() > 1:
         dist.barrier()                                    # all have looked before one writes
     if rank() == 0:
@@ -217,7 +235,7 @@ def _all_agree(asked):
     """Whether any process was asked to stop: all must stop at the same step."""
     if world() == 1:
         return bool(asked)
-    flag = torch.tensor(float(bool(asked)), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    flag = torch.tensor(float(bool(asked)), device=pick_device() if dist.get_backend() == "nccl" else "cpu")
     dist.all_reduce(flag)
     return bool(flag)
 
@@ -228,5 +246,4 @@ def _give_up(out, step, skipped, indices, losses):
         with replacing(out / "failed_batch.json") as temporary:
             temporary.write_text(json.dumps(told) + "\n", encoding="utf-8")
     raise DataError(f"No finite gradient in {skipped} steps in a row, up to step {step}: a smaller learning rate, or float32 "
-                    f"instead of bf16? The last batch is in failed_batch.json; the weights are those of step {step - skipped}, "
-                    "and checkpoints up to there are good.")
+                    f"instead of bf16? The last batch is in failed_batch.json; checkpoints up to step {step - skipped} are good.")

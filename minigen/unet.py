@@ -22,7 +22,7 @@ def _norm(channels):
 
 
 def time_features(t, dim, longest=10_000):
-    """Sines and cosines of t, from one radian a step down to one in `longest` steps.
+    """Sines and cosines of t, from one radian a step down to (nearly) one in `longest` steps.
 
     [cos(t ω_k), sin(t ω_k)] with ω_k = longest^(−k / (dim / 2)), k = 0 … dim / 2 − 1. Computed in float32.
     Shapes: t (B,) integers → (B, dim), dim even. Source: Vaswani et al. 2017, §3.5; order and ω_k as in DiT.

@@ -5,7 +5,7 @@ r"""
 [Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
 about 150 minutes to read and do; the cells themselves run in about a minute and a half on a laptop.
 
-Every model so far drew its picture in one go, or token by token. A **diffusion model** starts from pure noise and takes a thousand small steps, each a little less noisy than the one before. It is trained on the easiest task of this course, telling how much noise was added to a picture, and it draws the best pictures.
+Every model so far drew its picture in one go, or token by token. A **diffusion model** starts from pure noise and takes a thousand small steps, each a little less noisy than the one before. It is trained on the simplest task of this course, telling *which* noise was added to a picture, and to the eye its pictures are the cleanest so far.
 
 In this chapter you will
 
@@ -76,7 +76,7 @@ Take a picture $x_0$ with values in $[-1, 1]$. One step of the **forward process
 
 $$q(x_t \mid x_{t-1}) = \mathcal N\left(\sqrt{1 - \beta_t}\; x_{t-1},\; \beta_t I\right).$$
 
-Why shrink? If $x_{t-1}$ has variance 1, then $x_t$ has $(1 - \beta_t) + \beta_t = 1$ again: the values stay in one range, and after many steps the picture is gone and $\mathcal N(0, I)$ is left. The numbers $\beta_t$ are the **noise schedule**; DDPM's grows in a straight line from 0.0001 to 0.02 over $T = 1000$ steps. (We count $t$ from 0 to 999, as code does; papers count from 1.)
+Why shrink? If $x_{t-1}$ has variance 1, then $x_t$ has $(1 - \beta_t) + \beta_t = 1$ again: the values stay in one range, and after many steps the picture is gone and $\mathcal N(0, I)$ is left. The numbers $\beta_t$ are the **noise schedule**; DDPM's grows in a straight line from 0.0001 to 0.02 over $T = 1000$ steps. (We count $t$ from 0 to 999, as code does; papers count from 1. So before the first step, at "$t = -1", there is the clean picture, with $\bar\alpha_{-1} = 1$.)
 
 Look at it on the smallest data set with a shape, two thousand points on a rolled-up line, and step by step:
 """
@@ -101,7 +101,7 @@ A thousand steps to make *one* training example would be slow. But a sum of inde
 
 $$x_t = \sqrt{\bar\alpha_t}\; x_0 + \sqrt{1 - \bar\alpha_t}\; \varepsilon, \qquad \bar\alpha_t = \prod_{s \le t} (1 - \beta_s), \quad \varepsilon \sim \mathcal N(0, I).$$
 
-*Why?* Say it holds for $t - 1$. One more step multiplies the signal by $\sqrt{1 - \beta_t}$, which gives $\sqrt{\bar\alpha_t}$. The noise has the variance $(1 - \beta_t)(1 - \bar\alpha_{t-1}) + \beta_t = 1 - \bar\alpha_t$. So it holds for $t$.
+*Why?* It holds for the first step, by definition. Say it holds for $t - 1$. One more step multiplies the signal by $\sqrt{1 - \beta_t}$, which gives $\sqrt{\bar\alpha_t}$. The noise has the variance $(1 - \beta_t)(1 - \bar\alpha_{t-1}) + \beta_t = 1 - \bar\alpha_t$. So it holds for $t$.
 
 ### Exercise 5.1 · `alpha_bar` · ★ · 3 minutes
 
@@ -195,7 +195,7 @@ rooted = Diffusion(torch.linspace(1e-4**0.5, 0.02**0.5, 1000).double() ** 2)
 fig, axes = panels(1, 2)
 curves({"linear in β": diffusion.alpha_bar, "cosine": cosine.alpha_bar, "linear in √β": rooted.alpha_bar}, xlabel="t", ylabel="ᾱ, signal's share", ax=axes[0, 0])
 curves({"linear in β": diffusion.snr, "cosine": cosine.snr, "linear in √β": rooted.snr}, xlabel="t", ylabel="signal-to-noise ratio", logy=True, ax=axes[0, 1])
-show(fig, "Left: the share of the signal over t. Linear in β falls early and is near 0 from t = 700 on; the cosine falls evenly; linear in the root of β lies between. Right: signal-to-noise ratio on a log scale, from 10⁴ down to 10⁻⁵ or less.")
+show(fig, "Left: the share of the signal over t. Linear in β falls early and is near 0 from t = 700 on; the cosine falls evenly; linear in the root of β lies between. Right: signal-to-noise ratio on a log scale, from 10⁴ down to 4·10⁻⁵ for linear in β, 7·10⁻⁴ for linear in √β, 2·10⁻⁹ for the cosine.")
 print(f"left at the end: linear {diffusion.alpha_bar[-1]:.2e}, cosine {cosine.alpha_bar[-1]:.2e}, linear in the root {rooted.alpha_bar[-1]:.2e}")
 print(f"half signal, half noise: linear at t = {int((diffusion.snr > 1).sum())}, cosine at t = {int((cosine.snr > 1).sum())}")
 
@@ -276,13 +276,13 @@ print("errors below 1e-12, in 64 bits:", bool(error_mean < 1e-12), bool(error_va
 
 # %% [markdown]
 r"""
-This is the whole idea of sampling. We do not know $x_0$, so a network **guesses** it from $x_t$; we draw $x_{t-1}$ from the posterior *at the guess*; the guess gets better as the noise falls. A single guess from pure noise would be chapter 2's blurry mean, but no step relies on it for more than a thousandth of the way.
+This is the whole idea of sampling. We do not know $x_0$, so a network **guesses** it from $x_t$; we draw $x_{t-1}$ from the posterior *at the guess*; the guess gets better as the noise falls. A single guess from pure noise would be chapter 2's blurry mean; but the weight of the guess in $\tilde\mu_t$ is one in ten thousand at first, and grows to one only at the end, where the guess is good.
 
 ## 4. From a likelihood to a mean squared error
 
 *25 minutes.*
 
-Chapter 2's bound holds here as well, with $x_1, \dots, x_T$ as the latents and nothing to learn in the encoder:
+Chapter 2's bound holds here as well, with $x_1, \dots, x_T$ as the latents (in this section we count as the papers do, from 1) and nothing to learn in the encoder:
 
 $$-\log p(x_0) \;\le\; \mathbb E_q\Big[\underbrace{\mathrm{KL}\left(q(x_T \mid x_0) \,\|\, p(x_T)\right)}_{\text{nothing to learn}} + \sum_{t > 1} \underbrace{\mathrm{KL}\left(q(x_{t-1} \mid x_t, x_0) \,\|\, p_\theta(x_{t-1} \mid x_t)\right)}_{L_{t-1}} \underbrace{- \log p_\theta(x_0 \mid x_1)}_{L_0}\Big].$$
 
@@ -333,7 +333,7 @@ print(f"the bound's weight at t = 1 is {float(weight[0] / weight[499]):.0f} time
 
 # %% [markdown]
 r"""
-*What does dropping it do?* The bound cares most for the first steps, where it counts the last, invisible bits of every pixel (section 7 will show them). With equal weights, the network spends its effort on the middle, where faces are decided. The likelihood gets worse, and the pictures better.
+*What does dropping it do?* The bound cares most for the first steps, where it counts the last, invisible bits of every pixel (section 8 will show them). With equal weights, the network spends its effort on the middle, where faces are decided. The likelihood gets worse, and the pictures better.
 
 ### Three views of one output
 
@@ -447,7 +447,7 @@ assert nearest["ideal"].mean() < nearest["fresh data"].mean() < nearest["network
 
 # %% [markdown]
 r"""
-Read the numbers twice. The ideal denoiser's samples lie *closer* to the training points than fresh data do: with the last step it lands on one of them, exactly. **The best possible denoiser of a finite data set draws nothing new.** What makes a diffusion model useful is that the network cannot be ideal: it is smooth, and where the formula would jump to the nearest training point it draws the line between them. Generalisation is an error of the right kind.
+Read the numbers twice. The ideal denoiser's samples lie *closer* to the training points than fresh data do. Its last step lands on a mean of the few points within the last, smallest noise; with finer steps, on one of them exactly. **The best possible denoiser of a finite data set draws nothing new.** What makes a diffusion model useful is that the network cannot be ideal: it is smooth, and where the formula would jump to the nearest training point it draws the line between them. Generalisation is an error of the right kind.
 
 ## 6. Faces
 
@@ -479,8 +479,8 @@ Adam's steps are noisy, and the pictures show it. So one samples from a slow ave
 """
 
 # %%
-steps = torch.arange(1, 20_001)
-constant = 0.9999 ** steps.double()
+steps = torch.arange(20_000)                       # n, the number of updates before
+constant = 0.9999 ** (steps + 1.0).double()
 warm = torch.cumprod(torch.minimum(torch.tensor(0.9999).double(), (1 + steps) / (10 + steps.double())), 0)
 show(curves({"d = 0.9999 from the start": constant, "with warm-up": warm.clamp_min(1e-12)}, x=steps, xlabel="training step", ylabel="share of the untrained weights", logy=True),
      "Share of the untrained weights in the average, log scale: with a constant d = 0.9999 still 37 % after 10,000 steps; with the warm-up it falls below 1e-6 within a few dozen steps.")
@@ -494,7 +494,7 @@ One update with warm-up, $d = \min\left(d_{\max}, \frac{1 + n}{10 + n}\right)$, 
 
 <details><summary>Hint</summary>
 
-At $n = 0$ the average takes nine tenths of the new weights.
+At $n = 0$ the average takes nine tenths of the new weights. (`ddpm.ema`, which is torch's `AveragedModel`, takes all of them the first time.)
 
 </details>
 """
@@ -563,13 +563,13 @@ The cell at the top of this chapter did that. What did it guess on its way?
 # %% tags=["nbval-ignore-output"]
 first_guess = {s.t: s.x0.cpu().clamp(-1, 1) for s in trajectory}
 show(image_grid(torch.cat([torch.stack([first_guess[t][k] for t in shown]) for k in range(3)]), columns=8, titles=[f"t = {t}" for t in shown]),
-     "The guess of x₀ along the way of three of the faces: at t = 999 it is glaring noise, at 800 a noisy head, at 600 a blurred face in wrong colours, from 400 on the face that it will be; after 200 hardly anything changes.")
+     "The guess of x₀ along the way of three of the faces: at t = 999 it is glaring noise, at 800 a noisy head, at 600 a blurred face in wrong colours, at 400 a face of which hair, glasses or shirt may still change; after 200 hardly anything does.")
 print(f"{len(trajectory)} steps, 6 faces: {seconds:.0f} s here, {1000 * seconds / 6000:.1f} ms a face and step")
 print(f"a GAN of chapter 1 runs once; this network ran {len(trajectory)} times")
 
 # %% [markdown]
 r"""
-The first guesses are not the blurred mean that section 5's formula gives: they are glaring noise. Section 4's right figure says why: at $t = 999$ an error of one hundredth in $\varepsilon$ is an error of 1.6 in $x_0$, and no network is that exact. It does no harm *here*, since a step relies on its guess for a thousandth of the way only and new noise covers the traces. Keep it in mind for the next chapter, where steps are long. And look at what is decided when: the head, then colours and hair, then eyes and mouth; never all at once.
+The first guesses are not the blurred mean that section 5's formula gives: they are glaring noise. Section 4's right figure says why: at $t = 999$ an error of one hundredth in $\varepsilon$ is an error of 1.6 in $x_0$, and no network is that exact. An error of chance does little harm *here*: the guess's weight is one in ten thousand at this step, and new noise covers the traces. Keep it in mind for the next chapter, where steps are long. And look at what is decided when: the head, then colours and hair, then eyes and mouth; never all at once.
 
 And the price. The 2,000 faces of our results table would take hours this way on a laptop, so its row for this chapter was measured with a hundred of the thousand steps (how that is possible is chapter 6's subject).
 """
@@ -579,7 +579,7 @@ print(results_table(through_chapter=5))
 
 # %% [markdown]
 r"""
-Now that is a surprise: the faces above are cleaner than the GAN's of chapter 1, and the distance is three times as large. Numbers and eyes disagree, so ask what the number sees. Read the attributes of 300 samples with the classifier, and look at the mean colours:
+Now that is a surprise: the faces above are cleaner than the GAN's of chapter 1, and the distance is three times as large. Numbers and eyes disagree, so ask what the number sees. Read the attributes of 300 samples with the classifier (`metrics.predict_attributes`), and look at the mean colours; this was measured beforehand:
 
 | | data | samples (100 steps) |
 |---|---|---|
@@ -588,13 +588,13 @@ Now that is a surprise: the faces above are cleaner than the GAN's of chapter 1,
 | neutral mouths | 33 % | 38 % |
 | mean of all red values | 0.33 | 0.26 |
 
-Every face is plausible; the *mixture* is too dark. What decides the overall brightness? The noisiest steps, where a prediction of ε says least about $x_0$, and where a small network trained for less than an hour has a small bias. Single pictures do not show it, a distribution does. A Fréchet distance is right to punish it, and wrong as the only judge: it counts a shifted mean colour like a missing nose. (Predicting $v$, a longer training, or working in a space where colours are no matter of a mean: chapter 7 takes the third way, and its distance is a tenth of this.)
+Every face is plausible; the *mixture* is too dark. What decides the overall brightness? Our guess, which nothing here proves: the noisiest steps, where a prediction of ε says least about $x_0$. Errors of chance average out over a thousand steps; a small *bias* of a small network, trained for less than an hour, does not. Single pictures do not show it, a distribution does. A Fréchet distance is right to punish it, and wrong as the only judge: it counts a shifted mean colour like a missing nose. (Predicting $v$, a longer training, or working in a space where colours are no matter of a mean: chapter 7 takes the third way, and its distance is a tenth of this.)
 
 ## 8. Learning the variance
 
 *20 minutes.*
 
-DDPM fixes $\sigma_t^2$ to $\beta_t$ or to $\tilde\beta_t$ and finds no difference in the pictures. For the *likelihood* there is one. Nichol and Dhariwal (2021) let the network give, beside the noise, a number $v \in [-1, 1]$ for each pixel that picks a variance between the two, on a logarithmic scale:
+DDPM fixes $\sigma_t^2$ to $\beta_t$ or to $\tilde\beta_t$ and finds no difference in the pictures. For the *likelihood* there is one. Nichol and Dhariwal (2021) let the network give, beside the noise, a number $v$ for each pixel that picks a variance on a logarithmic scale, $\tilde\beta_t$ for −1 and $\beta_t$ for 1 (nothing keeps it between the two, but there is little reason to leave):
 
 $$\sigma^2 = \exp\left(f \log \beta_t + (1 - f) \log \tilde\beta_t\right), \qquad f = \tfrac{v + 1}{2}.$$
 
@@ -638,7 +638,7 @@ The same noise prediction, three variances, three bit counts: the small one is r
 
 ## 9. What it cannot do yet
 
-A diffusion model trains as calmly as a regression, covers its data, and draws the best pictures so far. But a thousand runs of the network for each of them is a price that the paper's Table 3 puts at ten seconds an image, on a GPU. Next chapter: the same network, no new training, twenty steps.
+A diffusion model trains as calmly as a regression, and its single pictures are the cleanest so far; its mixture could be better. But a thousand runs of the network for each of them is a price that the paper's Table 3 puts at ten seconds an image, on a GPU. Next chapter: the same network, no new training, twenty steps.
 
 ## Summary
 

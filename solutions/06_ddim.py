@@ -90,12 +90,12 @@ for t in range(999, -1, -50):
         x0 = diffusion.views(unet(x.to(device), at.to(device)).cpu(), x, at)[0].clamp(-1, 1)
     mean, variance = diffusion.posterior(x0, x, at)
     x = mean + variance.sqrt() * torch.randn(x.shape, generator=dice)
-show(image_grid(x.clamp(-1, 1), columns=8), "Eight results of DDPM's own steps with nineteen of twenty left out: coloured noise, nothing like a face.")
-print(f"the network believes the noise is gone; it still has deviation {float((x - x.mean((2, 3), keepdim=True)).std()):.1f}")
+show(image_grid(x.clamp(-1, 1), columns=8), "Eight results of DDPM's own steps with forty-nine of fifty left out: coloured noise, nothing like a face.")
+print(f"at the last of these steps the noise should have deviation {float(1 - diffusion.alpha_bar[49]) ** 0.5:.2f}; it has {float((x - x.mean((2, 3), keepdim=True)).std()):.1f}")
 
 # %% [markdown]
 r"""
-The step from 999 takes off a thousandth part of the noise, as it should, for the way to 998. Then the network is told that it is at 949. The picture is far noisier than that, and noisier with every step. To jump, the *step* must know where it goes.
+The step at 999 takes off next to nothing, as it should, for the way to 998. Then the network is told that it is at 949. The picture is noisier than that, and the gap grows with every step. To jump, the *step* must know where it goes.
 
 ## 2. A family of processes with the same marginals
 
@@ -209,7 +209,7 @@ print("with 10 steps:", {name: round(v[1], 3) for name, v in spread.items()})
 
 # %% [markdown]
 r"""
-Few steps make samples that are too alike, too near the mean: the network's guess is an average, and each long step trusts it. Noise makes it worse, since every draw must be repaired by a later, also too long step. So: few steps, η = 0. With many steps it is the other way round for a real network, whose errors new noise can wash out; section 3 will measure.
+Few steps make samples that are too alike, too near the mean: the network's guess is an average, and each long step trusts it. Noise makes it worse, since every draw must be repaired by a later, also too long step. So: few steps, η = 0. (With many steps a real network might gain from η = 1, because new noise washes out its errors; section 3 will look.)
 
 (A wrong index, an ᾱ taken from one step off, and this picture changes by far more than its thickness. `minigen`'s tests compare with these numbers to four digits, for two spacings; that is how such errors are caught.)
 
@@ -227,7 +227,7 @@ for ax, eta in zip(axes.flat, (0.0, 1.0), strict=True):
     ax.plot(path[..., 0], path[..., 1], lw=0.7, color=COLOURS[1], alpha=0.8)
     ax.set_title(f"η = {eta:.0f}", fontsize=9), ax.set_aspect("equal"), ax.set_xticks([]), ax.set_yticks([])
     ax.set_xlim(-2.5, 2.5), ax.set_ylim(-2.5, 2.5)
-show(fig, "Paths of 24 points from noise to the swiss roll. With η = 0 smooth curves that do not cross; with η = 1 jagged random walks all over the plane, which end on the roll as well.")
+show(fig, "Paths of 24 points from noise to the swiss roll. With η = 0 smooth curves; with η = 1 jagged random walks all over the plane, which end on the roll as well.")
 
 # %% [markdown]
 r"""
@@ -292,9 +292,9 @@ assert mean["DDIM 5"] > mean["DDIM 20"]
 
 # %% [markdown]
 r"""
-The shape is the paper's: quality rises quickly, then slowly; cost rises in proportion (roughly, here: the machine was busy with other things, so the times scatter). New noise, η = 1, does harm with 20 steps and makes no difference with 100 that three seeds could show. (Not in the paper: its times, 851, 1140, 1431 and 4026 ms for 50, 100, 200 and 500 steps, grow more slowly than the steps. Some fixed cost must be in them.) Its DDPM row takes ten seconds an image, but that is the pixel U-Net of its Table 4, not the model of the other rows; chapter 8 comes back to this.
+The shape is the paper's: quality rises quickly, then slowly; cost rises in proportion (roughly, here: the machine was busy with other things, so the times scatter). New noise, η = 1, does harm with 20 steps for two of three seeds, and makes no difference with 100 that three seeds could show. (The paper's times are not in proportion: 851, 1140, 1431 and 4026 ms for 50, 100, 200 and 500 steps, that is 5.8, 2.9 and 8.7 ms for each further step. It does not say why.) Its DDPM row takes ten seconds an image, but that is the pixel U-Net of its Table 4, not the model of the other rows; chapter 8 comes back to this.
 
-Look at the faces once more. With η = 0 some keep a **grain**, or a tint that no drawn face has. Chapter 5 showed where it comes from: at the top of the schedule a small error of ε is a glaring error of the guess, and a long deterministic step carries it along, where ancestral sampling would have covered it with new noise. The classifier's features see it clearly, which is why this table's values are far above those of 300 real faces (81). Better training helps, and so does predicting *v*; the next chapter's model, which works on latents and ends in a quantizer, hardly suffers from it.
+Look at the faces once more. With η = 0 some keep a **grain**, or a tint that no drawn face has. Chapter 5 showed where it comes from: at the top of the schedule a small error of ε is a glaring error of the guess, and a long deterministic step carries it along, where ancestral sampling would have covered it with new noise. It is a part of why this table's values are far above those of 300 real faces (81); the larger part must be the dark mixture of chapter 5, since η = 1 with 100 steps, without the grain, scores no better. Better training helps, and so does predicting *v*; the next chapter's model, which works on latents and ends in a quantizer, hardly suffers from it.
 
 ## 4. What determinism is good for
 
@@ -450,7 +450,7 @@ print("red, says the classifier:", {s: f"{obedience(x, 'hair', red.cpu()):.0%}" 
 r"""
 ### What it costs
 
-Measured beforehand on 130 faces, three seeds (`python -m minigen reproduce guidance`): how often the classifier reads the colour asked for (**obedience**), how varied the faces *within* one colour are (**diversity**, the spread of the classifier's features, relative to real faces), and the Fréchet distance.
+Measured beforehand on 130 faces, three seeds (`python -m minigen reproduce guidance`): how often the classifier reads the colour asked for (**obedience**), how varied the faces *asked for one colour* are (**diversity**, the spread of the classifier's features, relative to real faces of one colour; at scale 0 all colours are mixed, so compare from scale 1 on), and the Fréchet distance.
 """
 
 # %%
@@ -462,7 +462,7 @@ values = {c: [statistics.mean(v[c] for v in cells if v["row"] == f"scale {s}") f
 fig, axes = panels(1, 2)
 curves({k: values[k] for k in ("obedience", "diversity")}, x=[0, 1, 1.5, 2, 3, 5], xlabel="scale s", ylabel="share; 1 is the data's", ax=axes[0, 0])
 curves({"toy Fréchet distance": values["frechet"]}, x=[0, 1, 1.5, 2, 3, 5], xlabel="scale s", ax=axes[0, 1])
-show(fig, "Left: obedience jumps from 0.23 at scale 0, which is chance, to 1 at scale 1; diversity within a colour falls slowly as the scale grows. Right: the Fréchet distance is least for scales 1 to 2 and rises beyond.")
+show(fig, "Left: obedience jumps from 0.23 at scale 0, which is chance, to 1 at scale 1; diversity falls slowly as the scale grows. Right: the Fréchet distance is least for scales 1 to 2 and rises beyond.")
 assert values["obedience"][1] > 0.5 > values["obedience"][0]
 
 # %% [markdown]

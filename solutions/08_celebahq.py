@@ -247,7 +247,8 @@ assert log["loss"][-1] < 0.8 * log["loss"][0]
 
 # %% tags=["nbval-ignore-output"]
 mine = sampling.Sampler(denoiser, autoencoder, steps=setup["ddim"])
-show(image_grid(torch.cat([from_uint8(mine(0, 8)), from_uint8(longer(0, 8))]), columns=8, row_titles=["here", "longer"]),
+rows = [mine, longer] if scale == "small" else [mine]               # the longer-trained ones are small models: 32 pixels
+show(image_grid(torch.cat([from_uint8(s(0, 8)) for s in rows]), columns=8, row_titles=["here", "longer"][: len(rows)]),
      "Eight images each: from the models just trained, faces as through frosted glass, with hair, glasses and shirts to be made out; from the longer-trained ones, sharp faces.")
 
 # %% [markdown]
@@ -314,7 +315,7 @@ assert all(same)
 r"""
 The torn file was refused by name, the checkpoint of step 4 used instead, and the end is the same to the last bit. The tests of `minigen` do the same for stage 2, for encoding and for sampling, kill processes at random moments (`kill -9`), and run two processes side by side. (On a GPU, sums may be added in another order from run to run, and "bit for bit" becomes "as close as two runs are".)
 
-Other things the engine does: Ctrl-C and the system's polite request to stop save at the end of the step. A gradient that is not finite skips the step and is counted, and ten in a row stop the run and tell which images were in the batch. A full disk stops it with the last checkpoint whole. Another learning rate than before is refused by name.
+Other things the engine does: Ctrl-C and the system's polite request to stop save at the end of the step. A gradient that is not finite skips the step and is counted, and ten in a row stop the run and tell which images were in the batch (a latent map that is not finite stops it at once). A full disk stops it with the last checkpoint whole. Another learning rate than before is refused by name, and so is another data set under the same path.
 
 **In Colab**, put the runs on your drive (`MINIGEN_RUNS=/content/drive/MyDrive/runs`); after a disconnect, run the cells again: they go on. **Several GPUs**: the same commands behind `torchrun --nproc_per_node=4 -m minigen train-fftd …`. **AFHQ**, with its three classes: `--data data/afhq256`, then `sample --label 1 --scale 1.5`.
 
@@ -353,12 +354,13 @@ FID needs the Inception weights from the network once; without them that is said
 """
 
 # %% tags=["nbval-ignore-output"]
-samples = {"here": mine(0, setup["samples"]), "longer-trained": longer(0, setup["samples"])}
-measured = {name: evaluate.evaluate(x, images, features="toy" if scale == "small" else "inception", cache=runs / "cache", protocol=dict(DDIM_steps=s.steps, eta=0, seed=0))
-            for (name, x), s in zip(samples.items(), (mine, longer), strict=True)}
-for name, result in measured.items():
-    print(f"{name}: {result['line']}\n")
-assert measured["longer-trained"]["distance"] < measured["here"]["distance"]
+features, measured = "toy" if scale == "small" else "inception", {}
+for name, sampler in zip(("here", "longer"), rows, strict=False):
+    sampling.sample(sampler, runs / f"samples-{name}", setup["samples"], progress=False)      # in parts: it goes on after a stop
+    measured[name] = evaluate.evaluate(sampling.drawn(runs / f"samples-{name}"), images, features=features, cache=runs / "cache",
+                                       protocol=dict(DDIM_steps=sampler.steps, eta=0, seed=0), device=sampler.device)
+    print(f"{name}: {measured[name]['line']}\n")
+assert scale == "full" or measured["longer"]["distance"] < measured["here"]["distance"]
 
 # %% [markdown]
 r"""
@@ -396,10 +398,10 @@ r"""
 """
 
 # %% tags=["nbval-ignore-output"]
-network = evaluate.classifier_features()
-reference = evaluate.reference_features(images, images.digest, "toy", runs / "cache", network)
-near = evaluate.nearest(samples["longer-trained"][:8], images, network, reference)
-show(image_grid(torch.cat([from_uint8(samples["longer-trained"][:8]), images(near)]), columns=8, row_titles=["sample", "nearest"]),
+network, best = evaluate.FEATURES[features](), rows[-1](0, 8)
+reference = evaluate.reference_features(images, images.digest, features, runs / "cache", network)
+near = evaluate.nearest(best, images, network, reference)
+show(image_grid(torch.cat([from_uint8(best), images(near)]), columns=8, row_titles=["sample", "nearest"]),
      "Eight samples, and below each the training image nearest in the classifier's features: alike in colours, hair and glasses, but not the same faces: shirts, mouths and eyes differ.")
 
 # %% [markdown]
@@ -418,7 +420,7 @@ for ax, column, label in zip(axes.flat, ("frechet", "ms"), ("toy Fréchet distan
         ax.plot(counts, [c[column] for n in counts for c in cells if c["row"] == f"DDIM {n}" and c["seed"] == seed], marker="o", ms=3, lw=1, color=COLOURS[seed], label=f"seed {seed}")
     ax.set_xscale("log"), ax.set_xlabel("DDIM steps", fontsize=9), ax.set_ylabel(label, fontsize=9)
 axes[0, 0].legend(fontsize=8, frameon=False)
-show(fig, "Left: toy Fréchet distance over DDIM steps, three seeds: it falls from 5 to about 20 steps and then stays. Right: milliseconds an image, which grow in proportion to the steps.")
+show(fig, "Left: toy Fréchet distance over DDIM steps, three seeds: it falls from 5 to about 20 steps and then stays. Right: milliseconds an image, which grow a little more slowly than the steps at first, then in proportion.")
 
 # %% [markdown]
 r"""
@@ -480,14 +482,14 @@ A good reader believes nothing and is friendly about it. Questions to this paper
 | DDPM with 1000 steps as a row of Table 3 | its value is that of Table 4's *pixel-space* baseline: another network | one network: chapter 7's Table 3 |
 | "add" fusion 64.96 (Table 9) | the same value is Table 8's *neither*: multi-resolution is missing too | with two levels in all rows the kinds of fusion cannot be told apart (chapter 7) |
 | what each part of IVQ-VAE is worth (Table 7) | the rows are FIDs of *generated* images | reconstructions, measured by themselves (chapter 4) |
-| 851, 1140, 1431, 4026 ms for 50, 100, 200, 500 steps (Table 3) | not in proportion: some fixed cost is in them | in proportion (above, right) |
+| 851, 1140, 1431, 4026 ms for 50, 100, 200, 500 steps (Table 3) | 5.8, 2.9, 8.7 ms for each further step: no fixed cost explains that | 0.6 to 0.7 ms for each further step from 50 steps on, and a few ms whatever the number (above, right) |
 | batch size 1, 57 hours | most of that is waiting: the GPU is started for sixteen tokens at a time | `python -m minigen bench`: on a CPU already, a batch of 256 trains twelve times as many images a second as batch 1 |
 
 None of this says that the method is bad. Its ideas hold up here: multi-resolution and adaptive fusion are each a large gain by themselves, if not together (chapter 7), and the whole gives the best row of our table. It says which sentences of a paper its evidence carries, and which not yet.
 
 ### How long, on what?
 
-Nothing in this table was measured on a GPU by us; it is arithmetic, to plan with. Stage 1 at 256×256 takes about 1.35 TFLOP an image and step with all its losses; at 40 % of an H100's peak, 250,000 steps of batch 16 are about four hours, of an A100's about eleven, and on a consumer's card with 12 GB (batch 4, `--accumulate 4`, bf16) some days. Stage 2's whole data set is 15 MB, an epoch 17 TFLOP; the time goes into starting kernels, so a large batch and `--compile` are everything. Sampling 50,000 images with 500 steps is 4.6 PFLOP for the Transformer and 12.6 for the decoder: minutes on one large card.
+Nothing in this table was measured on a GPU by us; it is arithmetic, to plan with. Stage 1 at 256×256 takes about 1.35 TFLOP an image and step with all its losses; at 40 % of an H100's peak, 250,000 steps of batch 16 are about four hours, of an A100's about twelve, and on a consumer's card with 12 GB (batch 4, `--accumulate 4`, bf16) some days. Stage 2's whole data set is 15 MB, an epoch 17 TFLOP; the time goes into starting kernels, so a large batch and `--compile` are everything. Sampling 50,000 images with 500 steps is 4.6 PFLOP for the Transformer and 12.6 for the decoder: minutes on one large card.
 
 `python -m minigen bench` measures your machine, beside the same work done with diffusers.
 

@@ -132,6 +132,8 @@ def test_the_commands(trained, tmp_path, capsys):
     assert "6 images" in capsys.readouterr().out and (tmp_path / "i" / "images.zip").exists()
     assert main(["sample", *weights, "--out", str(tmp_path / "j"), "--steps", "1001"]) == 2
     assert "1 to T=1000" in capsys.readouterr().err
+    assert main(["sample", *weights, "--out", str(tmp_path / "j"), "--scale", "3"]) == 2
+    assert "name one with --label" in capsys.readouterr().err
     assert main(["fid", *weights, "--data", "toyfaces:64", "--out", str(tmp_path / "k"), "--images", "70", "--steps", "2",
                  "--features", "toy", "--cache", str(tmp_path / "cache")]) == 0
     line = capsys.readouterr().out

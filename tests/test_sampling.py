@@ -29,9 +29,12 @@ def test_parts_are_made_once_and_a_torn_one_again(tmp_path):
     assert made == [(0, 4), (4, 8), (8, 10)]
     paths[1].write_bytes(paths[1].read_bytes()[:20])
     paths[2].unlink()
+    (tmp_path / ".part-00002.safetensors.x1y2").write_bytes(b"half")          # a run that was killed while writing
     sampling.parts(tmp_path, 10, 4, dict(seed=0), make, progress=False)
-    assert made[3:] == [(4, 8), (8, 10)]
+    assert made[3:] == [(4, 8), (8, 10)] and not list(tmp_path.glob(".*"))
     assert torch.cat([load_file(p)["images"] for p in paths]).flatten().tolist() == list(range(10))
+    sampling.parts(tmp_path, 14, 4, dict(seed=0), make, progress=False)         # more: only what is new, and the short last one
+    assert made[5:] == [(8, 12), (12, 14)]
     with pytest.raises(DataError, match="made with seed=0, not 1"):
         sampling.parts(tmp_path, 10, 4, dict(seed=1), make, progress=False)
 

@@ -23,10 +23,17 @@ def test_images_of_a_prepared_folder(tmp_path):
 
 @pytest.mark.parametrize(("given", "words"), [
     (dict(preset="huge"), "no preset 'huge'"), (dict(stepz=3), "no setting 'stepz'"), (dict(precision="fp8"), "float32 or bf16"),
-    (dict(steps=0), "at least 1")])
+    (dict(steps=0), "at least 1"), (dict(accumulate=0), "at least 1"),
+    (dict(batch_size=6, accumulate=4), "batch of 6 cannot be cut into 4 equal parts")])
 def test_settings_that_are_none(given, words):
     with pytest.raises(DataError, match=words):
         make_config(Stage1, **given)
+
+
+def test_processes_must_be_able_to_share_a_batch(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DataError, match="batch of 33 cannot be cut into 2"):
+        make_config(Stage2, batch_size=33)
 
 
 def test_the_paper_preset_is_the_papers():

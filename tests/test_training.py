@@ -102,7 +102,7 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_three_stop_the_run(tmp_
     task = Line(bad=(2,))
     run(task, tmp_path / "one")
     assert all(torch.isfinite(p).all() for p in task.model.parameters())
-    with pytest.raises(DataError, match=r"3 steps in a row, up to step 6.*failed_batch.json; the weights are those of step 3"):
+    with pytest.raises(DataError, match=r"3 steps in a row, up to step 6.*failed_batch.json; checkpoints up to step 3 are good"):
         run(Line(bad=(4, 5, 6)), tmp_path / "three")
     told = json.loads((tmp_path / "three" / "failed_batch.json").read_text())
     assert told["step"] == 6 and told["images"] == training.batch_at(3, 6, 4, 7)[0].tolist()
@@ -117,6 +117,30 @@ def test_a_folder_in_use_and_a_changed_config_are_refused(tmp_path):
     (tmp_path / "config.json").write_text("{torn")
     with pytest.raises(DataError, match="cannot be read"):
         run(Line(), tmp_path, resume=True)
+
+
+def test_a_resume_without_a_whole_checkpoint_says_so_and_changes_nothing(tmp_path, capsys):
+    run(Line(), tmp_path / "new", resume=True, steps=2)
+    assert "no checkpoint to go on from" in capsys.readouterr().out
+    run(Line(), tmp_path / "torn", steps=5)
+    for _, path in checkpoints.found(tmp_path / "torn"):
+        path.write_bytes(b"torn")
+    before = (tmp_path / "torn" / "losses.csv").read_text()
+    with pytest.raises(DataError, match="None of the checkpoints"):
+        run(Line(), tmp_path / "torn", resume=True)
+    assert (tmp_path / "torn" / "losses.csv").read_text() == before
+
+
+def test_other_steps_are_refused_where_the_learning_rate_depends_on_them(tmp_path):
+    run(Line(), tmp_path, steps=5, decay=True)
+    with pytest.raises(DataError, match="trained with steps=5, not 10"):
+        run(Line(), tmp_path, resume=True, decay=True)
+
+
+def test_torchrun_tells_how_many_there_are_before_they_join(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4"), monkeypatch.setenv("RANK", "2")
+    assert training.world() == 4 and training.rank() == 2
+    assert training.pick_device("cpu").type == "cpu"
 
 
 def test_the_learning_rate_is_scaled_from_its_own_base():

@@ -23,7 +23,7 @@ def check_alpha_bar(answer):
 
 
 def check_noised(answer):
-    for shape in ((3, 2, 4, 5), (4, 3, 4, 4)):
+    for shape in ((4, 3, 4, 4), (3, 2, 4, 5)):
         x0, eps, ab = torch.randn(shape), torch.randn(shape), torch.rand(shape[0]) * 0.8 + 0.1
         a = ab[:, None, None, None]
         mistakes = {
@@ -60,6 +60,7 @@ def check_posterior_mean(answer):
             "That is the mean of the shortcut, √ᾱ x0: xt tells something too.": prev.sqrt() * x0,
         }
         expect(answer(x0.clone(), xt.clone(), beta, ab, prev), want, f"t = {t} of 20", mistakes)
+        expect(answer(x0.clone(), xt.clone(), float(beta), float(ab), float(prev)), want, f"t = {t} of 20, with plain numbers")
 
 
 def check_dropped_weight(answer):

@@ -7,7 +7,7 @@ from minigen.checks.compare import Wrong, expect
 
 
 def check_standardise(answer):
-    for shape in ((3, 4, 2, 5), (2, 4, 4, 4)):
+    for shape in ((2, 4, 4, 4), (3, 4, 2, 5)):
         z, mean, std = torch.randn(shape), torch.randn(4), torch.rand(4) + 0.3
         m, s = mean[:, None, None], std[:, None, None]
         mistakes = {
@@ -43,7 +43,7 @@ def check_patchify(answer):
 
 
 def check_modulated(answer):
-    for shape in ((2, 3, 8), (4, 4, 4)):
+    for shape in ((4, 4, 4), (2, 3, 8)):
         x, shift, scale = 3 * torch.randn(shape) + 1, torch.randn(shape[0], shape[2]), torch.randn(shape[0], shape[2])
         n, a, b = F.layer_norm(x, x.shape[-1:]), scale[:, None], shift[:, None]
         mistakes = {
@@ -101,7 +101,7 @@ def check_pooled(answer):
 
 
 def check_fused(answer):
-    for shape in ((2, 3, 8), (4, 4, 4)):
+    for shape in ((4, 4, 4), (2, 3, 8)):
         n1, n2, linear = (torch.randn(shape) for _ in range(3))
         channel, place, s = torch.rand(shape[0], shape[2]), torch.rand(shape[0], shape[1]), 0.7
         c, w = channel[:, None], place[:, :, None]
