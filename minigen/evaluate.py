@@ -124,10 +124,10 @@ def evaluate(samples, images, *, features="inception", cache="runs/cache", proto
     kid = kernel_distance(*some)
     resize = "" if images.folder is None else f", resized by {images.folder.manifest['resize']['kernel']}"
     second = "KID" if features == "inception" else "kernel distance (not KID)"
-    line = (f"{name} {distance:.2f}, {second} {kid:.5g}, precision {precision:.2f}, recall {recall:.2f}: "
-            f"{len(fake)} samples against {len(real)} training images at {images.size} pixels{resize} (the last three of at most 10,000 each), "
-            f"{'torch-fidelity Inception, its own resizing to 299' if features == 'inception' else 'classifier features'}"
-            f"{told}{few}")
+    where = "torch-fidelity Inception, its own resizing to 299" if features == "inception" else "classifier features"
+    line = (f"{name} {distance:.2f}, {second} {kid:.5g}, precision {precision:.2f}, recall {recall:.2f}: {len(fake)} samples "
+            f"against {len(real)} training images at {images.size} pixels{resize} (the last three of at most 10,000 each), "
+            f"{where}{told}{few}")
     return dict(distance=distance, kid=kid, precision=precision, recall=recall, line=line)
 
 
