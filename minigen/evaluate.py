@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from minigen.data import from_uint8
+from minigen.data import from_uint8, to_uint8
 from minigen.errors import DataError
 from minigen.files import replacing
 from minigen.metrics import frechet_distance, gaussian_statistics, toy_features
@@ -65,14 +65,10 @@ def reference_features(images, digest, name, cache, network=None, limit=None):
     path = Path(cache) / f"{name}-{limit}-{digest.replace(':', '-').replace(' ', '-')[:40]}.safetensors"
     if path.exists():
         return load_file(path)["features"]
-    found = features_of((x for i in torch.arange(limit).split(64) for x in _bytes(images(i))), network)
+    found = features_of((x for i in torch.arange(limit).split(64) for x in to_uint8(images(i))), network)
     with replacing(path) as temporary:
         save_file({"features": found}, temporary)
     return found
-
-
-def _bytes(x):
-    return ((x + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def kernel_distance(a, b):

@@ -21,7 +21,8 @@ PRESETS = {
 }
 
 
-def _norm(channels):
+def group_norm(channels):
+    """Group normalisation of 32 groups, or of groups of four channels where there are fewer than 128."""
     return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
 
 
@@ -34,7 +35,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, c_in, c_out, residual=True):
         super().__init__()
-        self.body = nn.Sequential(_norm(c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, 1, 1))
+        self.body = nn.Sequential(group_norm(c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, 1, 1))
         self.shortcut = (nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)) if residual else None
 
     def forward(self, h):
@@ -53,7 +54,8 @@ class Attention(nn.Module):
         if channels % num_heads:
             raise ValueError(f"num_heads must divide the {channels} channels; got {num_heads}")
         self.num_heads = num_heads
-        self.norm, self.qkv, self.out = _norm(channels), nn.Conv2d(channels, 3 * channels, 1), nn.Conv2d(channels, channels, 1)
+        self.norm, self.qkv = group_norm(channels), nn.Conv2d(channels, 3 * channels, 1)
+        self.out = nn.Conv2d(channels, channels, 1)
 
     def _qkv(self, h):
         b, c = h.shape[:2]
@@ -90,7 +92,7 @@ class Encoder(nn.Module):
             if i < len(multipliers) - 1:
                 layers.append(nn.Conv2d(channels, channels, 3, 2, 1))
                 resolution //= 2
-        self.body = nn.Sequential(*layers, _norm(channels), nn.SiLU(), nn.Conv2d(channels, code_dim, 1))
+        self.body = nn.Sequential(*layers, group_norm(channels), nn.SiLU(), nn.Conv2d(channels, code_dim, 1))
 
     def forward(self, x):
         return self.body(x)
@@ -112,7 +114,7 @@ class Decoder(nn.Module):
             if i < len(multipliers) - 1:
                 layers += [nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(channels, channels, 3, 1, 1)]
                 resolution *= 2
-        self.body = nn.Sequential(*layers, _norm(channels), nn.SiLU(), nn.Conv2d(channels, 3, 3, 1, 1), nn.Tanh())
+        self.body = nn.Sequential(*layers, group_norm(channels), nn.SiLU(), nn.Conv2d(channels, 3, 3, 1, 1), nn.Tanh())
 
     def forward(self, z):
         return self.body(z)
@@ -178,7 +180,7 @@ class PatchDiscriminator(nn.Module):
         body, channels = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
         for i in range(1, layers + 1):
             c_out = width * min(2**i, 8)
-            body += [nn.Conv2d(channels, c_out, 4, 2 if i < layers else 1, 1, bias=False), _norm(c_out), nn.LeakyReLU(0.2)]
+            body += [nn.Conv2d(channels, c_out, 4, 2 if i < layers else 1, 1, bias=False), group_norm(c_out), nn.LeakyReLU(0.2)]
             channels = c_out
         self.body = nn.Sequential(*body, nn.Conv2d(channels, 1, 4, 1, 1))
 

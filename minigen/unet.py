@@ -8,17 +8,13 @@ import math
 import torch
 from torch import nn
 
-from minigen.ivqvae import Attention
+from minigen.ivqvae import Attention, group_norm
 
 # Arguments of UNet: the paper's baseline at 256×256 (its width is not stated; 128 is DDPM's), and one a laptop trains.
 PRESETS = {
     "paper": dict(size=256, width=128, multipliers=(1, 2, 2, 4), blocks=2, attention_at=16),
     "small": dict(size=32, width=16, multipliers=(1, 2, 4, 8), blocks=1, attention_at=8),
 }
-
-
-def _norm(channels):
-    return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
 
 
 def time_features(t, dim, longest=10_000):
@@ -43,9 +39,9 @@ class TimeBlock(nn.Module):
 
     def __init__(self, c_in, c_out, condition_dim, dropout=0.0):
         super().__init__()
-        self.first = nn.Sequential(_norm(c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, 1, 1))
+        self.first = nn.Sequential(group_norm(c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, 1, 1))
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_dim, c_out))
-        self.second = nn.Sequential(_norm(c_out), nn.SiLU(), nn.Dropout(dropout), nn.Conv2d(c_out, c_out, 3, 1, 1))
+        self.second = nn.Sequential(group_norm(c_out), nn.SiLU(), nn.Dropout(dropout), nn.Conv2d(c_out, c_out, 3, 1, 1))
         self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
         nn.init.zeros_(self.second[-1].weight), nn.init.zeros_(self.second[-1].bias)
 
@@ -94,7 +90,7 @@ class UNet(nn.Module):
             self.grow.append(nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(c, c_out, 3, 1, 1)))
             self.up.append(nn.ModuleList([block(2 * c_out, c_out, resolution) for _ in range(blocks)]))
             c = c_out
-        self.last = nn.Sequential(_norm(c), nn.SiLU(), nn.Conv2d(c, channels * (1 + learn_variance), 3, 1, 1))
+        self.last = nn.Sequential(group_norm(c), nn.SiLU(), nn.Conv2d(c, channels * (1 + learn_variance), 3, 1, 1))
         nn.init.zeros_(self.last[-1].weight), nn.init.zeros_(self.last[-1].bias)
 
     def condition(self, t, y):
