@@ -138,7 +138,7 @@ class FFTDTask:
         preset = fftd.PRESETS[config.preset] | dict(fusion=config.fusion, levels=config.levels, dropout=config.dropout)
         self.z = torch.stack([stored["z"], stored["flipped"]]).to(device)
         self.y = None if stored["labels"] is None or not config.labels else stored["labels"].to(device)
-        self.null = 0 if self.y is None else int(stored["labels"].max()) + 1
+        self.null = 0 if self.y is None else len(stored["classes"])
         preset.update(latent_channels=self.z.shape[2], grid=self.z.shape[3], num_classes=self.null)
         self.model, self.diffusion = fftd.FFTD(**preset).to(device), Diffusion()
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=device.type == "cuda")

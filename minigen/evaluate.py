@@ -127,6 +127,6 @@ def evaluate(samples, images, *, features="inception", cache="runs/cache", proto
     return dict(distance=distance, kid=kid, precision=precision, recall=recall, line=line)
 
 
-def nearest(samples, images, network, reference):
+def nearest(samples, network, reference):
     """Index of the reference image nearest to each sample, in the network's features. Shapes: (N,)."""
     return torch.cdist(features_of(samples, network), reference).argmin(1)

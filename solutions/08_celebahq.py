@@ -400,7 +400,7 @@ r"""
 # %% tags=["nbval-ignore-output"]
 network, best = evaluate.FEATURES[features](), rows[-1](0, 8)
 reference = evaluate.reference_features(images, images.digest, features, runs / "cache", network)
-near = evaluate.nearest(best, images, network, reference)
+near = evaluate.nearest(best, network, reference)
 show(image_grid(torch.cat([from_uint8(best), images(near)]), columns=8, row_titles=["sample", "nearest"]),
      "Eight samples, and below each the training image nearest in the classifier's features: alike in colours, hair and glasses, but not the same faces: shirts, mouths and eyes differ.")
 

@@ -57,7 +57,7 @@ def test_the_nearest_image_of_a_training_image_is_itself(tmp_path):
     images, network = Images("toyfaces:30", 32), evaluate.classifier_features()
     x = to_uint8(images(torch.arange(30)))
     reference = evaluate.features_of(x, network)
-    assert evaluate.nearest(x[5:9], images, network, reference).tolist() == [5, 6, 7, 8]
+    assert evaluate.nearest(x[5:9], network, reference).tolist() == [5, 6, 7, 8]
 
 
 def test_what_is_missing_is_said(monkeypatch):
