@@ -5,15 +5,23 @@
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
 # make pretrained  retrain data/pretrained from its seeds (about four hours)        make pretrained ARGS=gan
 # make clean       remove the virtual environment
-VENV   ?= .venv
+# set on the command line only: a VENV in the environment is somebody else's
+VENV   = .venv
 PYTHON ?= python3
-PY     := $(VENV)/bin/python
+PY     := "$(VENV)/bin/python"
 AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+# made by this Makefile and by nothing else: only an environment with this mark is ever cleared or removed
+MARK   := .made-by-minigen-make
+RANGE  := (3, 10) <= sys.version_info[:2] <= (3, 13)
+
+ifneq ($(words $(VENV)),1)
+$(error VENV must be one path without spaces; it is '$(VENV)')
+endif
 
 .PHONY: lab test test-full test-browser notebooks pretrained clean
 
 lab: $(VENV)/.ready
-	$(VENV)/bin/jupyter lab $(AS_ROOT) $(ARGS) notebooks/00_start_here.ipynb
+	$(PY) -m jupyterlab $(AS_ROOT) $(ARGS) notebooks/00_start_here.ipynb
 
 test: $(VENV)/.ready-to-test
 	$(PY) tools/run_tests.py
@@ -31,14 +39,20 @@ pretrained: $(VENV)/.ready
 	$(PY) tools/pretrain.py $(ARGS)
 
 clean:
-	rm -rf $(VENV)
+	@if [ -f "$(VENV)/$(MARK)" ]; then rm -rf -- "$(VENV)"; \
+	elif [ -e "$(VENV)" ] || [ -L "$(VENV)" ]; then \
+	  echo "'$(VENV)' was not made by this Makefile, so it is left as it is; remove it yourself if you mean to."; exit 2; \
+	else echo "There is no '$(VENV)' to remove."; fi
 
 # a stamp is written only when the installation went through, so an interrupted one is taken up again
 $(VENV)/.ready: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	@$(PYTHON) -c 'import sys; sys.exit(not $(RANGE))' || \
 	  { echo "The course needs Python 3.10 to 3.13; name one: make lab PYTHON=python3.12"; exit 2; }
-	@$(PY) -c 'import sys, pip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
-	  $(PYTHON) -m venv --clear $(VENV)
+	@$(PY) -c 'import sys, pip; sys.exit(not $(RANGE))' 2>/dev/null || { \
+	  if [ -e "$(VENV)" ] && [ ! -f "$(VENV)/$(MARK)" ]; then \
+	    echo "'$(VENV)' is no environment of Python 3.10 to 3.13 and was not made by this Makefile: name another, make lab VENV=PATH"; \
+	    exit 2; fi; \
+	  rm -rf -- "$(VENV)" && mkdir -p -- "$(VENV)" && touch "$(VENV)/$(MARK)" && $(PYTHON) -m venv "$(VENV)"; }
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 

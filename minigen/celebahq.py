@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from minigen import ddim, ddpm, fftd, ivqvae, latents, training
+from minigen import ddim, ddpm, fftd, ivqvae, latents, room, training
 from minigen.diffusion import Diffusion
 from minigen.errors import DataError
-from minigen.files import load_weights, save_weights
+from minigen.files import load_weights, replacing, save_weights
 from minigen.gan import discriminator_loss, evaluating
+from minigen.images import Images
 from minigen.perceptual import LPIPS, ToyPerceptual
 from minigen.plots import image_grid, to_png
-from minigen.settings import Images
 
 
 def rate_factor(config, step):
@@ -33,6 +33,17 @@ def _autocast(config, device):
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
+def _save_grid(path, images, **titles):
+    with replacing(path) as temporary:
+        temporary.write_bytes(to_png(image_grid(images, columns=8, **titles)))
+
+
+def _require_trained(average):
+    if not int(average.n_averaged):
+        raise DataError("No step had a finite gradient, so nothing was learned and no weights are written: begin anew in another "
+                        "--out with a smaller learning rate, or float32 instead of bf16.")
+
+
 def _parallel(model):
     """The model as it is trained: by itself, or as DistributedDataParallel among other processes."""
     return model if training.world() == 1 else DistributedDataParallel(model, broadcast_buffers=False)
@@ -45,13 +56,15 @@ class IVQVAETask:
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
         preset = ivqvae.PRESETS[config.preset]
-        self.images = Images(config.data, preset["size"])
+        self.images = Images(config.data, preset["size"], verify=True)
+        room.require_memory(config.batch_size // training.world() // config.accumulate, 3 * preset["size"] ** 2)
         self.model = ivqvae.IVQVAE(**preset).to(device)
         self.judge = ivqvae.PatchDiscriminator(**(dict(width=32, layers=2) if config.preset == "small" else {})).to(device)
-        make = {"toy": ToyPerceptual, "lpips": LPIPS, "none": lambda: None}
-        if config.perceptual not in make:
-            raise DataError(f"perceptual is toy, lpips or none; got '{config.perceptual}'.")
-        self.perceptual = make[config.perceptual]()
+        if (config.perceptual == "lpips" and preset["size"] < 64) or (config.perceptual == "toy" and preset["size"] != 32):
+            sizes = {"lpips": "64 pixels and more", "toy": "32 pixels"}[config.perceptual]
+            raise DataError(f"--perceptual {config.perceptual} is for {sizes}; the {config.preset} preset has {preset['size']}: "
+                            "choose another, or none.")
+        self.perceptual = {"toy": ToyPerceptual, "lpips": LPIPS, "none": lambda: None}[config.perceptual]()
         if self.perceptual is not None:
             self.perceptual.to(device)
         fused = dict(betas=(0.5, 0.9), lr=config.lr, fused=device.type == "cuda")
@@ -59,14 +72,22 @@ class IVQVAETask:
                            "judge": torch.optim.Adam(self.judge.parameters(), **fused)}
         self.average = ddpm.ema(self.model, config.ema)
         if config.init_images:
-            first = training.generator_of(config.seed, "codebook")
-            picks = torch.randperm(len(self.images), generator=first)[: config.init_images]
-            with torch.no_grad():
-                z = torch.cat([self.model.encode(self.images(part).to(device)) for part in picks.split(32)])
-            self.model.quantizer.init_codebook(z)
+            self._start_codebook()
         self.running, self.judging = _parallel(self.model), _parallel(self.judge)
         if config.compile:
             self.running = torch.compile(self.running)
+
+    def _start_codebook(self):
+        """k-means over the latents of some images."""
+        codes, places, n = self.model.quantizer.num_codes, self.model.grid**2, len(self.images)
+        picks = torch.randperm(n, generator=training.generator_of(self.config.seed, "codebook"))[: self.config.init_images]
+        if len(picks) * places < codes:
+            raise DataError(f"A codebook of {codes} codes starts from at least {math.ceil(codes / places)} images of {places} "
+                            f"vectors; --init-images {self.config.init_images} of {n} images gives {len(picks)}: take more, or "
+                            "--init-images 0 for a random start.")
+        with torch.no_grad():
+            z = torch.cat([self.model.encode(self.images(part).to(self.device)) for part in picks.split(32)])
+        self.model.quantizer.init_codebook(z)
 
     def state(self):
         return dict(model=self.model.state_dict(), judge=self.judge.state_dict(), average=self.average.state_dict(),
@@ -82,19 +103,20 @@ class IVQVAETask:
         c, factor, judged = self.config, rate_factor(self.config, step), step >= self.config.discriminator_start
         self.model.train(), self.judge.train()
         parts, seen, pairs = list(zip(indices.chunk(c.accumulate), flips.chunk(c.accumulate), strict=True)), {}, []
-        for k, (i, f) in enumerate(parts):
-            x, share = self.images(i, f).to(self.device), len(i) / len(indices)
-            waiting = self.running.no_sync() if training.world() > 1 and k < len(parts) - 1 else contextlib.nullcontext()
-            with waiting:
-                with _autocast(c, self.device):
-                    x_hat, quantized = self.running(x)
-                    self.judge.requires_grad_(False)
-                    losses = ivqvae.mixed_loss(x, x_hat.float(), quantized.loss, self.perceptual, self.judge if judged else None,
-                                               c.lambda_d, 1 - c.lambda_d)
-                (share * losses.total).backward()
-            for name, value in losses._asdict().items():
-                seen[name] = seen.get(name, 0) + share * value.detach()
-            pairs.append((x, x_hat.detach().float(), share))
+        with self.model.quantizer.one_update():           # the codebook moves once a step, not once a part
+            for k, (i, f) in enumerate(parts):
+                x, share = self.images(i, f).to(self.device), len(i) / len(indices)
+                waiting = self.running.no_sync() if training.world() > 1 and k < len(parts) - 1 else contextlib.nullcontext()
+                with waiting:
+                    with _autocast(c, self.device):
+                        x_hat, quantized = self.running(x)
+                        self.judge.requires_grad_(False)
+                        losses = ivqvae.mixed_loss(x, x_hat.float(), quantized.loss, self.perceptual,
+                                                   self.judge if judged else None, c.lambda_d, 1 - c.lambda_d)
+                    (share * losses.total).backward()
+                for name, value in losses._asdict().items():
+                    seen[name] = seen.get(name, 0) + share * value.detach()
+                pairs.append((x, x_hat.detach().float(), share))
         skipped = not training.step_if_finite(self.optimisers["model"], clip=10.0, scale=factor)
         self.judge.requires_grad_(True)
         if judged and not skipped:
@@ -117,16 +139,17 @@ class IVQVAETask:
         x = self.images(torch.arange(8))
         with evaluating(self.average.module) as model:
             x_hat = model.decode_indices(model.encode_indices(x.to(self.device))).cpu()
-        Path(path).write_bytes(to_png(image_grid(torch.cat([x, x_hat]), columns=8, row_titles=["real", "tokens"])))
+        _save_grid(path, torch.cat([x, x_hat]), row_titles=["real", "tokens"])
 
-    def export(self, path):
-        """The averaged weights, with the latents' statistics over (at most 20,000) training images."""
+    def export(self, path, steps):
+        """The averaged weights after `steps` steps, with the latents' statistics over (at most 20,000) training images."""
+        _require_trained(self.average)
         with evaluating(self.average.module) as model:
             some = torch.randperm(len(self.images), generator=training.generator_of(self.config.seed, "statistics"))[:20_000]
             z = torch.cat([model.quantizer.embed(model.encode_indices(self.images(p).to(self.device))) for p in some.split(64)])
             per_channel = z.movedim(1, 0).flatten(1)
             model.latent_mean.copy_(per_channel.mean(1)), model.latent_std.copy_(per_channel.std(1).clamp_min(1e-6))
-        save_weights(path, self.average.module, data=self.images.digest, steps=self.config.steps, seed=self.config.seed)
+        save_weights(path, self.average.module, data=self.images.digest, steps=steps, seed=self.config.seed)
 
 
 class FFTDTask:
@@ -140,7 +163,11 @@ class FFTDTask:
         self.y = None if stored["labels"] is None or not config.labels else stored["labels"].to(device)
         self.null = 0 if self.y is None else len(stored["classes"])
         preset.update(latent_channels=self.z.shape[2], grid=self.z.shape[3], num_classes=self.null)
-        self.model, self.diffusion = fftd.FFTD(**preset).to(device), Diffusion()
+        room.require_memory(config.batch_size // training.world(), self.z[0, 0].numel())
+        try:
+            self.model, self.diffusion = fftd.FFTD(**preset).to(device), Diffusion()
+        except ValueError as e:                           # these latents do not allow so many levels, say
+            raise DataError(f"FFTD cannot be built for '{config.latents}': {e}.") from None
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=device.type == "cuda")
         self.average = ddpm.ema(self.model, config.ema)
         self.running = _parallel(self.model)
@@ -174,12 +201,13 @@ class FFTDTask:
     def sample(self, path):
         noise = torch.randn(16, *self.z.shape[2:], generator=training.generator_of(self.config.seed, "grid")).to(self.device)
         z = ddpm.last(ddim.ddim_sample(self.average.module, self.diffusion, noise, steps=50))
-        x = latents.decode(self.stored["autoencoder"].to(self.device), z, 16).cpu()
-        Path(path).write_bytes(to_png(image_grid(x, columns=8)))
+        _save_grid(path, latents.decode(self.stored["autoencoder"].to(self.device), z, 16).cpu())
 
-    def export(self, path):
+    def export(self, path, steps):
+        """The averaged weights after `steps` steps."""
+        _require_trained(self.average)
         save_weights(path, self.average.module, tokenizer=self.stored["tokenizer"], classes=self.stored["classes"],
-                     steps=self.config.steps, seed=self.config.seed)
+                     steps=steps, seed=self.config.seed)
 
 
 def train_ivqvae(config, resume=False, progress=True):
@@ -188,10 +216,10 @@ def train_ivqvae(config, resume=False, progress=True):
     with training.processes(device):
         task = IVQVAETask(config, device)
         told = dataclasses.asdict(config) | dict(data_digest=task.images.digest)       # the same path may hold other data
-        training.train(task, config.out, kind="ivqvae", config=told, n=len(task.images), resume=resume, progress=progress)
+        last = training.train(task, config.out, kind="ivqvae", config=told, n=len(task.images), resume=resume, progress=progress)
         path = Path(config.out) / "ivqvae.safetensors"
         if training.rank() == 0:
-            task.export(path)
+            task.export(path, last)
         del task                                          # DistributedDataParallel must be gone before the processes part
     return path
 
@@ -208,9 +236,9 @@ def train_fftd(config, autoencoder, resume=False, progress=True):
             raise DataError(f"'{config.latents}' was made with another autoencoder than '{autoencoder}': encode again.")
         task = FFTDTask(config, device, stored | dict(autoencoder=model))
         told = dataclasses.asdict(config) | dict(tokenizer=stored["tokenizer"], data_digest=stored["data"])
-        training.train(task, config.out, kind="fftd", config=told, n=task.z.shape[1], resume=resume, progress=progress)
+        last = training.train(task, config.out, kind="fftd", config=told, n=task.z.shape[1], resume=resume, progress=progress)
         path = Path(config.out) / "fftd.safetensors"
         if training.rank() == 0:
-            task.export(path)
+            task.export(path, last)
         del task
     return path

@@ -4,7 +4,6 @@ A file is named step-00001200.1f4a9c02d37be865.pt: the step, and the first half 
 numbers, text, lists and dictionaries only, and is read with `weights_only=True`, so that opening one runs no code.
 """
 
-import errno
 import hashlib
 import io
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from minigen import disk
 from minigen.errors import DataError
 from minigen.files import replacing
 
@@ -27,13 +27,13 @@ def found(folder):
 def save(folder, step, state, keep=3):
     """Write a state beside its temporary name, flush it to the disk, rename it; then delete all but the last `keep`.
 
-    Returns: the path. Raises: DataError where the disk is full or not writable; what was there stays.
+    Only checkpoints of the same run (state["run"]) are deleted. Returns: the path.
+    Raises: DataError where the disk is full or not writable; what was there stays.
     """
     buffer = io.BytesIO()
     torch.save(dict(state, step=step), buffer)
     content = buffer.getvalue()
-    for left in Path(folder).glob(".step-*"):             # what a killed run had begun to write
-        left.unlink()
+    disk.clear_leftovers(folder, "step-*.pt")             # what a killed run had begun to write
     path = Path(folder) / f"step-{step:08d}.{hashlib.sha256(content).hexdigest()[:16]}.pt"
     try:
         with replacing(path) as temporary, open(temporary, "wb") as f:
@@ -43,13 +43,22 @@ def save(folder, step, state, keep=3):
         _flush_folder(path.parent)
     except OSError as e:
         whole = found(folder)
-        why = "the disk is full" if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else e.strerror
+        why = disk.REASONS.get(e.errno, e.strerror)
         rest = f"The last whole checkpoint is {whole[-1][1].name}." if whole else "There is no earlier checkpoint."
         raise DataError(f"The checkpoint of step {step} could not be written to '{folder}': {why}. {rest} "
                         "Make room and go on with --resume.") from e
-    for _, old in [c for c in found(folder) if c[1] != path][: -(keep - 1) or None]:
-        old.unlink()
+    for _, old in [c for c in found(folder) if c[1] != path and c[0] <= step][: -(keep - 1) or None]:
+        if _run_of(old) == state.get("run"):
+            old.unlink()
     return path
+
+
+def _run_of(path):
+    """The run a checkpoint belongs to, read without its tensors; what cannot be read belongs to none."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run")
+    except Exception:  # torn or foreign: torch raises what it likes
+        return "unreadable"
 
 
 def _flush_folder(folder):
@@ -69,17 +78,36 @@ def load(path):
     name = NAME.fullmatch(path.name)
     if not name or not hashlib.sha256(content).hexdigest().startswith(name[2]):
         raise DataError(f"{path.name} is torn or was changed: its bytes do not have the digest in its name")
-    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as e:  # whole bytes of something else: torch raises what it likes
+        raise DataError(f"{path.name} is no checkpoint ({type(e).__name__}: {str(e).splitlines()[0][:100]})") from None
+    if not isinstance(state, dict) or state.get("step") != int(name[1]):
+        raise DataError(f"{path.name} holds no state of step {int(name[1])}")
+    return state
 
 
-def latest(folder, kind, say=print):
-    """The newest whole state of a `kind` in a folder, or None. What is refused is said by name, and the one before is tried."""
+def states(folder, kind, say=print, run=None):
+    """The whole states of a `kind` (and of a `run`) in a folder, newest first; what is refused is said by name."""
     for _, path in reversed(found(folder)):
         try:
             state = load(path)
             if state.get("kind") != kind:
                 raise DataError(f"{path.name} belongs to '{state.get('kind')}', not to '{kind}'")
-            return state
+            if run is not None and state.get("run") != run:
+                raise DataError(f"{path.name} belongs to another run: {_difference(state.get('run'), run)}")
         except (DataError, OSError) as e:
             say(f"Refused: {e}. Trying the one before.")
-    return None
+        else:
+            yield state
+
+
+def latest(folder, kind, say=print, run=None):
+    """The newest of `states`, or None."""
+    return next(states(folder, kind, say, run), None)
+
+
+def _difference(theirs, ours):
+    theirs = theirs if isinstance(theirs, dict) else {}
+    k = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))[0]
+    return f"its {k} is {theirs.get(k)!r}, here {ours.get(k)!r}"

@@ -6,7 +6,8 @@ import platform
 import shutil
 import sys
 
-import torch
+from minigen import room
+from minigen.errors import say
 
 
 def scale():
@@ -22,34 +23,32 @@ def scale():
 
 def device():
     """The GPU at full scale where there is one, else the CPU. Small scale stays on the CPU, so all see one result."""
+    import torch  # here, not above: `python -m minigen --help` need not wait for it
+
     return torch.device("cuda" if scale() == "full" and torch.cuda.is_available() else "cpu")
-
-
-def _memory_gb():
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (AttributeError, ValueError):      # Windows has no sysconf
-        return None
 
 
 def environment():
     """What this computer offers the course, and what to do about what it lacks. Prints a few sentences."""
+    import torch
+
     ok = (3, 10) <= sys.version_info[:2] <= (3, 13)
-    print(f"Python {platform.python_version()}: "
-          + ("good." if ok else "the course is tested with 3.10 to 3.13; install one of those."))
-    print(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} processor cores.")
+    say(f"Python {platform.python_version()}: "
+        + ("good." if ok else "the course is tested with 3.10 to 3.13; install one of those."))
+    say(f"PyTorch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} processor cores.")
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
-        print(f"GPU: {gpu.name}, {gpu.total_memory / 2**30:.0f} GB. MINIGEN_SCALE=full would use it.")
+        say(f"GPU: {gpu.name}, {gpu.total_memory / 2**30:.0f} GB. MINIGEN_SCALE=full would use it.")
     else:
-        print("No CUDA GPU found. That is fine: only the full scale needs one.")
-    memory, disk = _memory_gb(), shutil.disk_usage(".").free / 2**30
+        say("No CUDA GPU found. That is fine: only the full scale needs one.")
+    memory, disk = room.memory(), shutil.disk_usage(".").free / 2**30
     if memory:
-        print(f"Memory: {memory:.0f} GB" + (", enough." if memory > 3.5 else "; close other programs: 4 GB is wanted."))
-    print(f"Free disk here: {disk:.0f} GB.")
+        memory /= 2**30
+        say(f"Memory: {memory:.0f} GB" + (", enough." if memory > 3.5 else "; close other programs: 4 GB is wanted."))
+    say(f"Free disk here: {disk:.0f} GB.")
     for name in ("numpy", "matplotlib", "ipywidgets", "safetensors", "pyarrow"):
         try:
-            print(f"  {name} {importlib.metadata.version(name)}")
+            say(f"  {name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            print(f"  {name} is missing: pip install {name}")
-    print(f"Scale: {scale()}, computing on {device()}.")
+            say(f"  {name} is missing: pip install {name}")
+    say(f"Scale: {scale()}, computing on {device()}.")

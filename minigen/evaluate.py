@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 
 from minigen.data import from_uint8, to_uint8
 from minigen.errors import DataError
-from minigen.files import replacing
+from minigen.files import read_tensors, save_tensors
 from minigen.metrics import frechet_distance, gaussian_statistics, toy_features
 
 INSTEAD = "Without it, --features toy measures with the course's classifier of 32×32 ToyFaces, which is not FID."
@@ -41,13 +40,28 @@ def classifier_features(device="cpu"):
 
 
 FEATURES = {"inception": inception_features, "toy": classifier_features}
+FEWEST = 5
+
+
+def network_of(features, device="cpu"):
+    """The network called `features`. Raises: DataError for another name, and where it cannot be had."""
+    if features not in FEATURES:
+        raise DataError(f"features are {' or '.join(FEATURES)}; got '{features}'.")
+    return FEATURES[features](device)
 
 
 @torch.no_grad()
 def features_of(images, network, batch_size=64):
-    """Features of an iterable of uint8 images (3, S, S), a batch at a time. Shapes: → (N, D)."""
+    """Features of an iterable of uint8 images (3, S, S), a batch at a time. Shapes: → (N, D).
+
+    Raises: DataError for images of another kind (`to_uint8` of minigen.data makes them), or none.
+    """
     batch, found = [], []
     for x in images:
+        if not isinstance(x, torch.Tensor) or x.dtype != torch.uint8 or x.ndim != 3 or x.shape[0] != 3:
+            got = f"{x.dtype} {tuple(x.shape)}" if isinstance(x, torch.Tensor) else type(x).__name__
+            raise DataError(f"images to measure are uint8 of shape (3, S, S), 0 to 255; got {got}. Floats in [-1, 1] become so "
+                            "by minigen.data.to_uint8.")
         batch.append(x)
         if len(batch) == batch_size:
             found.append(network(torch.stack(batch)))
@@ -60,14 +74,20 @@ def features_of(images, network, batch_size=64):
 
 
 def reference_features(images, digest, name, cache, network=None, limit=None):
-    """Features of the reference images, computed once: kept in `cache` under the digest of the data and the network's name."""
+    """Features of the reference images, computed once: kept in `cache` under the digest of the data and the network's name.
+
+    A file there that is damaged, or not of these images, is made anew.
+    """
     limit = len(images) if limit is None else min(limit, len(images))
     path = Path(cache) / f"{name}-{limit}-{digest.replace(':', '-').replace(' ', '-')[:40]}.safetensors"
-    if path.exists():
-        return load_file(path)["features"]
+    try:
+        kept = read_tensors(path)[0]["features"]
+        if kept.ndim == 2 and len(kept) == limit and torch.isfinite(kept).all():
+            return kept
+    except (DataError, KeyError):                         # not there yet, or torn
+        pass
     found = features_of((x for i in torch.arange(limit).split(64) for x in to_uint8(images(i))), network)
-    with replacing(path) as temporary:
-        save_file({"features": found}, temporary)
+    save_tensors(path, {"features": found})
     return found
 
 
@@ -102,15 +122,14 @@ def precision_recall(real, fake, k=3):
 def evaluate(samples, images, *, features="inception", cache="runs/cache", protocol=None, limit=None, device="cpu"):
     """Distances between samples (uint8 images) and `celebahq.Images`. Returns: a dictionary, with the protocol's line as "line".
 
-    limit: use only so many reference images. Raises: DataError for unknown features, or fewer images than two.
+    features: a name of `FEATURES`, or (name, network) of one that is loaded already. limit: use only so many reference images.
+    Raises: DataError for unknown features, images of another kind, or fewer than 5 on a side.
     """
-    if features not in FEATURES:
-        raise DataError(f"features are {' or '.join(FEATURES)}; got '{features}'.")
-    network = FEATURES[features](device)
+    features, network = (features, network_of(features, device)) if isinstance(features, str) else features
     fake = features_of(samples, network)
     real = reference_features(images, images.digest, features, cache, network, limit)
-    if min(len(fake), len(real)) < 5:
-        raise DataError(f"At least 5 images on each side are needed; got {len(fake)} samples and {len(real)} references.")
+    if min(len(fake), len(real)) < FEWEST:
+        raise DataError(f"At least {FEWEST} images on each side are needed; got {len(fake)} samples and {len(real)} references.")
     distance = frechet_distance(*gaussian_statistics(fake), *gaussian_statistics(real))
     some = [x[torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:10_000]] for x in (real, fake)]
     precision, recall = precision_recall(*some)

@@ -1,4 +1,4 @@
-"""Where the course's data files lie, and how weights are written and read: safetensors, never a pickle."""
+"""Where the course's data files lie, and how files and weights are written and read: whole or not at all, never a pickle."""
 
 import contextlib
 import hashlib
@@ -7,9 +7,11 @@ import os
 import tempfile
 from pathlib import Path
 
+import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
+from minigen import disk
 from minigen.errors import DataError
 
 
@@ -33,32 +35,92 @@ def data_path(*parts):
 
 @contextlib.contextmanager
 def replacing(path):
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+
+    What a killed process left of the same file is cleared away first. An OSError inside the block is given `path` as its
+    file name, so that it can be told.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        disk.clear_leftovers(path.parent, _short(path))
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_short(path)}.")
+    except OSError as e:
+        e.filename = str(path)
+        raise
+    try:
+        disk.lock(handle)
         yield Path(temporary)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)       # mkstemp lets nobody else read it
+        if os.name != "posix":                    # Windows renames no open file
+            os.close(handle)
+            handle = None
         os.replace(temporary, path)
+    except OSError as e:
+        e.filename = str(path)
+        raise
     finally:
+        if handle is not None:
+            os.close(handle)
         Path(temporary).unlink(missing_ok=True)
+
+
+def _short(path):
+    return path.name[:200]                        # a name may have 255 characters, and more are added
+
+
+def write_text(path, text):
+    """A text file, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def save_tensors(path, tensors, **metadata):
+    """Tensors and strings of metadata as one safetensors file, whole or not at all, the same bytes for the same values."""
+    content = safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, metadata)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()   # its order is random
+    header += b" " * (-len(header) % 8)
+    with replacing(path) as temporary, open(temporary, "wb") as f:
+        f.write(len(header).to_bytes(8, "little"))
+        f.write(header)
+        f.write(memoryview(content)[end:])
+
+
+def read_tensors(path, what="safetensors file"):
+    """({name: tensor}, metadata) of a safetensors file. Raises: DataError that names the file, for any other."""
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"There is no {what} '{path}'.")
+    try:
+        with safe_open(path, "pt") as f:
+            return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}  # noqa: SIM118 (not a dict)
+    except OSError as e:
+        raise DataError(disk.sentence_of(e, f"'{path}' could not be read", "allow reading it")) from None
+    except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as e:
+        raise DataError(f"'{path}' is not a whole safetensors file ({str(e) or type(e).__name__}).") from None
 
 
 def save_weights(path, model, half=False, **card):
     """Write a model's state with `model.config` (the arguments that rebuild it) and a card of plain values.
 
     half: floats are stored in 16 bits, which halves the file; `load_weights` gives 32 again.
+    Raises: DataError, before anything is written, for weights that hold NaN or infinity.
     """
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    state = model.state_dict()
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"class": type(model).__name__, "config": json.dumps(model.config),
-                                              "card": json.dumps(card)})
+    _require_finite(state, f"The weights of this {type(model).__name__}", "nothing was written")
+    save_tensors(path, state, **{"class": type(model).__name__, "config": json.dumps(model.config), "card": json.dumps(card)})
+
+
+def _require_finite(state, what, so):
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise DataError(f"{what} hold NaN or infinity (in {name}): the training has diverged; {so}. A smaller learning "
+                            "rate, in another --out?")
 
 
 def load_weights(cls, path):
@@ -66,24 +128,58 @@ def load_weights(cls, path):
 
     `path` is a file, or the bare name of one in data/pretrained ("gan").
 
-    Raises: DataError for a missing file, one that is not safetensors, or one that holds another class.
+    Raises: DataError that names the file where it is missing, not safetensors, of another class, or does not hold together.
     """
     if isinstance(path, str) and "/" not in path and not path.endswith(".safetensors"):
         path = data_path("pretrained", f"{path}.safetensors")
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"There is no weight file {path.name} in the folder {path.parent.name}.")
-    try:
-        with safe_open(path, "pt") as f:
-            meta, state = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as e:
-        raise DataError(f"{path.name} is not a whole safetensors file ({e}).") from None
+        raise DataError(f"There is no weight file {path.name} in the folder {path.parent.name or path.parent}.")
+    state, meta = read_tensors(path)
     if meta.get("class") != cls.__name__:
         raise DataError(f"{path.name} holds {meta.get('class', 'no class of this course')}, not {cls.__name__}.")
-    model = cls(**json.loads(meta["config"]))
+    config, card = _plain(path, meta, "config"), _plain(path, meta, "card")
+    _require_finite(state, f"The weights in {path.name}", "they are of no use")
+    model = _built(cls, config, state, path)
     model.load_state_dict(state)
-    model.card = json.loads(meta["card"])
+    model.card = card
     return model.eval()
+
+
+def _plain(path, meta, key):
+    """A JSON object of the metadata."""
+    try:
+        found = json.loads(meta[key])
+        if not isinstance(found, dict):
+            raise ValueError(f"it is {found!r:.40}")
+        return found
+    except (KeyError, ValueError, RecursionError) as e:
+        raise DataError(f"{path.name} has no readable {key} in its metadata ({e}), so it was not written by minigen's "
+                        "save_weights, or is damaged.") from None
+
+
+def _built(cls, config, state, path):
+    """The model of a config, its weights still to be filled in, and known to have the names and shapes of `state`."""
+    total = sum(v.numel() for v in state.values())
+    for k, v in config.items():                   # before anything so large is built
+        most = len(state) if k in ("depth", "layers", "blocks", "levels") else max(total, 10_000)
+        if isinstance(v, int) and abs(v) > most:
+            raise DataError(f"{path.name} says {k}={v} in its config, which its {total:,} weights cannot be.")
+    try:
+        with torch.device("meta"):                # shapes without memory
+            shapes = {k: tuple(v.shape) for k, v in cls(**config).state_dict().items()}
+    except Exception as e:  # a wrong config makes a constructor raise what it likes
+        raise DataError(f"{path.name} has a config that {cls.__name__} does not take ({str(e) or type(e).__name__}).") from None
+    stored = {k: tuple(v.shape) for k, v in state.items()}
+    for k in sorted(shapes.keys() | stored.keys()):
+        if shapes.get(k) != stored.get(k):
+            raise DataError(f"{path.name} does not fit its own config: {k} should be {_shape(shapes.get(k))}, "
+                            f"and is {_shape(stored.get(k))}.")
+    return cls(**config)
+
+
+def _shape(shape):
+    return "absent" if shape is None else "a number" if shape == () else "×".join(map(str, shape))
 
 
 def sha256_of(path):

@@ -38,8 +38,9 @@ class MaskedConv2d(nn.Conv2d):
     def __init__(self, c_in, c_out, size, kind):
         super().__init__(c_in, c_out, size, padding=size // 2)
         self.register_buffer("mask", causal_mask(size, kind), persistent=False)
+        taps = size * (size // 2) + size // 2 + (kind == "B")
         with torch.no_grad():
-            self.weight.mul_(math.sqrt(self.mask.numel() / max(1.0, float(self.mask.sum()))))  # fewer taps, so larger ones
+            self.weight.mul_(math.sqrt(size * size / max(1, taps)))      # fewer taps, so larger ones
 
     def forward(self, x):
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)

@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from minigen import disk
 from minigen.errors import DataError
-from minigen.files import data_path, replacing
+from minigen.files import data_path, write_text
+from minigen.settings import MANY, check_number
 from minigen.tables import TABLES
 
 DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "obedience": 3, "diversity": 3, "parameters": 0}       # 1 for the others
@@ -33,11 +35,14 @@ def read(name, out=None):
         return []
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        whole = all({"row", "seed", "steps", "options"} <= c.keys() for c in cells)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        whole = all({"row", "seed", "steps", "options"} <= c.keys() for c in cells) and all(
+            isinstance(c.get(column), int | float) for c in cells for column in TABLES[name].columns)
+    except OSError as e:
+        raise DataError(disk.sentence_of(e, f"'{path}' could not be read", "choose another --out")) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         whole = False
     if not whole:
-        raise DataError(f"{path.name} is not a results file of `reproduce`; move it away to start anew.")
+        raise DataError(f"{path.name} is not a results file of `reproduce {name}`; choose another --out, or move it away.")
     return cells
 
 
@@ -52,10 +57,24 @@ def reproduce(name, seeds=(0, 1, 2), steps=None, out=None, rows=None):
         raise DataError(f"There is no table '{name}' to reproduce; there are {', '.join(TABLES)}.")
     table, path = TABLES[name], results_file(name, out)
     steps, rows = table.steps if steps is None else steps, list(table.rows) if rows is None else rows
-    if steps < 1:
-        raise DataError(f"A cell needs at least one of its {table.unit}; got {steps}.")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MANY:
+        raise DataError(f"A cell needs at least one of its {table.unit}, a whole number; got {steps!r}.")
+    if table.unit == "images" and steps < 128:
+        raise DataError(f"A cell needs at least 128 images, or there is no distance of 64 features; got {steps}.")
+    seeds = [check_number("a seed", s, int, 0, 2**32) for s in seeds]
     if unknown := [r for r in rows if r not in table.rows]:
         raise DataError(f"{name} has no row '{unknown[0]}'; it has {', '.join(table.rows)}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name[:200]}.lock")
+    with disk.held(lock, f"Another process is measuring into '{path}': wait for it, or name another file with --out."):
+        try:
+            yield from _measure(name, seeds, steps, out, rows)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _measure(name, seeds, steps, out, rows):
+    table, path = TABLES[name], results_file(name, out)
     cells = read(name, out)
     if other := {c["steps"] for c in cells} - {steps}:
         raise DataError(f"{path.name} holds cells of {other.pop()} {table.unit}, not {steps}; name another file with --out.")
@@ -72,9 +91,8 @@ def reproduce(name, seeds=(0, 1, 2), steps=None, out=None, rows=None):
                 k: round(v, 4) for k, v in values.items()}
         cells.append(cell)
         command = f"python -m minigen reproduce {name}" + (f" --steps {steps}" if steps != table.steps else "")
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(dict(table=name, command=command, torch=torch.__version__.split("+")[0], cells=cells),
-                                            indent=1) + "\n", encoding="utf-8")
+        told = dict(table=name, command=command, torch=torch.__version__.split("+")[0], cells=cells)
+        write_text(path, json.dumps(told, indent=1) + "\n")
         yield cell
 
 

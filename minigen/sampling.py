@@ -4,138 +4,124 @@ Image k of a run depends on (seed, k) only: not on how many processes share the 
 level) on the batch size.
 """
 
-import hashlib
 import json
-import shutil
 import time
-import zipfile
 from pathlib import Path
 
 import torch
-from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from tqdm.auto import tqdm
 
-from minigen import ddim, ddpm, fftd, ivqvae, latents, training
+from minigen import ddim, ddpm, fftd, ivqvae, latents, room, training
 from minigen.data import to_uint8
 from minigen.diffusion import Diffusion
-from minigen.errors import DataError
-from minigen.files import load_weights, replacing, sha256_of
+from minigen.errors import DataError, Diverged
+from minigen.files import load_weights, read_tensors, save_tensors
 from minigen.guidance import Guided
-from minigen.settings import Images
+from minigen.images import Images
+from minigen.parts import check_export, drawn, export, parts, read_part, remove
+from minigen.settings import MANY, SEEDS, check_number
+
+__all__ = ["Sampler", "drawn", "encode", "parts", "read_latents", "sample"]
 
 
-def parts(folder, total, size, key, make, progress=True):
-    """Fill a folder with part-00000.safetensors …, each `make(first, last)` → {name: tensor}, for 0 … total in steps of `size`.
-
-    key: what the parts depend on, as a dictionary; a folder of another key is refused. Parts that are there and whole are kept.
-    With several processes each makes every world-size-th part. Returns: the paths, in order.
-    Raises: DataError for a folder of another run.
-    """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    told, path = json.dumps(dict(key, part=size), sort_keys=True), folder / "parts.json"
-    if path.exists() and path.read_text(encoding="utf-8") != told:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        now = json.loads(told)
-        k = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))[0]
-        raise DataError(f"'{folder}' holds parts made with {k}={before.get(k)!r}, not {now.get(k)!r}: choose another folder.")
-    if training.rank() == 0:
-        with replacing(path) as temporary:
-            temporary.write_text(told, encoding="utf-8")
-    if training.world() == 1:
-        for left in folder.glob(".part-*"):               # what a killed run had begun to write
-            left.unlink()
-    paths = [folder / f"part-{k:05d}.safetensors" for k in range(-(-total // size))]
-    with tqdm(total=total, unit="image", desc=folder.name, disable=not progress or training.rank() > 0) as bar:
-        for k, path in enumerate(paths):
-            first, last = k * size, min(total, (k + 1) * size)
-            if k % training.world() == training.rank() and not _whole(path, last - first):
-                with replacing(path) as temporary:
-                    save_file({name: t.contiguous() for name, t in make(first, last).items()}, temporary)
-            bar.update(last - first)
-    return paths
-
-
-def _whole(path, n):
-    """Whether a part can be read and has n rows: the last one of a shorter run is made again."""
-    try:
-        with safe_open(path, "pt") as f:
-            return all(f.get_slice(name).get_shape()[0] == n for name in f.keys())  # noqa: SIM118
-    except (OSError, SafetensorError):
-        return False
-
-
-def encode(data, weights, out, batch_size=64, device=None, progress=True):
+def encode(data, weights, out, batch_size=64, device=None, progress=True, overwrite=False):
     """Latents of every image and of its mirror image, into the file `out` (and parts beside it until it is whole).
 
     Mirrored images are encoded, not their latents mirrored: the two differ. What is there already, of the same images by the same
-    weights, is kept. Returns: the path.
+    weights, is kept; latents of others are replaced only with overwrite, and any other file never. Returns: the path.
+    Raises: DataError for data, weights or a device that cannot be used, and for a file that may not be replaced.
     """
-    device, out = training.pick_device(device), Path(out)
+    device, out = training.pick_device(device or ""), Path(out)
+    batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
     model = load_weights(ivqvae.IVQVAE, Path(weights)).to(device)
-    images = Images(data, model.config["size"])
+    images = Images(data, model.config["size"], verify=True)
     mark = latents.fingerprint(model)
-    if out.exists() and (there := read_latents(out))["tokenizer"] == mark and there["data"] == images.digest:
-        return out                                        # whole, of the same data by the same autoencoder
+    if out.exists():
+        there = read_latents(out)
+        if there["tokenizer"] == mark and there["data"] == images.digest:
+            return out                                    # whole, of the same data by the same autoencoder
+        if not overwrite:
+            raise DataError(f"'{out}' holds latents of other images or of another autoencoder: choose another --out, or pass "
+                            "--overwrite to replace them.")
+    room.require_disk(out, 2 * 4 * len(images) * model.config["code_dim"] * model.grid**2, f"Latents of {len(images)} images")
 
     def make(first, last):
-        i = torch.arange(first, last)
-        x = images(i).to(device)
+        x = images(torch.arange(first, last)).to(device)
         return {name: latents.encode(model, x.flip(-1) if mirrored else x, batch_size).z.cpu()
                 for name, mirrored in (("z", False), ("flipped", True))}
 
     with training.processes(device):
         folder = out.with_suffix(".parts")
         paths = parts(folder, len(images), 512, dict(data=images.digest, tokenizer=mark), make, progress)
-        if training.world() > 1:
-            torch.distributed.barrier()
         if training.rank() == 0:
-            loaded = [load_file(p) for p in paths]
+            loaded = [read_part(p) for p in paths]
             whole = {name: torch.cat([part[name] for part in loaded]) for name in ("z", "flipped")}
-            if images.labels is not None and bool((images.labels >= 0).all()):
-                whole["labels"] = images.labels.long().contiguous()
-            with replacing(out) as temporary:
-                save_file(whole, temporary, metadata=dict(tokenizer=mark, data=images.digest, classes=json.dumps(images.classes)))
-            shutil.rmtree(folder)
+            if images.labels is not None:
+                whole["labels"] = images.labels.long()
+            save_tensors(out, whole, tokenizer=mark, data=images.digest, classes=json.dumps(images.classes))
+            remove(folder, paths)
     return out
 
 
 def read_latents(path):
-    """What `encode` wrote: z, flipped, labels (or None), tokenizer, data, classes. Raises: DataError for another file."""
-    try:
-        with safe_open(path, "pt") as f:
-            meta, tensors = f.metadata() or {}, {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as e:
-        raise DataError(f"'{path}' holds no latents ({e}): python -m minigen encode --out {path}") from None
-    if not {"z", "flipped"} <= tensors.keys() or "tokenizer" not in meta:
+    """What `encode` wrote: z, flipped, labels (or None), tokenizer, data, classes.
+
+    Raises: DataError for another file, and for latents that do not hold together.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"There are no latents '{path}': python -m minigen encode --out {path}")
+    tensors, meta = read_tensors(path, "file of latents")
+    if not {"z", "flipped"} <= tensors.keys() or not {"tokenizer", "data", "classes"} <= meta.keys():
         raise DataError(f"'{path}' is a safetensors file, but not one that `python -m minigen encode` wrote.")
-    return {"labels": None} | tensors | dict(tokenizer=meta["tokenizer"], data=meta["data"], classes=json.loads(meta["classes"]))
+    z, flipped, labels = tensors["z"], tensors["flipped"], tensors.get("labels")
+    try:
+        classes = json.loads(meta["classes"])
+        if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+            raise ValueError("its classes are no list of names")
+        if z.ndim != 4 or z.shape != flipped.shape or not len(z) or z.dtype != torch.float32 or flipped.dtype != torch.float32:
+            raise ValueError(f"z and flipped are {z.dtype} {tuple(z.shape)} and {flipped.dtype} {tuple(flipped.shape)}")
+        if not (torch.isfinite(z).all() and torch.isfinite(flipped).all()):
+            raise ValueError("they hold NaN or infinity")
+        if labels is not None and (labels.dtype != torch.int64 or labels.shape != (len(z),)):
+            raise ValueError(f"{len(z)} latents have labels of shape {tuple(labels.shape)}")
+        if labels is not None and not (int(labels.min()) >= 0 and int(labels.max()) < len(classes)):
+            raise ValueError(f"labels go from {int(labels.min())} to {int(labels.max())}, with {len(classes)} classes")
+    except (ValueError, RecursionError) as e:
+        raise DataError(f"The latents in '{path}' do not hold together ({e}): encode again, into another file.") from None
+    return dict(z=z, flipped=flipped, labels=labels, tokenizer=meta["tokenizer"], data=meta["data"], classes=classes)
 
 
 class Sampler:
     """Faces from weights of both stages. `sampler(first, last)` → uint8 images k = first … last − 1, (n, 3, S, S).
 
-    steps, eta, spacing: DDIM's. label: a class for all, or None. scale: guidance.
+    steps, eta: DDIM's. label: a class for all, or None. scale: guidance.
+    Raises: DataError for weights that do not belong together, and for settings outside their range.
     """
 
     def __init__(self, weights, autoencoder, seed=0, steps=500, eta=0.0, label=None, scale=1.0, batch_size=64, device=None):
-        self.device = training.pick_device(device)
+        self.device = training.pick_device(device or "")
+        self.seed = check_number("seed", seed, int, *SEEDS)
+        self.steps = check_number("steps", steps, int, low=1)
+        try:
+            ddim.timesteps(Diffusion().T, self.steps)
+        except ValueError as e:                           # more than the model knows
+            raise DataError(str(e)) from None
+        self.eta = check_number("eta", eta, low=0, high=1)
+        self.scale = check_number("scale", scale, low=-1000, high=1000)
+        self.batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
         self.model, self.decoder = load_weights(fftd.FFTD, weights), load_weights(ivqvae.IVQVAE, autoencoder)
         if self.model.card.get("tokenizer") != latents.fingerprint(self.decoder):
             raise DataError(f"{Path(weights).name} was trained on latents of another autoencoder than {Path(autoencoder).name}.")
-        if label is None and scale != 1:
+        if label is None and self.scale != 1:
             raise DataError(f"--scale {scale} guides towards a class: name one with --label.")
-        ddim.timesteps(Diffusion().T, steps)              # a wrong number of steps is told now
         if label is not None and not self.model.num_classes:
             raise DataError("This model was trained without classes: leave --label out.")
-        if label is not None and not 0 <= label < self.model.num_classes:
+        if label is not None and not 0 <= (label := check_number("label", label, int)) < self.model.num_classes:
             raise DataError(f"--label is 0 to {self.model.num_classes - 1}; got {label}.")
-        self.seed, self.steps, self.eta, self.label, self.scale, self.batch_size = seed, steps, eta, label, scale, batch_size
+        self.label = label
         self.model.to(self.device), self.decoder.to(self.device)
-        self.key = dict(seed=seed, steps=steps, eta=eta, label=label, scale=scale, weights=latents.fingerprint(self.model)[:16],
-                        autoencoder=latents.fingerprint(self.decoder)[:16])
+        self.key = dict(seed=self.seed, steps=self.steps, eta=self.eta, label=label, scale=self.scale,
+                        weights=latents.fingerprint(self.model)[:16], autoencoder=latents.fingerprint(self.decoder)[:16])
 
     def __call__(self, first, last):
         c, grid = self.model.config["latent_channels"], self.model.config["grid"]
@@ -145,39 +131,22 @@ class Sampler:
         net = self.model if y is None else Guided(self.model, self.model.num_classes, self.scale)
         z = ddpm.last(ddim.ddim_sample(net, Diffusion(), noise, y, steps=self.steps, eta=self.eta, generator=dice,
                                        batch_size=self.batch_size))
+        if not bool(torch.isfinite(z).all()):
+            raise Diverged(f"The drawn latents hold NaN or infinity: a smaller --scale than {self.scale:g}?")
         return to_uint8(latents.decode(self.decoder, z, self.batch_size)).cpu()
 
 
 def sample(sampler, out, n, png=False, as_zip=False, progress=True):
-    """Draw images 0 … n − 1 into `out`, in parts of 64; with png as files, with as_zip as one zip of PNG. Returns: seconds."""
-    out, start = Path(out), time.perf_counter()
+    """Draw images 0 … n − 1 into `out`, in parts of 64; with png as files, with as_zip as one zip of PNG. Returns: seconds.
+
+    Raises: DataError for an n that is no number of images, a folder with other files, a disk without room.
+    """
+    out, start, size = Path(out), time.perf_counter(), sampler.decoder.config["size"]
+    n = check_number("images", n, int, low=1, high=MANY)
+    room.require_disk(out, n * 3 * size**2, f"{n:,} images of {size}×{size}")
+    check_export(out, n, png, as_zip)
     with training.processes(sampler.device):
-        paths = parts(out, n, 64, sampler.key, lambda first, last: {"images": sampler(first, last)}, progress)
-        if training.world() > 1:
-            torch.distributed.barrier()
-        if training.rank() == 0 and (png or as_zip):
-            _export(paths, out, as_zip)
+        parts(out, n, 64, sampler.key, lambda first, last: {"images": sampler(first, last)}, progress)
+        if training.rank() == 0:
+            export(out, n, png, as_zip)
     return time.perf_counter() - start
-
-
-def _export(paths, out, as_zip):
-    if as_zip:
-        with replacing(out / "images.zip") as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for k, x in enumerate(drawn(paths)):
-                with archive.open(f"{k:06d}.png", "w") as f:
-                    Image.fromarray(x.movedim(0, -1).numpy()).save(f, "PNG")
-        return
-    for k, x in enumerate(drawn(paths)):
-        with replacing(out / f"{k:06d}.png") as temporary:
-            Image.fromarray(x.movedim(0, -1).numpy()).save(temporary, "PNG")
-
-
-def drawn(paths):
-    """Images of the parts one by one, uint8 (3, S, S); `paths` as `parts` returns them, or their folder."""
-    for path in sorted(Path(paths).glob("part-*.safetensors")) if isinstance(paths, str | Path) else paths:
-        yield from load_file(path)["images"]
-
-
-def digest_of(paths):
-    """One SHA-256 over all parts, to tell two runs' images apart."""
-    return hashlib.sha256("".join(sha256_of(p) for p in sorted(paths)).encode()).hexdigest()

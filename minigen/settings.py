@@ -1,122 +1,143 @@
-"""Chapter 8: the settings of both stages, with their presets, and the images they train on."""
+"""Chapter 8: the settings of both stages, with meaning, range and presets. Everything is checked before anything is made.
+
+This module needs no torch, so that `python -m minigen --help` answers at once.
+"""
 
 import dataclasses
+import math
+import operator
 
-import torch
-
-from minigen import training
-from minigen.data import ATTRIBUTES, PreparedImages, ToyFaces, draw_faces
 from minigen.errors import DataError
+
+MANY = 10**9
+SEEDS = (0, 2**63 - 1)
+
+
+def setting(default, text, low=None, high=None, below=None, above=None, choices=None):
+    """A field with its meaning and its range: low ≤ value ≤ high, or above < value < below, or one of the choices."""
+    return dataclasses.field(default=default, metadata=dict(
+        text=text, low=low, high=high, below=below, above=above, choices=choices))
 
 
 @dataclasses.dataclass
 class Config:
     """What both stages share."""
 
-    out: str = "runs/stage"
-    preset: str = "small"
-    steps: int = 1000
-    batch_size: int = 32
-    lr: float = 1e-3
-    decay: bool = True           # the learning rate rises over the first tenth and falls like a cosine; off: constant
-    ema: float = 0.999
-    precision: str = "float32"   # or bf16
-    compile: bool = False        # torch.compile (stage 2 on a GPU: with CUDA graphs)
-    seed: int = 0
-    save_every: int = 500
-    sample_every: int = 500
-    log_every: int = 10
-    keep: int = 3
-    max_skipped: int = 10
-    device: str = ""             # "" is the GPU where there is one
+    out: str = setting("runs/stage", "folder of the training")
+    preset: str = setting("small", "sizes of the networks and usual settings", choices=("small", "paper"))
+    steps: int = setting(1000, "training steps", low=1, high=MANY)
+    batch_size: int = setting(32, "images a step, over all processes", low=1, high=10**6)
+    lr: float = setting(1e-3, "learning rate of Adam", above=0, high=1)
+    decay: bool = setting(True, "the rate rises over the first tenth and falls like a cosine; off: constant")
+    ema: float = setting(0.999, "decay of the running average of the weights", low=0, below=1)
+    precision: str = setting("float32", "of the forward pass", choices=("float32", "bf16"))
+    compile: bool = setting(False, "use torch.compile (stage 2 on a GPU: with CUDA graphs)")
+    seed: int = setting(0, "of everything random", low=SEEDS[0], high=SEEDS[1])
+    save_every: int = setting(500, "steps between checkpoints", low=1, high=MANY)
+    sample_every: int = setting(500, "steps between sample pictures", low=1, high=MANY)
+    log_every: int = setting(10, "steps between rows of losses.csv", low=1, high=MANY)
+    keep: int = setting(3, "checkpoints that are kept", low=1, high=MANY)
+    max_skipped: int = setting(10, "steps in a row without a finite gradient after which it ends", low=1, high=MANY)
+    device: str = setting("", "cpu, cuda, cuda:1 …; empty: the GPU where there is one")
 
 
 @dataclasses.dataclass
 class Stage1(Config):
-    """IVQ-VAE's training. data: a folder of `prepare`, or "toyfaces:N", N drawn faces.
+    """IVQ-VAE's training."""
 
-    discriminator_start: the step from which it judges. accumulate: parts of a batch done in turn.
-    """
-
-    data: str = "toyfaces:4096"
-    out: str = "runs/ivqvae"
-    lr: float = 2e-3
-    perceptual: str = "toy"      # or lpips, or none
-    lambda_d: float = 0.05
-    discriminator_start: int = 700
-    init_images: int = 128       # the codebook's start: k-means over the latents of so many images; 0: random
-    accumulate: int = 1
+    data: str = setting("toyfaces:4096", "a folder of `prepare`, or toyfaces:N, N drawn faces")
+    out: str = setting("runs/ivqvae", "folder of the training")
+    lr: float = setting(2e-3, "learning rate of Adam", above=0, high=1)
+    perceptual: str = setting("toy", "perceptual loss", choices=("toy", "lpips", "none"))
+    lambda_d: float = setting(0.05, "weight of the adversarial loss; 1 minus it weighs the codebook's (Eq. 15)", low=0, high=1)
+    discriminator_start: int = setting(0, "step from which the discriminator judges; 0: after 70 %% of the steps (paper: half)",
+                                       low=0, high=MANY)
+    init_images: int = setting(128, "the codebook starts from k-means over the latents of so many images; 0: random",
+                               low=0, high=10**6)
+    accumulate: int = setting(1, "parts of a batch that are done in turn", low=1, high=10**6)
 
 
 @dataclasses.dataclass
 class Stage2(Config):
-    """FFTD's training. latents: what `encode` wrote; labels: whether to use the classes stored there, where there are some."""
+    """FFTD's training."""
 
-    out: str = "runs/fftd"
-    latents: str = "runs/latents.safetensors"
-    batch_size: int = 128
-    fusion: str = "adaptive"
-    levels: int = 2
-    dropout: float = 0.0
-    labels: bool = True
-    drop_label: float = 0.15
+    out: str = setting("runs/fftd", "folder of the training")
+    latents: str = setting("runs/latents.safetensors", "what `encode` wrote")
+    batch_size: int = setting(128, "latents a step, over all processes", low=1, high=10**6)
+    fusion: str = setting("adaptive", "how features are joined (Table 9)", choices=("add", "concat", "adaptive"))
+    levels: int = setting(2, "resolutions of the U", low=1, high=3)
+    dropout: float = setting(0.0, "in the feed-forward layers and the attention", low=0, below=1)
+    labels: bool = setting(True, "use the classes stored with the latents, where there are some")
+    drop_label: float = setting(0.15, "share of labels left out, for guidance", low=0, high=1)
 
 
 # What a preset changes. The paper takes 4,000,000 steps with a batch of 1. Stage 1 here sees as many images in larger batches,
 # stage 2 twenty-five times as many: larger batches cost it almost no time.
 PRESETS = {
     "Stage1": {"small": {}, "paper": dict(
-        lr=1e-4, batch_size=16, steps=250_000, discriminator_start=125_000, decay=False, ema=0.9999, init_images=0,
+        lr=1e-4, batch_size=16, steps=250_000, decay=False, ema=0.9999, init_images=0,
         perceptual="lpips", precision="bf16", save_every=2000, sample_every=2000, log_every=100)},
     "Stage2": {"small": {}, "paper": dict(
         lr=1e-4, batch_size=256, steps=400_000, decay=False, ema=0.9999, save_every=10_000, sample_every=10_000, log_every=500)},
 }
+JUDGED = {"small": 0.3, "paper": 0.5}                     # the share of the steps in which the discriminator judges
 
 
 def make_config(cls, **given):
     """A config of a stage: its defaults, the preset's, then what was given. Raises: DataError for an unknown name or value."""
+    from minigen import processes
+
     names = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(given.keys() - names):
         raise DataError(f"There is no setting '{unknown[0]}'; there are {', '.join(names)}.")
     presets = PRESETS[cls.__name__]
     if (preset := given.get("preset", "small")) not in presets:
         raise DataError(f"There is no preset '{preset}'; there are {', '.join(presets)}.")
-    config = cls(**{**presets[preset], **given})
-    if config.precision not in ("float32", "bf16"):
-        raise DataError(f"precision is float32 or bf16; got '{config.precision}'.")
-    if min(config.steps, config.batch_size, config.save_every, config.sample_every, config.log_every, config.keep) < 1:
-        raise DataError("steps, batch_size, save_every, sample_every, log_every and keep are at least 1.")
-    parts = training.world() * getattr(config, "accumulate", 1)
-    if config.max_skipped < 1 or getattr(config, "accumulate", 1) < 1:
-        raise DataError("max_skipped and accumulate are at least 1.")
+    values = {k: _checked(names[k], v) for k, v in {**presets[preset], **given}.items()}
+    config = cls(**values)
+    if cls is Stage1:
+        if not config.discriminator_start:
+            config.discriminator_start = max(1, round((1 - JUDGED[preset]) * config.steps))
+        if config.discriminator_start > config.steps:
+            raise DataError(f"discriminator_start is a step from 1 to {config.steps}, the last; got "
+                            f"{config.discriminator_start}, and the adversarial loss would never start. Leave it out, or choose an "
+                            "earlier step.")
+    parts = processes.world() * getattr(config, "accumulate", 1)
     if config.batch_size % parts:
         raise DataError(f"A batch of {config.batch_size} cannot be cut into {parts} equal parts "
-                        f"({training.world()} processes, --accumulate {getattr(config, 'accumulate', 1)}).")
+                        f"({processes.world()} processes, --accumulate {getattr(config, 'accumulate', 1)}).")
     return config
 
 
-class Images:
-    """Images by index from a prepared folder, or drawn; mirrored where asked. `digest` names the data."""
+def _checked(field, value):
+    kind, limits = type(field.default), field.metadata
+    if limits["choices"]:
+        if value not in limits["choices"]:
+            *most, last = limits["choices"]
+            raise DataError(f"{field.name} is {', '.join(most)} or {last}; got {value!r}.")
+        return value
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise DataError(f"{field.name} is True or False; got {value!r}.")
+        return value
+    if kind is str:
+        return str(value)
+    return check_number(field.name, value, kind, **{k: limits[k] for k in ("low", "high", "below", "above")})
 
-    def __init__(self, data, size):
-        if data.startswith("toyfaces:"):
-            self.faces, self.folder, self.n = ToyFaces(int(data.split(":")[1]), seed=0), None, int(data.split(":")[1])
-            self.digest, self.classes, self.labels = f"{data} size {size}", list(ATTRIBUTES["hair"]), self.faces["hair"]
-        else:
-            self.folder = PreparedImages(data)
-            self.n, self.digest, self.classes = len(self.folder), self.folder.manifest["pixels_sha256"], self.folder.classes
-            self.labels = self.folder.labels
-            if self.folder.manifest["size"] != size:
-                raise DataError(f"'{data}' holds images of {self.folder.manifest['size']} pixels, the model takes {size}: "
-                                f"prepare them again with --size {size}.")
-        self.size = size
 
-    def __len__(self):
-        return self.n
-
-    def __call__(self, indices, flips=None):
-        if self.folder is None:
-            x = draw_faces(self.faces.labels[indices], self.faces.jitter[indices], self.size)
-        else:
-            x = self.folder[indices.numpy()][0]
-        return x if flips is None else torch.where(flips[:, None, None, None], x.flip(-1), x)
+def check_number(name, value, kind=float, low=None, high=None, below=None, above=None):
+    """The value as an int or float, if it is one of its range. Raises: DataError that names it, its range and what came."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        value = operator.index(value) if kind is int else float(value)
+        good = math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        good = False
+    good = good and (low is None or value >= low) and (high is None or value <= high)
+    if not (good and (below is None or value < below) and (above is None or value > above)):
+        at_least = f"at least {low:,}" if low is not None else f"above {above:,}" if above is not None else ""
+        at_most = f"at most {high:,}" if high is not None else f"below {below:,}" if below is not None else ""
+        bounds = " and ".join(b for b in (at_least, at_most) if b)
+        raise DataError(f"{name} is a {'whole number' if kind is int else 'finite number'}, {bounds}; got {value!r}.")
+    return value

@@ -1,14 +1,14 @@
 """Chapter 8: the engine under both stages. A loop that logs, draws samples, saves, stops and goes on without losing a step.
 
 Everything random is a function of (seed, step), so that nothing but the step need be remembered: ten steps are five, a crash,
-and five more, bit for bit on a CPU. With torchrun each process takes every world-size-th image of the same batches.
+and five more, bit for bit on a CPU with the same number of threads and processes (sums are added up in another order with
+other numbers, and results differ in the last digits). With torchrun each process takes every world-size-th image of the same
+batches.
 """
 
 import contextlib
-import csv
 import hashlib
 import json
-import os
 import signal
 import time
 from pathlib import Path
@@ -18,9 +18,13 @@ import torch.distributed as dist
 from torch import nn
 from tqdm.auto import tqdm
 
-from minigen import checkpoints
-from minigen.errors import DataError
-from minigen.files import replacing
+from minigen import checkpoints, room, runs
+from minigen.errors import DataError, say
+from minigen.files import write_text
+from minigen.processes import from_first, mine, pick_device, processes, rank, wait_for_all, world
+
+__all__ = ["Stopped", "batch_at", "generator_of", "mine", "pick_device", "processes", "rank", "seed_of", "step_if_finite",
+           "train", "world"]
 
 
 def seed_of(*words):
@@ -47,45 +51,6 @@ def batch_at(seed, step, batch_size, n):
     return indices, flips
 
 
-def pick_device(name=""):
-    """The named device, else this process's own GPU (torchrun tells which), else the CPU."""
-    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    return device
-
-
-def rank():
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else int(os.environ.get("RANK", 0))
-
-
-def world():
-    """How many processes share the work; torchrun says so before they have joined."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_world_size()
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-@contextlib.contextmanager
-def processes(device):
-    """Join the other processes where torchrun started some, and leave them in good order."""
-    if world() == 1:
-        yield
-        return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
-
-
-def mine(batch):
-    """This process's share of a batch (every world-size-th row)."""
-    return batch[rank() :: world()]
-
-
 def step_if_finite(optimiser, clip=1.0, scale=1.0):
     """Clip the gradient to length `clip` and step, unless it holds NaN or infinity. Returns: whether it stepped.
 
@@ -101,74 +66,12 @@ def step_if_finite(optimiser, clip=1.0, scale=1.0):
     return True
 
 
-class Log:
-    """Losses as rows of a CSV file, and in TensorBoard where that is installed. Rows after `start` are forgotten."""
-
-    def __init__(self, folder, start=0):
-        self.path, self.columns, rows = Path(folder) / "losses.csv", None, []
-        if start and self.path.exists():
-            with open(self.path, newline="", encoding="utf-8") as f:
-                rows = [r for r in csv.DictReader(f) if r["step"].isdigit() and int(r["step"]) <= start]
-        with replacing(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
-            if rows:
-                self.columns = list(rows[0])
-                writer = csv.DictWriter(f, self.columns)
-                writer.writeheader(), writer.writerows(rows)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-            self.board = SummaryWriter(str(folder), purge_step=start + 1)
-        except ImportError:
-            self.board = None
-
-    def write(self, step, values):
-        row = {"step": step} | {k: f"{v:.6g}" for k, v in values.items()}
-        with open(self.path, "a", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, self.columns or list(row))
-            if self.columns is None:
-                self.columns = list(row)
-                writer.writeheader()
-            writer.writerow(row)
-        if self.board:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
-
-
 class Stopped(KeyboardInterrupt):
-    """The training was asked to stop, and was saved."""
+    """The training was asked to stop, by the signal `number`, and was saved."""
 
-
-def open_folder(out, kind, config, resume):
-    """Make or check a training's folder, with its config.json. Returns: the state to go on from, or None.
-
-    Raises: DataError for a folder with another training or, without `resume`, with one to go on from; for a config that differs
-    in anything but how often something is written (and the number of steps, where the learning rate does not depend on it); for
-    checkpoints of which none is whole.
-    """
-    out, path = Path(out), Path(out) / "config.json"
-    free = {"save_every", "sample_every", "log_every", "keep", "device"} | ({"steps"} if not config.get("decay") else set())
-    if checkpoints.found(out) or path.exists():
-        if not resume:
-            raise DataError(f"'{out}' holds a training already: go on with --resume, or choose another --out.")
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
-            raise DataError(f"'{path}' cannot be read ({e}); put it back, or choose another --out.") from None
-        now = json.loads(json.dumps(dict(config, kind=kind)))
-        if changed := sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in free):
-            k = changed[0]
-            raise DataError(f"'{out}' was trained with {k}={before.get(k)!r}, not {now.get(k)!r}; to resume, leave it as it was.")
-    say = print if rank() == 0 else lambda _: None
-    state = checkpoints.latest(out, kind, say) if resume else None
-    if resume and state is None:
-        if checkpoints.found(out):
-            raise DataError(f"None of the checkpoints in '{out}' is whole. To begin anew choose another --out.")
-        say(f"'{out}' has no checkpoint to go on from: starting with step 1.")
-    if world() > 1:
-        dist.barrier()                                    # all have looked before one writes
-    if rank() == 0:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(dict(config, kind=kind), indent=1) + "\n", encoding="utf-8")
-    return state
+    def __init__(self, sentence, number=signal.SIGINT):
+        super().__init__(sentence)
+        self.number = number
 
 
 def train(task, out, *, kind, config, n, resume=False, progress=True):
@@ -177,22 +80,24 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
     task: `state()` and `load(state)` for checkpoints; `step(step, indices, flips)` → {name: loss as a 0-d tensor}, with
     "skipped" = 1 where the gradient was not finite; `sample(path)` draws a grid.
     config: seed, batch_size, steps, save_every, sample_every, log_every, keep, max_skipped, as stored in config.json.
-    SIGTERM and Ctrl-C save at the end of the step and raise `Stopped`. Raises: DataError after max_skipped steps in a row
+    SIGTERM and Ctrl-C save at the end of the step and raise `Stopped`. Raises: DataError for a folder that may not be used
+    (`runs.check_folder`), or has done more steps, or of whose checkpoints none is whole; and after max_skipped steps in a row
     without a finite gradient; failed_batch.json then tells which images.
     """
     out, asked = Path(out), []
-    out.mkdir(parents=True, exist_ok=True)
-    state = open_folder(out, kind, config, resume)
-    first = 1
-    if state is not None:
-        task.load(state)
-        first = state["step"] + 1
-    log, skipped, saved = Log(out, first - 1) if rank() == 0 else None, 0, first - 1
-    handlers = _catch(asked)
-    bar = tqdm(range(first, config["steps"] + 1), initial=first - 1, total=config["steps"], desc=kind,
-               disable=not progress or rank() > 0)
-    last, start = first - 1, time.perf_counter()
-    try:
+    room.require_disk(out, 2 * _bytes_of(task.state()), "Two checkpoints of this training")   # one stays till the next is whole
+    with contextlib.ExitStack() as stack:
+        claim = runs.claimed(out, kind, config, resume)
+        from_first(lambda: stack.enter_context(claim))
+        run = runs.identity(config, kind)
+        first = 1 + (_go_on(task, out, kind, run, config["steps"]) if resume else 0)
+        wait_for_all()                                        # all have read before one writes
+        log, skipped, saved = runs.Log(out, first - 1) if rank() == 0 else None, 0, first - 1
+        handlers = _catch(asked)
+        stack.callback(lambda: [signal.signal(number, handler) for number, handler in handlers.items()])
+        bar = stack.enter_context(tqdm(range(first, config["steps"] + 1), initial=first - 1, total=config["steps"], desc=kind,
+                                       disable=not progress or rank() > 0))
+        last, start = first - 1, time.perf_counter()
         for step in bar:
             torch.manual_seed(seed_of(config["seed"], "step", step, rank()))      # dropout, revived codes
             indices, flips = batch_at(config["seed"], step, config["batch_size"], n)
@@ -210,14 +115,36 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
                 task.sample(out / f"samples-{step:08d}.png")
             if (stop := _all_agree(asked)) or step % config["save_every"] == 0 or step == config["steps"]:
                 if rank() == 0:
-                    checkpoints.save(out, step, dict(task.state(), kind=kind), config["keep"])
+                    checkpoints.save(out, step, dict(task.state(), kind=kind, run=run), config["keep"])
                 saved = step
             if stop:
-                raise Stopped(f"stopped and saved after step {saved}; go on with --resume")
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+                number = asked[-1] if asked else signal.SIGINT
+                raise Stopped(f"stopped and saved after step {saved}; go on with --resume", number)
     return last
+
+
+def _bytes_of(state):
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    return sum(map(_bytes_of, state.values())) if isinstance(state, dict) else 0
+
+
+def _go_on(task, out, kind, run, steps):
+    """Load the newest whole state of this run into the task. Returns: its step, 0 where there is nothing to go on from."""
+    tell = say if rank() == 0 else lambda _: None
+    for state in checkpoints.states(out, kind, tell, run):
+        if state["step"] > steps:
+            raise DataError(f"'{out}' has done {state['step']} steps already; --steps {steps} asks for fewer.")
+        try:
+            task.load(state)
+            return state["step"]
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as e:      # of another network, say
+            tell(f"Refused: the checkpoint of step {state['step']} does not fit ({type(e).__name__}: "
+                 f"{str(e).splitlines()[0][:100]}). Trying the one before.")
+    if checkpoints.found(out):
+        raise DataError(f"None of the checkpoints in '{out}' is whole and of this run. To begin anew choose another --out.")
+    tell(f"'{out}' has no checkpoint to go on from: starting with step 1.")
+    return 0
 
 
 def _catch(asked):
@@ -243,7 +170,8 @@ def _all_agree(asked):
 def _give_up(out, step, skipped, indices, losses):
     told = dict(step=step, images=indices.tolist(), losses={k: float(v) for k, v in losses.items()})
     if rank() == 0:
-        with replacing(out / "failed_batch.json") as temporary:
-            temporary.write_text(json.dumps(told) + "\n", encoding="utf-8")
-    raise DataError(f"No finite gradient in {skipped} steps in a row, up to step {step}: a smaller learning rate, or float32 "
-                    f"instead of bf16? The last batch is in failed_batch.json; checkpoints up to step {step - skipped} are good.")
+        write_text(out / "failed_batch.json", json.dumps(told) + "\n")
+    good = [s for s, _ in checkpoints.found(out) if s <= step - skipped]
+    rest = f"the last good checkpoint is that of step {good[-1]}" if good else "there is no checkpoint from before"
+    raise DataError(f"No finite gradient in {skipped} steps in a row, up to step {step}: begin anew in another --out with a "
+                    f"smaller learning rate, or float32 instead of bf16. The last batch is in failed_batch.json; {rest}.")

@@ -4,6 +4,7 @@ running averages, and the VQ-VAE around it. Its prior over codes is `minigen.pix
 Sources: van den Oord et al. 2017 (VQ-VAE), Razavi et al. 2019 (running averages), Dhariwal et al. 2020 (revival).
 """
 
+import contextlib
 import itertools
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from minigen.errors import Diverged
 from minigen.vae import ConvDecoder, ConvEncoder
 
 CHUNK = 2**22  # distances held at once: 16 MB of float32
@@ -107,6 +109,7 @@ class VectorQuantizer(nn.Module):
             self.register_buffer("codebook", codebook)
             self.register_buffer("embed_avg", codebook.clone())     # running sum of each code's vectors
         self.register_buffer("cluster_size", torch.ones(num_codes))  # ones, not zeros: zeros would divide by almost nothing
+        self._waiting = None
 
     def forward(self, z):
         flat = self._rows(z)
@@ -116,9 +119,27 @@ class VectorQuantizer(nn.Module):
         commitment_loss = F.mse_loss(z, e.detach())
         loss = self.beta * commitment_loss + (codebook_loss if self.decay is None else 0)
         if self.training:
-            self._update(flat.detach().to(self.codebook.dtype), indices)
+            seen = flat.detach().to(self.codebook.dtype), indices
+            if self._waiting is None:
+                self._update(*seen)
+            else:
+                self._waiting.append(seen)
         indices = indices.view(len(z), *z.shape[2:])
         return Quantized(z + (e - z).detach(), indices, loss, codebook_loss, commitment_loss)
+
+    @contextlib.contextmanager
+    def one_update(self):
+        """Inside the block the codebook stands still; at its end it moves once, by all vectors that were seen.
+
+        For a batch that is done in parts: the running averages then move as they would by the whole batch.
+        """
+        self._waiting = []
+        try:
+            yield
+            if self._waiting:
+                self._update(*map(torch.cat, zip(*self._waiting, strict=True)))
+        finally:
+            self._waiting = None
 
     def embed(self, indices):
         """The codes at integer indices. Shapes: (B, H, W) → (B, C, H, W). Raises: ValueError for an index outside 0 … K − 1."""
@@ -139,7 +160,7 @@ class VectorQuantizer(nn.Module):
         if z.ndim != 4 or z.shape[1] != self.dim:
             raise ValueError(f"the quantizer takes maps of shape (B, {self.dim}, H, W); got {tuple(z.shape)}")
         if not torch.isfinite(z).all():
-            raise ValueError("the map to quantise holds NaN or infinity: the encoder has diverged (a smaller learning rate?)")
+            raise Diverged("the map to quantise holds NaN or infinity: the encoder has diverged (a smaller learning rate?)")
         return z.movedim(1, -1).reshape(-1, self.dim)
 
     @torch.no_grad()

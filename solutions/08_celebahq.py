@@ -41,7 +41,8 @@ from minigen.data import from_uint8
 from minigen.files import data_path
 from minigen.metrics import attribute_probabilities, results_table
 from minigen.plots import COLOURS, curves, image_grid, panels, show
-from minigen.settings import Images, Stage1, Stage2, make_config
+from minigen.images import Images
+from minigen.settings import Stage1, Stage2, make_config
 from minigen.widgets import explore
 
 scale = minigen.scale()

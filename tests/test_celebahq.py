@@ -14,7 +14,8 @@ from minigen.__main__ import main
 from minigen.data import ToyFaces, to_uint8
 from minigen.errors import DataError
 from minigen.files import load_weights
-from minigen.settings import Images, Stage1, Stage2, make_config
+from minigen.images import Images
+from minigen.settings import Stage1, Stage2, make_config
 
 TINY1 = dict(data="toyfaces:64", steps=4, batch_size=4, discriminator_start=3, save_every=2, sample_every=2, log_every=1,
              init_images=32, perceptual="none")
@@ -58,6 +59,7 @@ def test_resuming_is_bit_for_bit(trained, tmp_path, stage):
     def train(steps, out, resume=False):
         same = dict(steps=steps, decay=False, out=str(tmp_path / out))
         if stage == 1:
+            same["discriminator_start"] = 2
             celebahq.train_ivqvae(make_config(Stage1, **TINY1 | same), resume, progress=False)
         else:
             celebahq.train_fftd(make_config(Stage2, **TINY2 | same, latents=str(z)), one, resume, progress=False)
@@ -94,7 +96,7 @@ def test_accumulated_parts_have_the_gradient_of_one_batch(monkeypatch):
 
     monkeypatch.setattr(celebahq.training, "step_if_finite", keep)
     for parts in (1, 4):
-        config = make_config(Stage1, **TINY1 | dict(discriminator_start=99, accumulate=parts))
+        config = make_config(Stage1, **TINY1 | dict(steps=99, discriminator_start=99, accumulate=parts))
         task = celebahq.IVQVAETask(config, torch.device("cpu"))
         task.model.quantizer._update = lambda *a: None               # the running codebook does depend on the parts
         task.step(1, torch.arange(4), torch.zeros(4, dtype=torch.bool))

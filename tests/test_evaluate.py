@@ -4,7 +4,7 @@ import torch
 from minigen import evaluate
 from minigen.data import ToyFaces, to_uint8
 from minigen.errors import DataError
-from minigen.settings import Images
+from minigen.images import Images
 from tests.conftest import peer
 
 

@@ -6,7 +6,8 @@ from PIL import Image
 
 from minigen.data import prepare
 from minigen.errors import DataError
-from minigen.settings import Images, Stage1, Stage2, make_config
+from minigen.images import Images
+from minigen.settings import Stage1, Stage2, make_config
 
 
 def test_images_of_a_prepared_folder(tmp_path):

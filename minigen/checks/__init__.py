@@ -22,6 +22,7 @@ from minigen.checks import (
 )
 from minigen.checks.board import progress, record
 from minigen.checks.compare import Wrong
+from minigen.errors import say
 
 CHAPTERS = {"00 start here": ch00_start_here, "01 GAN": ch01_gan, "02 VAE": ch02_vae, "03 VQ-VAE": ch03_vqvae,
             "04 IVQ-VAE": ch04_ivqvae, "05 DDPM": ch05_ddpm, "06 DDIM": ch06_ddim, "07 FFTD": ch07_fftd,
@@ -45,7 +46,7 @@ def check(answer):
     passed, sentence = _verdict(answer)
     if not passed and os.environ.get("MINIGEN_STRICT") == "1":
         raise CheckFailed(sentence)
-    print(sentence)
+    say(sentence)
 
 
 def _verdict(answer):
@@ -58,7 +59,7 @@ def _verdict(answer):
             break
     else:
         return False, f"there is no exercise called {name}; keep the name that the exercise gave your function."
-    if (getattr(answer, "__module__", None) or "").startswith("minigen"):
+    if (getattr(answer, "__module__", None) or "").split(".")[0] == "minigen":
         return False, f"{name}: this is minigen's own function; define yours in the cell above and run that cell."
     try:
         with torch.random.fork_rng(devices=[]):

@@ -1,48 +1,88 @@
 """What the learner has passed: a small JSON file in the home folder (or in MINIGEN_HOME), and a board of it."""
 
+import datetime
 import json
 import os
+import time
 from pathlib import Path
 
-from minigen.files import replacing
+from minigen import disk
+from minigen.errors import DataError, say
+from minigen.files import write_text
 
 
 def _file():
-    return Path(os.environ.get("MINIGEN_HOME") or Path.home() / ".minigen") / "progress.json"
+    home = os.environ.get("MINIGEN_HOME")
+    return (Path(home).expanduser() if home else Path.home() / ".minigen") / "progress.json"
 
 
-def _passed():
+def _read():
+    """({chapter: [exercises]}, whether the file is as it should be); of a damaged file, what can be read."""
     try:
-        found = json.loads(_file().read_text(encoding="utf-8"))
+        found = json.loads(_file().read_bytes())              # whichever UTF it is in
     except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        print(f"The progress file {_file().name} cannot be read; delete it to start anew.")
-        return {}
-    return found if isinstance(found, dict) else {}
+        return {}, True
+    except (OSError, ValueError, RecursionError):
+        return {}, False
+    if not isinstance(found, dict):
+        return {}, False
+    good = {k: v for k, v in found.items() if isinstance(v, list) and all(isinstance(n, str) for n in v)}
+    return good, good == found
 
 
 def record(chapter, exercise):
-    """Note an exercise as passed. Returns: "" or, where it cannot be kept, a sentence that says so."""
-    passed = _passed()
-    if exercise in passed.get(chapter, []):
-        return ""
-    passed.setdefault(chapter, []).append(exercise)
+    """Note an exercise as passed. A file that cannot be read is moved aside; other processes wait their turn.
+
+    Returns: "" or a sentence: where the old file lies now, or why the pass could not be kept.
+    """
+    path = _file()
     try:
-        with replacing(_file()) as temporary:
-            temporary.write_text(json.dumps(passed, indent=1), encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for _ in range(100):                                  # ten seconds
+            try:
+                with disk.held(path.with_name(".progress.lock")):
+                    return _note(path, chapter, exercise)
+            except DataError:
+                time.sleep(0.1)
+        return " (Your progress could not be kept: another process holds its file.)"
     except OSError as e:
-        return f" (Your progress could not be kept: {e.strerror}.)"
-    return ""
+        return f" (Your progress could not be kept: {disk.REASONS.get(e.errno, e.strerror)}.)"
+
+
+def _note(path, chapter, exercise):
+    passed, whole = _read()
+    told = ""
+    if not whole:
+        aside = _free_name(path, datetime.date.today().isoformat())
+        path.rename(aside)
+        told = f" (The progress file could not be read; it is kept as {aside.name}, and a new one was begun.)"
+    elif exercise in passed.get(chapter, []):
+        return ""
+    names = passed.setdefault(chapter, [])
+    if exercise not in names:
+        names.append(exercise)
+    write_text(path, json.dumps(passed, indent=1))
+    return told
+
+
+def _free_name(path, day):
+    """progress-2026-11-26.json, or -2, -3 … where that exists."""
+    for k in range(1, 10_000):
+        aside = path.with_name(f"{path.stem}-{day}{'' if k == 1 else f'-{k}'}{path.suffix}")
+        if not os.path.lexists(aside):
+            return aside
+    raise FileExistsError(17, "too many files of the day")
 
 
 def progress():
     """Print the board: every chapter, every exercise, and whether you have passed it."""
     from minigen.checks import exercises
 
-    passed = _passed()
+    passed, whole = _read()
+    if not whole:
+        say(f"The progress file {_file().name} cannot be read; the next exercise you pass moves it aside and begins anew.")
     for chapter, names in exercises().items():
         done = [n for n in names if n in passed.get(chapter, [])]
-        print(f"{chapter:<14} {'■' * len(done)}{'□' * (len(names) - len(done))}  {len(done)} of {len(names)}")
+        say(f"{chapter:<14} {'■' * len(done)}{'□' * (len(names) - len(done))}  {len(done)} of {len(names)}")
         for name in names:
-            print(f"    {'passed' if name in done else '·':<8}{name}")
+            say(f"    {'passed' if name in done else '·':<8}{name}")

@@ -1,5 +1,7 @@
 """Checks of chapter 7's exercises."""
 
+import numbers
+
 import torch
 import torch.nn.functional as F
 
@@ -65,7 +67,7 @@ def check_levels_of(answer):
         got = answer(depth, levels)
         if got is None:
             raise Wrong("Your function returned None. Is there a `return`?")
-        if not isinstance(got, list) or any(not isinstance(v, int) or isinstance(v, bool) for v in got):
+        if not isinstance(got, list) or any(not isinstance(v, numbers.Integral) or isinstance(v, bool) for v in got):
             raise Wrong("A list of integers is wanted.")
         if len(got) != depth:
             raise Wrong(f"For {depth} blocks your list has {len(got)} entries.")

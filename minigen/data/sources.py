@@ -1,140 +1,185 @@
 """ImageSource: the images of a folder, of a zip (read in place) or of parquet files, with their classes."""
 
-import json
-import lzma
+import os
+import stat
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from minigen.data.layout import SUFFIXES, Entry, arrange, is_hidden, labels_from, read_labels
 from minigen.errors import DataError
 
-SPLITS = ("train", "val", "valid", "validation", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+LARGEST = 2**28  # bytes of one file that are read at most: 256 MB; a video among the photographs is left out
 
 
 @dataclass(frozen=True)
 class SourceItem:
     """One file of a source: its name there, its class and split (None where there is none) and its bytes.
 
-    The bytes are empty where they could not be read.
+    problem: why it cannot be used, or None; then the bytes are empty.
     """
 
     name: str
     label: str | None
     split: str | None
     data: bytes
+    problem: str | None = None
 
 
 class ImageSource:
     """Iterates over the files of `path` in a fixed order; `len` counts them, `classes` and `splits` name them.
 
-    A folder's or zip's first level of sub-folders are the classes; a level train/val/test above it is the split.
-    In parquet the image is a column of bytes, or a struct with a field `bytes`, and `label` the class.
-    Whether a file is an image at all is found only when it is decoded (see `prepare`).
+    A folder's or zip's first level of sub-folders are the classes, a level train/val/test above it is the split
+    (`minigen.data.layout`); a StyleGAN dataset.json is read. Parquet: see `minigen.data.parquet`.
+    `notes` tells in sentences what was taken for what. Whether a file is an image is found only when it is decoded.
+    use_classes: True; False for none; "folders" to take every first folder as a class; or the path of a file of labels.
+    image_column, label_column: of parquet, where names and types do not tell.
 
     Raises: DataError for a wrong path, nothing inside, a zip that is torn or holds entries that leave it, images
         both beside and inside class folders, an empty class folder, an unknown split, parquet beside loose images.
     """
 
-    def __init__(self, path, split=None, use_classes=True):
+    def __init__(self, path, split=None, use_classes=True, image_column=None, label_column=None):
         self.path = Path(path)
-        if not self.path.exists():
-            raise DataError(f"There is no file or folder '{path}'.")
-        self._backend = _backend(self.path)
-        entries = self._backend.entries(use_classes)
+        labels = labels_from(use_classes) if use_classes not in (True, False, "folders") else None
+        self._backend = _backend(self.path, image_column, label_column)
+        entries, self.notes = self._backend.entries(bool(use_classes) and use_classes, labels)
         if not entries:
             raise DataError(f"'{path}' holds no files.")
-        self.splits = sorted({e[2] for e in entries} - {None})
+        self.splits = sorted({e.split for e in entries} - {None})
         if split is not None:
             if split not in self.splits:
                 raise DataError(f"'{path}' has no split '{split}'; it has {', '.join(self.splits) or 'none at all'}.")
-            entries = [e for e in entries if e[2] == split]
+            entries = [e for e in entries if e.split == split]
         self._entries = entries
-        found = {e[1] for e in entries} - {None}
+        found = {e.label for e in entries} - {None}
         numbers = all(c.isdigit() for c in found)                 # so that class 2 comes before class 10
-        self.classes = (self._backend.class_names if use_classes else None) or sorted(
-            found, key=lambda c: (len(c), c) if numbers else c)
+        named = self._backend.class_names if use_classes and labels is None else None
+        self.classes = named or sorted(found, key=lambda c: (len(c), c) if numbers else c)
 
     def __len__(self):
         return len(self._entries)
 
     def __iter__(self):
-        for (name, label, split), data in self._backend.read(self._entries):
-            yield SourceItem(name, label, split, data)
+        for entry, data, problem in self._backend.read(self._entries):
+            yield SourceItem(entry.name, entry.label, entry.split, b"" if problem else data, problem)
 
 
-def _backend(path):
+def _backend(path, image_column, label_column):
+    from minigen.data.parquet import Parquet
+
     if path.is_dir():
         folder = _Folder(path)
-        parquet = [n for n in folder.names if n.endswith(".parquet")]
+        parquet = [n for n in folder.names if n.lower().endswith(".parquet")]
         if not parquet:
             return folder
         if loose := next((n for n in folder.names if n.lower().endswith(SUFFIXES)), None):
             raise DataError(f"'{path}' holds parquet files and loose images (such as '{loose}'): pass one of the two.")
-        return _Parquet(path, parquet)
-    if path.suffix == ".parquet":
-        return _Parquet(path.parent, [path.name])
+        return Parquet(path, parquet, image_column, label_column)
+    if not path.exists():
+        raise DataError(f"There is no file or folder '{path}'.")
+    if not path.is_file():
+        raise DataError(f"'{path}' is neither a folder nor an ordinary file.")
+    if path.suffix.lower() == ".parquet":
+        return Parquet(path.parent, [path.name], image_column, label_column)
     if zipfile.is_zipfile(path):
         return _Zip(path)
     raise DataError(f"'{path}' is neither a folder, nor a whole zip, nor parquet.")
 
 
-def _arranged(path, names, empty, use_classes):
-    """(name, class, split) of every name, from the folders it lies in."""
-    folders = {n: PurePosixPath(n).parts[:-1] for n in names}
-    if not folders:
-        return []
-    while all(len(f) > 1 and f[0] == next(iter(folders.values()))[0] and f[0].lower() not in SPLITS
-              for f in folders.values()):                     # the one folder most zips have at their top
-        folders = {n: f[1:] for n, f in folders.items()}
-    if use_classes and empty:
-        raise DataError(f"The class folder '{empty[0]}' in '{path}' holds no image: fill it or remove it.")
-    tops = {f[0] for f in folders.values() if f}
-    split_tops = {t for t in tops if t.lower() in SPLITS}
-    if use_classes and split_tops and split_tops != tops:
-        raise DataError(f"'{path}' has the split folder '{min(split_tops)}' beside the folder '{min(tops - split_tops)}', so "
-                        "classes and splits can't be told apart: move one, or pass --no-classes.")
-    out = []
-    for name, f in folders.items():
-        split, rest = (f[0].lower(), f[1:]) if f and f[0] in split_tops else (None, f)
-        out.append((name, rest[0] if rest and use_classes else None, split))
-    loose = [name for name, label, _ in out if label is None and name.lower().endswith(SUFFIXES)]
-    if loose and any(label is not None for _, label, _ in out):
-        raise DataError(f"'{path}' has images in class folders and others beside them (such as '{loose[0]}'): "
-                        "move those, or pass --no-classes to ignore the folders.")
-    return out
-
-
-def _hidden(name):
-    return any(p.startswith(".") or p == "__MACOSX" for p in PurePosixPath(name).parts)
-
-
 def _childless(directories, names):
     """The directories below which no file lies."""
     full = {str(parent) for n in names for parent in PurePosixPath(n).parents}
-    return sorted(d for d in directories if d not in full and not _hidden(d))
+    return sorted(d for d in directories if d not in full and not is_hidden(d))
+
+
+def _labels_inside(names, read, labels):
+    """(labels, names without the label file, notes): a StyleGAN dataset.json counts where no other labels were given."""
+    inside = next((n for n in names if PurePosixPath(n).name == "dataset.json"), None)
+    if labels is not None or inside is None:
+        return labels, names, []
+    names = [n for n in names if n != inside]
+    try:
+        found = read_labels(read(inside), "dataset.json")
+    except DataError as e:
+        return None, names, [f"{e} It is left aside."]
+    if found is None:
+        return None, names, ["dataset.json says that there are no labels."]
+    return found, names, ["The labels of dataset.json are taken as classes."]
 
 
 class _Folder:
+    """The files below a folder; links are followed, and every folder is read once."""
+
     class_names = None
 
     def __init__(self, path):
-        self.path = path
-        below = [(p, p.relative_to(path).as_posix()) for p in path.rglob("*")]
-        self.names = sorted(n for p, n in below if p.is_file() and not _hidden(n))
-        self.directories = [n for p, n in below if p.is_dir()]
+        self.path, self.names, self.directories, self.problems = path, [], [], {}
+        seen, waiting, links = set(), [(path, "")], []
+        while waiting or links:
+            folder, prefix = waiting.pop() if waiting else links.pop()    # links last: what they lead to may lie here
+            try:
+                here = os.stat(folder)
+                if (here.st_dev, here.st_ino) in seen:
+                    self.problems[prefix.rstrip("/")] = "a link to a folder that is read already"
+                    continue
+                seen.add((here.st_dev, here.st_ino))
+                with os.scandir(folder) as found:
+                    children = sorted(found, key=lambda e: e.name, reverse=True)
+            except OSError as e:
+                raise DataError(f"The folder '{folder}' cannot be read ({e.strerror}): allow it, or move the folder "
+                                "away.") from None
+            if {"images.npy", "manifest.json"} <= {e.name for e in children} and prefix:
+                self.problems[prefix.rstrip("/")] = "a folder of prepared images"
+                continue
+            if prefix:
+                self.directories.append(prefix.rstrip("/"))
+            for child in children:
+                self._sort(child, f"{prefix}{child.name}", waiting, links)
+        self.names.sort()
 
-    def entries(self, use_classes):
-        return _arranged(self.path, self.names, _childless(self.directories, self.names), use_classes)
+    def _sort(self, child, name, waiting, links):
+        if is_hidden(name):
+            return
+        try:
+            folder, file = child.is_dir(), child.is_file()
+        except OSError:                                   # a link to itself
+            folder = file = False
+        if folder:
+            (links if child.is_symlink() else waiting).append((Path(child.path), f"{name}/"))
+        elif file:
+            self.names.append(name)
+        else:
+            self.problems[name] = "a link that leads nowhere" if child.is_symlink() else "not an ordinary file"
+
+    def entries(self, use_classes, labels):
+        empty = _childless(self.directories, self.names)
+        names, notes = self.names, []
+        if use_classes is True:
+            labels, names, notes = _labels_inside(names, lambda n: self._bytes(n)[0], labels)
+        entries, more = arrange(self.path, names, empty, use_classes, labels)
+        return entries + [Entry(n, problem=p) for n, p in sorted(self.problems.items())], notes + more
+
+    def _bytes(self, name):
+        try:
+            with open(self.path / name, "rb") as f:
+                size = os.fstat(f.fileno())
+                if not stat.S_ISREG(size.st_mode):
+                    return b"", "not an ordinary file"
+                if size.st_size > LARGEST:
+                    return b"", _too_large(size.st_size)
+                return f.read(LARGEST + 1), None
+        except OSError as e:
+            return b"", f"no readable bytes ({e.strerror})"
 
     def read(self, entries):
         for entry in entries:
-            try:
-                data = (self.path / entry[0]).read_bytes()
-            except OSError:                                   # no permission, say: decoding names and skips it
-                data = b""
-            yield entry, data
+            data, problem = (b"", entry.problem) if entry.problem else self._bytes(entry.name)
+            yield entry, data, problem
+
+
+def _too_large(size):
+    return f"{size / 1e6:,.0f} MB in one file, more than the {LARGEST / 1e6:,.0f} MB that are read"
 
 
 class _Zip:
@@ -144,12 +189,16 @@ class _Zip:
         self.path = path
         try:
             self.zip = zipfile.ZipFile(path)
-        except zipfile.BadZipFile as e:
+        except Exception as e:  # a damaged directory makes zipfile raise what it likes
             raise DataError(f"'{path}' is not a whole zip file ({e}).") from None
-        # some Windows programs write backslashes
-        self.infos = {i.filename.replace("\\", "/"): i for i in self.zip.infolist()}
+        self.infos, self.problems = {}, []
+        for info in self.zip.infolist():
+            name = info.filename.replace("\\", "/")       # some Windows programs write backslashes
+            if name in self.infos and not name.endswith("/"):
+                self.problems.append(Entry(name, problem="the zip holds this name twice; the last one is used"))
+            self.infos[name] = info
 
-    def entries(self, use_classes):
+    def entries(self, use_classes, labels):
         for name, info in self.infos.items():
             parts = PurePosixPath(name).parts
             if ".." in parts or name.startswith("/") or (parts and ":" in parts[0]):
@@ -157,78 +206,26 @@ class _Zip:
                                 "it is refused whole; make the zip anew from the images.")
             if info.flag_bits & 1:
                 raise DataError(f"'{self.path}' is encrypted; unpack it first and pass the folder.")
-        names = sorted(n for n in self.infos if not n.endswith("/") and not _hidden(n))
+        names = sorted(n for n in self.infos if not n.endswith("/") and not is_hidden(n))
         directories = [n.rstrip("/") for n in self.infos if n.endswith("/")]
-        return _arranged(self.path, names, _childless(directories, names), use_classes)
+        empty, notes = _childless(directories, names), []
+        if use_classes is True:
+            labels, names, notes = _labels_inside(names, lambda n: self._bytes(n)[0], labels)
+        entries, more = arrange(self.path, names, empty, use_classes, labels)
+        return entries + self.problems, notes + more
+
+    def _bytes(self, name):
+        info = self.infos[name]
+        if info.file_size > LARGEST:
+            return b"", _too_large(info.file_size)
+        try:
+            with self.zip.open(info) as f:
+                data = f.read(LARGEST + 1)                # in one bounded read: the size above may be a lie
+        except Exception as e:  # torn inside, or packed in a way Python does not know: each packing has its own errors
+            return b"", f"no readable bytes ({e or type(e).__name__})"
+        return (data, None) if len(data) <= LARGEST else (b"", _too_large(len(data)))
 
     def read(self, entries):
         for entry in entries:
-            try:
-                data = self.zip.read(self.infos[entry[0]])
-            except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError):
-                data = b""                                    # torn inside, or packed in a way Python does not know
-            yield entry, data
-
-
-class _Parquet:
-    def __init__(self, root, names):
-        try:
-            import pyarrow
-            import pyarrow.parquet as pq
-        except ImportError:
-            raise DataError("Reading parquet needs the package pyarrow: pip install pyarrow") from None
-        self.types, self.files = pyarrow.types, []
-        for name in names:
-            try:
-                self.files.append((name, pq.ParquetFile(root / name)))
-            except (pyarrow.ArrowInvalid, OSError) as e:
-                raise DataError(f"'{name}' is not a whole parquet file ({str(e).splitlines()[0]}).") from None
-        columns = {name: self._columns(name, file.schema_arrow) for name, file in self.files}
-        self.image, self.label, self.class_names = columns[names[0]]
-        for name, found in columns.items():
-            if found != columns[names[0]]:
-                raise DataError(f"'{name}' and '{names[0]}' have different columns or classes, so they are not parts of one "
-                                "data set: pass them one at a time.")
-
-    def _columns(self, name, schema):
-        types = self.types
-
-        def holds_bytes(t):
-            return types.is_binary(t) or types.is_large_binary(t) or (
-                types.is_struct(t) and any(f.name == "bytes" for f in t))
-
-        images = [f.name for f in schema if holds_bytes(f.type)]
-        if not images:
-            raise DataError(f"'{name}' has no column of image bytes; its columns are {', '.join(schema.names)}.")
-        label = next((n for n in ("label", "labels", "class") if n in schema.names), None)
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        return images[0], label, features.get(label, {}).get("names")
-
-    def _name_of(self, value):
-        if value is None:
-            return None
-        if self.class_names and isinstance(value, int) and 0 <= value < len(self.class_names):
-            return self.class_names[value]
-        return str(value)
-
-    def entries(self, use_classes):
-        out = []
-        for name, file in self.files:
-            path = PurePosixPath(name)
-            words = [p.lower() for p in (*path.parts[:-1], path.name.split("-")[0].removesuffix(".parquet"))]
-            split = next((w for w in words if w in SPLITS), None)
-            rows = file.metadata.num_rows
-            labels = file.read([self.label])[self.label].to_pylist() if self.label and use_classes else [None] * rows
-            out += [(f"{name}#{row}", self._name_of(v), split) for row, v in enumerate(labels)]
-        return out
-
-    def read(self, entries):
-        wanted = {e[0]: e for e in entries}
-        for name, file in self.files:
-            row = 0
-            for batch in file.iter_batches(batch_size=64, columns=[self.image]):
-                for value in batch.column(0).to_pylist():
-                    entry = wanted.get(f"{name}#{row}")
-                    row += 1
-                    if entry:
-                        yield entry, (value.get("bytes") if isinstance(value, dict) else value) or b""
+            data, problem = (b"", entry.problem) if entry.problem else self._bytes(entry.name)
+            yield entry, data, problem

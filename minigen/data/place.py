@@ -1,0 +1,136 @@
+"""Where `prepare` puts a folder: under a name that nothing had, whole or not at all, and nothing of anyone's is lost."""
+
+import contextlib
+import glob
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from minigen.disk import held, is_free
+from minigen.errors import DataError
+
+OURS = {"images.npy", "manifest.json"}
+HELD = "prepare.lock"
+
+
+def check_place(out, source, overwrite):
+    """What stands at `out` now, to be replaced later: None, or a mark of the prepared folder there.
+
+    Raises: DataError where `out` exists and may not be replaced, or lies in the source, or holds it.
+    """
+    out, source = Path(out), Path(source)
+    before = None
+    if os.path.lexists(out):
+        if not overwrite:
+            raise DataError(f"'{out}' exists already: choose another --out, or pass --overwrite to replace it.")
+        before = only_ours(out)
+    where, whence = out.resolve(), source.resolve()
+    if where in (whence, *whence.parents):
+        raise DataError(f"'{out}' holds the source itself: choose another --out.")
+    return before
+
+
+def only_ours(out):
+    """A mark of a folder that holds what `prepare` wrote and nothing else: it changes whenever the folder does.
+
+    Raises: DataError for a folder with anything else in it, or none.
+    """
+    from minigen.data.prepared import PreparedImages
+
+    out = Path(out)
+    if out.is_symlink() or not out.is_dir() or {p.name for p in out.iterdir()} != OURS:
+        raise DataError(f"'{out}' holds other things than prepared images, so it is not overwritten: choose another --out.")
+    try:
+        PreparedImages(out)
+    except DataError as e:
+        raise DataError(f"'{out}' is not overwritten, since it is not what prepare writes: {e}") from None
+    return [(p.name, s.st_ino, s.st_size, s.st_mtime_ns) for p in sorted(out.iterdir()) for s in [p.stat()]]
+
+
+@contextlib.contextmanager
+def building(out, before=None):
+    """A new folder beside `out` that takes its name when the block ends well, and vanishes when it does not.
+
+    before: the mark of what stood at `out`, or None; anything that came there since is left, and an error.
+    """
+    out = Path(out)
+    made = _make_parents(out.parent)
+    _clear_killed(out)
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:200]}."))
+    try:
+        with held(folder / HELD):
+            yield folder
+        (folder / HELD).unlink()
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(folder, 0o777 & ~umask)          # mkdtemp lets nobody else read it
+        if before is None:
+            _take_name(folder, out)
+        else:
+            _replace(folder, out, before)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:
+            with contextlib.suppress(OSError):    # no longer empty: it is wanted
+                parent.rmdir()
+
+
+def _make_parents(folder):
+    """Make a folder and those above it. Returns: the ones that were made, innermost first."""
+    made = []
+    while not folder.exists():
+        made.append(folder)
+        folder = folder.parent
+    for missing in reversed(made):
+        missing.mkdir(exist_ok=True)
+    return made
+
+
+def _take_name(folder, out):
+    """Rename `folder` to `out`, which must not exist: refused by the system, so that no two can win."""
+    try:
+        if os.name == "posix":
+            os.mkdir(out)                         # fails where anything has the name
+        os.rename(folder, out)                    # here it replaces the empty folder just made, and nothing else
+    except OSError:
+        if not os.path.lexists(out):
+            raise
+        raise DataError(f"'{out}' has appeared meanwhile, so it was left as it is and nothing was kept: choose another "
+                        "--out.") from None
+
+
+def _replace(folder, out, before):
+    """Put `folder` in the place of the prepared folder at `out`, which must be as it was."""
+    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:200]}.old.")) / out.name
+    changed = f"'{out}' was changed meanwhile, so it was left as it is and nothing was kept: choose another --out."
+    try:
+        if only_ours(out) != before:
+            raise DataError(changed)
+        os.rename(out, aside)
+        if only_ours(aside) != before:            # something came between the look and the renaming
+            _take_name(aside, out)
+            raise DataError(changed)
+        try:
+            _take_name(folder, out)
+        except DataError as e:
+            raise DataError(f"{e} What stood there before is now '{aside}'.") from None
+        for name in OURS:
+            (aside / name).unlink()
+        aside.rmdir()
+    finally:
+        with contextlib.suppress(OSError):        # not empty: it holds what must not be lost
+            aside.parent.rmdir()
+
+
+def _clear_killed(out):
+    """Remove what killed runs left: their folders, when nobody works in them; and bring back what one had put aside."""
+    name = glob.escape(out.name[:200])
+    for old in out.parent.glob(f".{name}.old.*"):
+        if (old / out.name).is_dir() and not os.path.lexists(out):
+            os.rename(old / out.name, out)
+            old.rmdir()
+    for left in filter(Path.is_dir, out.parent.glob(f".{name}.*")):
+        names = {p.name for p in left.iterdir()}
+        if HELD in names and names <= OURS | {HELD} and is_free(left / HELD):
+            shutil.rmtree(left, ignore_errors=True)

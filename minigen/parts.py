@@ -1,0 +1,192 @@
+"""Chapter 8: many tensors in parts that are written whole, so that a stopped run goes on; and the images among them as files.
+
+A folder of parts holds parts.json, which says what they depend on and how many items are asked for, and part-00000.safetensors,
+…, each with the digest of its values.
+"""
+
+import contextlib
+import hashlib
+import json
+import re
+import zipfile
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+from tqdm.auto import tqdm
+
+from minigen import disk
+from minigen.errors import DataError
+from minigen.files import read_tensors, replacing, save_tensors, write_text
+from minigen.processes import from_first, rank, wait_for_all, world
+
+LOCK, TABLE, MARK = ".parts.lock", "parts.json", "minigen"
+NUMBERED = re.compile(r"\d{6,}\.png")
+
+
+def path_of(folder, k):
+    return Path(folder) / f"part-{k:05d}.safetensors"
+
+
+def parts(folder, total, size, key, make, progress=True):
+    """Fill a folder with part-00000.safetensors …, each `make(first, last)` → {name: tensor}, for 0 … total in steps of `size`.
+
+    key: what the parts depend on, as a dictionary; a folder of another key, or with other files and no parts, is refused. Parts
+    that are there and whole are kept. With several processes each makes every world-size-th part. Returns: the paths, in order.
+    Raises: DataError for a folder of another run, or one in which another process is writing.
+    """
+    folder = Path(folder)
+    with contextlib.ExitStack() as stack:
+        from_first(lambda: stack.enter_context(_claimed(folder, dict(key, part=size), total)))
+        paths = [path_of(folder, k) for k in range(-(-total // size))]
+        with tqdm(total=total, unit="image", desc=folder.name, disable=not progress or rank() > 0) as bar:
+            for k, path in enumerate(paths):
+                first, last = k * size, min(total, (k + 1) * size)
+                if k % world() == rank() and not _holds(path, last - first):
+                    tensors = {name: t.contiguous() for name, t in make(first, last).items()}
+                    save_tensors(path, tensors, digest=_digest(tensors))
+                bar.update(last - first)
+        wait_for_all()
+    return paths
+
+
+@contextlib.contextmanager
+def _claimed(folder, told, total):
+    """The folder, checked and locked, with its parts.json; a folder that was made is taken away again where it stays empty."""
+    made = not folder.exists()
+    check_folder(folder, told)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with disk.held(folder / LOCK, f"Another process is writing to '{folder}': wait for it, or choose another folder."):
+            try:
+                check_folder(folder, told)                # again, now that nobody else can come between
+                write_text(folder / TABLE, json.dumps(dict(told, count=total), sort_keys=True))
+                disk.clear_leftovers(folder, "part-?????.safetensors")
+                disk.clear_leftovers(folder, "??????.png")
+                yield
+            finally:
+                (folder / LOCK).unlink(missing_ok=True)
+    finally:
+        if made:
+            with contextlib.suppress(OSError):            # not empty: it is wanted
+                folder.rmdir()
+
+
+def check_folder(folder, told):
+    """Raise DataError unless the folder may hold parts of the key `told`: it is new, empty, or holds such parts."""
+    folder = Path(folder)
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise DataError(f"'{folder}' is a file; a folder is wanted: choose another.")
+    if not (folder / TABLE).exists():
+        if others := sorted(p.name for p in folder.iterdir() if p.name != LOCK):
+            raise DataError(f"'{folder}' holds other files (such as '{others[0]}') and no parts: choose another folder.")
+        return
+    before, now = read_table(folder), json.loads(json.dumps(told))
+    before.pop("count", None)
+    if changed := sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k)):
+        k = changed[0]
+        raise DataError(f"'{folder}' holds parts made with {k}={before.get(k)!r}, not {now.get(k)!r}: choose another folder.")
+
+
+def read_table(folder):
+    """parts.json as a dictionary. Raises: DataError where it is none."""
+    path = Path(folder) / TABLE
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(table, dict) or not all(isinstance(table.get(k), int) and table[k] > 0 for k in ("count", "part")):
+            raise ValueError("an object with the numbers count and part is wanted")
+        return table
+    except (OSError, ValueError, RecursionError) as e:
+        raise DataError(f"'{path}' cannot be read ({e}), so it is not known what the parts beside it are: choose another "
+                        "folder, or move these away.") from None
+
+
+def _digest(tensors):
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_part(path):
+    """The tensors of a part. Raises: DataError for one that is missing, torn or changed."""
+    tensors, meta = read_tensors(path, "part")
+    if meta.get("digest") != _digest(tensors):
+        raise DataError(f"'{path}' was changed or is damaged: its values do not have its digest. Delete it and run again.")
+    return tensors
+
+
+def _holds(path, n):
+    """Whether a part is whole and has at least n rows: a longer run's last part serves a shorter one."""
+    try:
+        tensors = read_part(path)
+    except DataError:
+        return False
+    return bool(tensors) and all(len(t) >= n for t in tensors.values())
+
+
+def drawn(paths):
+    """Images of the parts one by one, uint8 (3, S, S); `paths` as `parts` returns them, or their folder: as many as its run
+    was asked for. Raises: DataError where a part is missing, torn or changed.
+    """
+    count = None
+    if isinstance(paths, str | Path):
+        table = read_table(paths)
+        count = table["count"]
+        paths = [path_of(paths, k) for k in range(-(-count // table["part"]))]
+    for path in paths:
+        images = read_part(path)["images"]
+        yield from images if count is None else images[:count]
+        count = None if count is None else count - len(images)
+
+
+def is_ours(path):
+    """Whether a PNG or zip is one that `export` wrote: it carries a mark."""
+    try:
+        if Path(path).suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                return archive.comment == MARK.encode()
+        with Image.open(path, formats=["PNG"]) as image:
+            image.load()
+            return image.info.get("Software") == MARK
+    except Exception:  # torn or foreign: decoders raise what they like
+        return False
+
+
+def check_export(out, n, png=False, as_zip=False):
+    """Raise DataError where a file stands in the way that `export` did not write."""
+    for path in Path(out).iterdir() if Path(out).is_dir() else ():
+        picture = png and NUMBERED.fullmatch(path.name) and int(path.stem) < n
+        if (picture or (as_zip and path.name == "images.zip")) and not is_ours(path):
+            raise DataError(f"'{path}' was not written by minigen and would be replaced: choose another --out.")
+
+
+def export(folder, n, png=False, as_zip=False):
+    """The folder's images as 000000.png … and images.zip; pictures of an earlier, longer run are taken away."""
+    folder = Path(folder)
+    check_export(folder, n, png, as_zip)
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("Software", MARK)
+    if as_zip:
+        with replacing(folder / "images.zip") as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            archive.comment = MARK.encode()
+            for k, x in enumerate(drawn(folder)):
+                with archive.open(f"{k:06d}.png", "w") as f:
+                    Image.fromarray(x.movedim(0, -1).numpy()).save(f, "PNG")
+    if png:
+        for k, x in enumerate(drawn(folder)):
+            with replacing(folder / f"{k:06d}.png") as temporary:
+                Image.fromarray(x.movedim(0, -1).numpy()).save(temporary, "PNG", pnginfo=mark)
+        for path in folder.iterdir():
+            if NUMBERED.fullmatch(path.name) and int(path.stem) >= n and is_ours(path):
+                path.unlink()
+
+
+def remove(folder, paths):
+    """Take away parts and their table, and the folder where nothing else is in it."""
+    for path in [*paths, Path(folder) / TABLE]:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):                    # something of somebody's is in it
+        Path(folder).rmdir()
