@@ -57,8 +57,11 @@ class IVQVAETask:
         self.config, self.device = config, device
         preset = ivqvae.PRESETS[config.preset]
         self.images = Images(config.data, preset["size"], verify=True)
-        room.require_memory(config.batch_size // training.world() // config.accumulate, 3 * preset["size"] ** 2)
         self.model = ivqvae.IVQVAE(**preset).to(device)
+        x = torch.zeros(1, 3, preset["size"], preset["size"], device=device)
+        each = sum(room.kept_for_backward(net, v) for net, v in (
+            (self.model.encoder, x), (self.model.decoder, self.model.encoder(x).detach())))
+        room.require_memory(config.batch_size // training.world() // config.accumulate, each, device)
         self.judge = ivqvae.PatchDiscriminator(**(dict(width=32, layers=2) if config.preset == "small" else {})).to(device)
         if (config.perceptual == "lpips" and preset["size"] < 64) or (config.perceptual == "toy" and preset["size"] != 32):
             sizes = {"lpips": "64 pixels and more", "toy": "32 pixels"}[config.perceptual]
@@ -163,11 +166,12 @@ class FFTDTask:
         self.y = None if stored["labels"] is None or not config.labels else stored["labels"].to(device)
         self.null = 0 if self.y is None else len(stored["classes"])
         preset.update(latent_channels=self.z.shape[2], grid=self.z.shape[3], num_classes=self.null)
-        room.require_memory(config.batch_size // training.world(), self.z[0, 0].numel())
         try:
             self.model, self.diffusion = fftd.FFTD(**preset).to(device), Diffusion()
         except ValueError as e:                           # these latents do not allow so many levels, say
             raise DataError(f"FFTD cannot be built for '{config.latents}': {e}.") from None
+        each = room.kept_for_backward(self.model, self.z[0, :1], torch.zeros(1, dtype=torch.long, device=device))
+        room.require_memory(config.batch_size // training.world(), each, device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=device.type == "cuda")
         self.average = ddpm.ema(self.model, config.ema)
         self.running = _parallel(self.model)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from minigen import disk
-from minigen.errors import DataError
+from minigen.errors import DataError, first_line
 from minigen.files import replacing
 
 NAME = re.compile(r"step-(\d{8})\.([0-9a-f]{16})\.pt")
@@ -81,7 +81,7 @@ def load(path):
     try:
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as e:  # whole bytes of something else: torch raises what it likes
-        raise DataError(f"{path.name} is no checkpoint ({type(e).__name__}: {str(e).splitlines()[0][:100]})") from None
+        raise DataError(f"{path.name} is no checkpoint ({type(e).__name__}: {first_line(e)})") from None
     if not isinstance(state, dict) or state.get("step") != int(name[1]):
         raise DataError(f"{path.name} holds no state of step {int(name[1])}")
     return state

@@ -22,6 +22,7 @@ REASONS = {
     errno.EPERM: "permission denied",
     errno.EROFS: "the disk cannot be written to",
     errno.ENAMETOOLONG: "the name is too long",
+    errno.EEXIST: "something else has this name",
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EISDIR: "a folder stands where a file is needed",
     errno.ENOENT: "it is not there",

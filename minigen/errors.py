@@ -11,6 +11,12 @@ class Diverged(DataError):
     """A training's numbers have become NaN or infinite."""
 
 
+def first_line(error):
+    """An error's message as one line, its name where it has none: what libraries raise may be long, or empty."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0][:200]
+
+
 def say(text, file=None):
     """Print a line; what the terminal's encoding does not have (×, ᾱ, ■ on an old code page) is written as an escape."""
     stream = sys.stdout if file is None else file

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from minigen import disk
-from minigen.errors import DataError
+from minigen.errors import DataError, first_line
 
 
 def data_path(*parts):
@@ -100,7 +100,7 @@ def read_tensors(path, what="safetensors file"):
     except OSError as e:
         raise DataError(disk.sentence_of(e, f"'{path}' could not be read", "allow reading it")) from None
     except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as e:
-        raise DataError(f"'{path}' is not a whole safetensors file ({str(e) or type(e).__name__}).") from None
+        raise DataError(f"'{path}' is not a whole safetensors file ({first_line(e)}).") from None
 
 
 def save_weights(path, model, half=False, **card):
@@ -134,7 +134,7 @@ def load_weights(cls, path):
         path = data_path("pretrained", f"{path}.safetensors")
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"There is no weight file {path.name} in the folder {path.parent.name or path.parent}.")
+        raise DataError(f"There is no weight file {path.name} in the folder '{path.parent.name or path.parent}'.")
     state, meta = read_tensors(path)
     if meta.get("class") != cls.__name__:
         raise DataError(f"{path.name} holds {meta.get('class', 'no class of this course')}, not {cls.__name__}.")
@@ -169,7 +169,7 @@ def _built(cls, config, state, path):
         with torch.device("meta"):                # shapes without memory
             shapes = {k: tuple(v.shape) for k, v in cls(**config).state_dict().items()}
     except Exception as e:  # a wrong config makes a constructor raise what it likes
-        raise DataError(f"{path.name} has a config that {cls.__name__} does not take ({str(e) or type(e).__name__}).") from None
+        raise DataError(f"{path.name} has a config that {cls.__name__} does not take ({first_line(e)}).") from None
     stored = {k: tuple(v.shape) for k, v in state.items()}
     for k in sorted(shapes.keys() | stored.keys()):
         if shapes.get(k) != stored.get(k):

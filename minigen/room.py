@@ -1,4 +1,4 @@
-"""Chapter 8: whether memory and disk have room, asked before anything begins: a bound from below, never a guess."""
+"""Chapter 8: whether memory and disk have room, asked before anything begins: bounds from below, never guesses."""
 
 import os
 import shutil
@@ -7,20 +7,48 @@ from pathlib import Path
 from minigen.errors import DataError
 
 
-def memory():
-    """Bytes of memory that this computer has, or None where it does not say."""
+def memory(device=None):
+    """Bytes of memory of this computer (or of a GPU), or None where it does not say."""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError):          # Windows has no sysconf
         return None
+    try:
+        return min(have, int(Path("/sys/fs/cgroup/memory.max").read_text()))      # a container's share
+    except (OSError, ValueError):                 # no container, or one without a limit ("max")
+        return have
 
 
-def require_memory(batch, numbers):
-    """Raise DataError where a batch of so many items of so many float32 numbers alone is larger than the memory."""
-    need, have = 4 * batch * numbers, memory()
+def kept_for_backward(forward, *inputs):
+    """Bytes that `forward(*inputs)` keeps for its gradient, weights left out: what a training step holds at least.
+
+    forward: a function of tensors, or an nn.Module in eval mode.
+    """
+    import torch
+
+    sizes, weights = {}, {p.data_ptr() for p in getattr(forward, "parameters", tuple)()}
+
+    def note(x):
+        if x.data_ptr() not in weights:
+            sizes[x.data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+        kept = forward(*inputs)                   # held, so that no address is used twice
+    del kept
+    return sum(sizes.values())
+
+
+def require_memory(batch, each, device=None):
+    """Raise DataError where a batch of so many items of `each` bytes is larger than the memory."""
+    need, have = batch * each, memory(device)
     if have and need > have:
-        raise DataError(f"A batch of {batch:,} needs {need / 2**30:,.0f} GB for its images alone, and this computer has "
-                        f"{have / 2**30:,.0f} GB: choose a smaller --batch-size.")
+        raise DataError(f"A step with {batch:,} images needs at least {need / 2**30:,.0f} GB, and there are "
+                        f"{have / 2**30:,.0f} GB of memory: choose a smaller --batch-size, or a larger --accumulate in stage 1.")
 
 
 def require_disk(where, need, what):

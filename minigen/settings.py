@@ -100,8 +100,8 @@ def make_config(cls, **given):
             config.discriminator_start = max(1, round((1 - JUDGED[preset]) * config.steps))
         if config.discriminator_start > config.steps:
             raise DataError(f"discriminator_start is a step from 1 to {config.steps}, the last; got "
-                            f"{config.discriminator_start}, and the adversarial loss would never start. Leave it out, or choose an "
-                            "earlier step.")
+                            f"{config.discriminator_start}, and the adversarial loss would never start. Leave it out, or choose "
+                            "an earlier step.")
     parts = processes.world() * getattr(config, "accumulate", 1)
     if config.batch_size % parts:
         raise DataError(f"A batch of {config.batch_size} cannot be cut into {parts} equal parts "

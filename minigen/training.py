@@ -19,7 +19,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from minigen import checkpoints, room, runs
-from minigen.errors import DataError, say
+from minigen.errors import DataError, first_line, say
 from minigen.files import write_text
 from minigen.processes import from_first, mine, pick_device, processes, rank, wait_for_all, world
 
@@ -140,7 +140,7 @@ def _go_on(task, out, kind, run, steps):
             return state["step"]
         except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as e:      # of another network, say
             tell(f"Refused: the checkpoint of step {state['step']} does not fit ({type(e).__name__}: "
-                 f"{str(e).splitlines()[0][:100]}). Trying the one before.")
+                 f"{first_line(e)}). Trying the one before.")
     if checkpoints.found(out):
         raise DataError(f"None of the checkpoints in '{out}' is whole and of this run. To begin anew choose another --out.")
     tell(f"'{out}' has no checkpoint to go on from: starting with step 1.")

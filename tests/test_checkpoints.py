@@ -1,4 +1,6 @@
 import errno
+import hashlib
+import io
 import os
 
 import pytest
@@ -49,8 +51,9 @@ def test_nothing_that_runs_code_is_read(tmp_path):
             return os.system, ("touch pwned",)
 
     path = checkpoints.save(tmp_path, 1, dict(kind="test", bad=Evil()))
-    with pytest.raises(Exception, match=r"[Uu]nsupported|WeightsUnpickler|weights_only"):
+    with pytest.raises(DataError, match=r"no checkpoint .UnpicklingError"):
         checkpoints.load(path)
+    assert not os.path.exists("pwned")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
@@ -79,3 +82,60 @@ def test_what_a_killed_run_left_behind_is_cleared_away(tmp_path):
     (tmp_path / ".step-00000001.0123456789abcdef.pt.abcd_123").write_bytes(b"half")
     path = checkpoints.save(tmp_path, 2, state(2))
     assert list(tmp_path.iterdir()) == [path]
+
+
+def planted(folder, step, content):
+    """A well-named file with other content."""
+    path = folder / f"step-{step:08d}.{hashlib.sha256(content).hexdigest()[:16]}.pt"
+    path.write_bytes(content)
+    return path
+
+
+def pickled(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", pickled([1, 2]), pickled(torch.zeros(3)), pickled({"kind": "test"}),
+                                     pickled({"kind": "test", "step": 3}), pickled(state(1))])
+def test_a_well_named_file_of_another_kind_is_refused_and_the_one_before_is_used(tmp_path, content, capsys):
+    checkpoints.save(tmp_path, 1, state(1))
+    path = planted(tmp_path, 2, content)
+    assert checkpoints.latest(tmp_path, "test")["step"] == 1
+    assert path.name in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_run_is_named_with_the_difference_and_not_deleted(tmp_path, capsys):
+    ours, theirs = dict(lr=0.1, seed=0), dict(lr=0.1, seed=1)
+    checkpoints.save(tmp_path, 1, state(1) | dict(run=ours))
+    foreign = checkpoints.save(tmp_path, 2, state(2) | dict(run=theirs))
+    without = checkpoints.save(tmp_path, 3, state(3))
+    assert checkpoints.latest(tmp_path, "test", run=ours)["step"] == 1
+    out = capsys.readouterr().out
+    assert "another run: its seed is 1, here 0" in out and without.name in out
+    for step in range(4, 8):
+        checkpoints.save(tmp_path, step, state(step) | dict(run=ours), keep=2)
+    assert [s for s, _ in checkpoints.found(tmp_path)] == [2, 3, 6, 7] and foreign.exists()
+
+
+def test_keep_never_deletes_a_later_one(tmp_path):
+    for step in (5, 6, 1, 2, 3):
+        checkpoints.save(tmp_path, step, state(step), keep=2)
+    assert [s for s, _ in checkpoints.found(tmp_path)] == [2, 3, 5, 6]
+
+
+def test_three_are_kept_by_default_and_the_folder_is_flushed(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(checkpoints, "_flush_folder", flushed.append)
+    for step in range(1, 6):
+        checkpoints.save(tmp_path, step, state(step))
+    assert [s for s, _ in checkpoints.found(tmp_path)] == [3, 4, 5] and flushed == [tmp_path] * 5
+
+
+def test_files_of_the_user_stay(tmp_path):
+    for name in (".step-notes", ".step-00000001.mine.pt.backup", "step-notes.pt"):
+        (tmp_path / name).write_text("mine")
+    checkpoints.save(tmp_path, 1, state(1), keep=1)
+    checkpoints.save(tmp_path, 2, state(2), keep=1)
+    assert len(list(tmp_path.iterdir())) == 4

@@ -4,6 +4,7 @@ import torch
 from minigen import evaluate
 from minigen.data import ToyFaces, to_uint8
 from minigen.errors import DataError
+from minigen.files import save_tensors
 from minigen.images import Images
 from tests.conftest import peer
 
@@ -74,3 +75,23 @@ def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(DataError, match=r"pip install torch-fidelity.*not FID"):
         evaluate.inception_features()
+
+
+@pytest.mark.parametrize("x", [torch.zeros(4, 3, 32, 32), torch.zeros(4, 32, 32, 3, dtype=torch.uint8), [1, 2, 3],
+                               torch.zeros(4, 1, 32, 32, dtype=torch.uint8)])
+def test_images_that_are_not_bytes_are_refused_with_the_way_out(tmp_path, x):
+    with pytest.raises(DataError, match=r"uint8 of shape \(3, S, S\).*to_uint8"):
+        evaluate.evaluate(x, Images("toyfaces:20", 32), features="toy", cache=tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["torn", "rows", "nan", "folder of another"])
+def test_a_damaged_cache_is_made_anew(tmp_path, harm):
+    images, network = Images("toyfaces:20", 32), evaluate.classifier_features()
+    want = evaluate.reference_features(images, images.digest, "toy", tmp_path, network)
+    (path,) = tmp_path.iterdir()
+    if harm == "torn":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        bad = {"rows": want[:5], "nan": want * float("nan"), "folder of another": want[0]}[harm]
+        save_tensors(path, {"features": bad})
+    assert torch.equal(evaluate.reference_features(images, images.digest, "toy", tmp_path, network), want)

@@ -1,10 +1,14 @@
+import errno
+import json
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from minigen import files, gan
+from minigen import fftd, files, gan
 from minigen.errors import DataError
 
 
@@ -61,3 +65,102 @@ def test_data_path_names_what_is_missing():
     assert files.data_path("digits.npz").is_file()
     with pytest.raises(DataError, match="make pretrained"):
         files.data_path("pretrained", "nothing.safetensors")
+
+
+def test_equal_values_are_equal_bytes(tmp_path):
+    model = gan.Generator(width=8)
+    for k in range(20):                                       # the library writes its header in a random order
+        files.save_weights(tmp_path / f"{k}.safetensors", model, a=1, b="two", c=[3])
+    assert len({(tmp_path / f"{k}.safetensors").read_bytes() for k in range(20)}) == 1
+
+
+def test_weights_that_hold_nan_are_neither_written_nor_read(tmp_path):
+    model = gan.Generator(width=8)
+    for value in (float("nan"), float("inf")):
+        with torch.no_grad():
+            model.rest[-2].bias[1] = value
+        with pytest.raises(DataError, match=r"hold NaN or infinity .in rest.*bias.*nothing was written"):
+            files.save_weights(tmp_path / "g.safetensors", model)
+    assert not any(tmp_path.iterdir())
+    files.save_tensors(tmp_path / "g.safetensors", model.state_dict(), **{
+        "class": "Generator", "config": json.dumps(model.config), "card": "{}"})
+    with pytest.raises(DataError, match=r"g.safetensors hold NaN or infinity"):
+        files.load_weights(gan.Generator, tmp_path / "g.safetensors")
+
+
+BAD = {
+    "no config": (dict(config=None), "no readable config"), "torn config": (dict(config="{"), "no readable config"),
+    "null config": (dict(config="null"), "no readable config"), "list config": (dict(config="[1]"), "no readable config"),
+    "deep config": (dict(config="[" * 9999), "no readable config"), "no card": (dict(card=None), "no readable card"),
+    "null card": (dict(card="null"), "no readable card"), "number card": (dict(card="5"), "no readable card"),
+    "unknown field": (dict(config='{"widht": 8}'), "config that Generator does not take"),
+    "text for a number": (dict(config='{"width": "8"}'), "config that Generator does not take"),
+    "zero": (dict(config='{"width": 0}'), "config that Generator does not take|does not fit its own config"),
+    "negative": (dict(config='{"width": -8}'), "config that Generator does not take"),
+    "fraction": (dict(config='{"width": 8.5}'), "config that Generator does not take"),
+    "huge": (dict(config='{"width": 1000000000}'), "width=1000000000 in its config, which its .* weights cannot be"),
+    "larger": (dict(config='{"width": 9000}'), "does not fit its own config"),
+    "other size": (dict(config='{"width": 16}'), "does not fit its own config: .* should be .*, and is"),
+    "one missing": (dict(drop="rest.0.weight"), "rest.0.weight should be .*, and is absent"),
+    "one more": (dict(add={"more": torch.zeros(2)}), "more should be absent, and is 2"),
+    "misshapen": (dict(add={"rest.0.weight": torch.zeros(3)}), "rest.0.weight should be .*×.*, and is 3"),
+    "empty": (dict(empty=True), "does not fit its own config"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_weights_that_do_not_hold_together_name_their_file(tmp_path, case):
+    change, words = BAD[case]
+    model, path = gan.Generator(width=8), tmp_path / "bad.safetensors"
+    meta = {"class": "Generator", "config": json.dumps(model.config), "card": "{}"} | {
+        k: change[k] for k in ("config", "card") if k in change}
+    state = {} if change.get("empty") else model.state_dict() | change.get("add", {})
+    state.pop(change.get("drop"), None)
+    files.save_tensors(path, state, **{k: v for k, v in meta.items() if v is not None})
+    with pytest.raises(DataError, match=f"bad.safetensors.*({words})"):
+        files.load_weights(gan.Generator, path)
+
+
+def test_a_deep_config_is_refused_before_it_is_built(tmp_path):
+    model = fftd.FFTD(dim=16, heads=2)
+    config = json.dumps(model.config | dict(depth=100_000))
+    files.save_tensors(tmp_path / "f.safetensors", model.state_dict(), **{"class": "FFTD", "config": config, "card": "{}"})
+    with pytest.raises(DataError, match="depth=100000"):
+        files.load_weights(fftd.FFTD, tmp_path / "f.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 8, (10**15).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]",
+                                     (2).to_bytes(8, "little") + b"{}", (4).to_bytes(8, "little") + b"null"])
+def test_bytes_that_are_no_safetensors(tmp_path, content):
+    (tmp_path / "x.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match="x.safetensors"):
+        files.load_weights(gan.Generator, tmp_path / "x.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(DataError, match="folder.safetensors"):
+        files.load_weights(gan.Generator, tmp_path / "folder.safetensors")
+
+
+def test_an_error_while_writing_names_the_file_and_leaves_the_old_one(tmp_path):
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full") as told, files.replacing(path):
+        raise OSError(errno.ENOSPC, "full")
+    assert told.value.filename == str(path) and path.read_text() == "old" and os.listdir(tmp_path) == ["x.txt"]
+    with pytest.raises(OSError, match="x.txt") as told, files.replacing(path / "below.txt"):
+        pass
+    assert told.value.filename == str(path / "below.txt")
+
+
+def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):
+    path = tmp_path / "x.txt"
+    code = ("import os, sys; from minigen.files import replacing\n"
+            "with replacing(sys.argv[1]) as t: t.write_text('half'); os.kill(os.getpid(), 9)")
+    subprocess.run([sys.executable, "-c", code, str(path)])
+    assert len(os.listdir(tmp_path)) == 1 and not path.exists()
+    files.write_text(path, "whole")
+    assert os.listdir(tmp_path) == ["x.txt"] and path.read_text() == "whole"
+
+
+def test_a_name_of_255_characters_can_be_written(tmp_path):
+    files.write_text(tmp_path / ("x" * 255), "whole")
+    assert os.listdir(tmp_path) == ["x" * 255]

@@ -1,4 +1,5 @@
 import io
+import shutil
 import zipfile
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from minigen import sampling
+from minigen import files, sampling
 from minigen.errors import DataError
 from minigen.files import data_path
 
@@ -75,3 +76,86 @@ def test_latents_that_are_none(tmp_path):
         sampling.read_latents(tmp_path / "no.safetensors")
     with pytest.raises(DataError, match="not one that"):
         sampling.read_latents(PAIR[0])
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    (dict(steps=0), "steps"), (dict(steps=1001), "1 to T=1000"), (dict(steps=2.5), "steps"), (dict(eta=float("nan")), "eta"),
+    (dict(eta=-0.1), "eta"), (dict(eta=2), "eta"), (dict(seed=-1), "seed"), (dict(seed="x"), "seed"), (dict(batch_size=0), "batch_size"),
+    (dict(batch_size=10**12), "batch_size"), (dict(scale=float("inf"), label=1), "scale"), (dict(scale=2), "--label"),
+    (dict(label=-1), "--label is 0 to 4"), (dict(label=1.5), "label"), (dict(device="abc"), "device 'abc'")])
+def test_settings_that_are_none_are_told_before_anything_is_loaded(given, words):
+    with pytest.raises(DataError, match=words):
+        sampling.Sampler(*PAIR, **given)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, 10**11, 10**8])
+def test_a_number_of_images_that_is_none_or_too_large_for_the_disk(tmp_path, n, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(10**12, 0, 10**10))
+    with pytest.raises(DataError, match="images is a whole number|images of 32×32 need"):
+        sampling.sample(sampling.Sampler(*PAIR, steps=1), tmp_path / "out", n, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_both_png_and_zip(tmp_path):
+    sampling.sample(sampling.Sampler(*PAIR, steps=1), tmp_path, 3, png=True, as_zip=True, progress=False)
+    assert (tmp_path / "images.zip").exists() and (tmp_path / "000002.png").exists()
+
+
+@pytest.fixture(scope="module")
+def latents_file(tmp_path_factory):
+    return sampling.encode("toyfaces:6", PAIR[1], tmp_path_factory.mktemp("z") / "z.safetensors", progress=False)
+
+
+def test_encoding_keeps_what_is_there_and_replaces_only_latents_and_only_when_asked(tmp_path, latents_file):
+    out = tmp_path / "z.safetensors"
+    shutil.copy(latents_file, out)
+    before = out.read_bytes()
+    assert sampling.encode("toyfaces:6", PAIR[1], out, progress=False) == out and out.read_bytes() == before
+    with pytest.raises(DataError, match="latents of other images .*--overwrite"):
+        sampling.encode("toyfaces:7", PAIR[1], out, progress=False)
+    assert out.read_bytes() == before
+    sampling.encode("toyfaces:7", PAIR[1], out, progress=False, overwrite=True)
+    assert len(sampling.read_latents(out)["z"]) == 7
+    out.write_text("my thesis")
+    with pytest.raises(DataError, match="not a whole safetensors"):
+        sampling.encode("toyfaces:7", PAIR[1], out, progress=False, overwrite=True)
+    assert out.read_text() == "my thesis"
+
+
+def test_a_folder_beside_the_latents_that_encode_did_not_make_stays(tmp_path):
+    (tmp_path / "lat.parts").mkdir()
+    (tmp_path / "lat.parts" / "thesis.txt").write_text("mine")
+    with pytest.raises(DataError, match="lat.parts' holds other files"):
+        sampling.encode("toyfaces:4", PAIR[1], tmp_path / "lat.safetensors", progress=False)
+    assert (tmp_path / "lat.parts" / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (dict(z=torch.full((6, 4, 4, 4), float("nan"))), "NaN"), (dict(z=torch.zeros(6, 4, 4, 4).double()), "float64"),
+    (dict(z=torch.zeros(5, 4, 4, 4)), r"\(5, 4, 4, 4\)"), (dict(z=torch.zeros(6, 64), flipped=torch.zeros(6, 64)), r"\(6, 64\)"),
+    (dict(labels=torch.zeros(5, dtype=torch.long)), "labels of shape"), (dict(labels=torch.full((6,), 9)), "from 9 to 9, with 5"),
+    (dict(labels=torch.full((6,), -1)), "from -1"), (dict(labels=torch.zeros(6)), "labels of shape"),
+    (dict(classes="5"), "list of names"), (dict(classes="{"), "hold together"), (dict(classes="[1]"), "list of names")])
+def test_latents_that_do_not_hold_together_name_their_file(tmp_path, latents_file, change, words):
+    tensors, meta = files.read_tensors(latents_file)
+    tensors |= {k: v for k, v in change.items() if isinstance(v, torch.Tensor)}
+    meta |= {k: v for k, v in change.items() if isinstance(v, str)}
+    files.save_tensors(tmp_path / "bad.safetensors", tensors, **meta)
+    with pytest.raises(DataError, match=f"bad.safetensors.*{words}"):
+        sampling.read_latents(tmp_path / "bad.safetensors")
+
+
+@pytest.mark.parametrize("gone", ["tokenizer", "data", "classes", "z", "flipped"])
+def test_latents_without_a_field(tmp_path, latents_file, gone):
+    tensors, meta = files.read_tensors(latents_file)
+    files.save_tensors(tmp_path / "bad.safetensors", {k: v for k, v in tensors.items() if k != gone},
+                       **{k: v for k, v in meta.items() if k != gone})
+    with pytest.raises(DataError, match="not one that `python -m minigen encode` wrote"):
+        sampling.read_latents(tmp_path / "bad.safetensors")
+
+
+def test_guidance_that_runs_away_is_said(tmp_path):
+    with pytest.raises(DataError, match="NaN or infinity: a smaller --scale"):
+        sampler = sampling.Sampler(*PAIR, steps=2, label=1, scale=2)
+        sampler.scale = 1e38
+        sampler(0, 2)

@@ -4,7 +4,7 @@ import json
 from pathlib import PurePosixPath
 
 from minigen.data.layout import SPLITS, Entry
-from minigen.errors import DataError
+from minigen.errors import DataError, first_line
 
 IMAGE_NAMES = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "photo", "picture", "pixels", "bytes")
 LABEL_NAMES = ("label", "labels", "class")
@@ -37,7 +37,7 @@ class Parquet:
             except DataError:
                 raise
             except Exception as e:  # a damaged footer makes pyarrow raise what it likes
-                raise DataError(f"'{name}' is not a whole parquet file ({_line(e)}).") from None
+                raise DataError(f"'{name}' is not a whole parquet file ({first_line(e)}).") from None
             self.files.append((name, file))
             if len(self.files) == 1:
                 self.image, self.label, self.class_names = first = columns
@@ -120,6 +120,7 @@ class Parquet:
             if reasons:
                 raise DataError(f"Column '{self.label}' of '{self.files[0][0]}' gives no row a class (row 0 "
                                 f"{told[0][1]}): name another with --label-column, or pass --classes none.")
+            self.class_names = None
             return [Entry(n, None, s) for n, s in found], [*self.notes, f"No row has a label in column '{self.label}'."]
         notes = [*self.notes, f"Column '{self.label}' is taken as the class, column '{self.image}' as the image."]
         return [Entry(n, label, s, problem) for (n, s), (label, problem) in zip(found, told, strict=True)], notes
@@ -131,7 +132,7 @@ class Parquet:
             try:
                 out += file.read_row_group(group, columns=[self.label])[self.label].to_pylist()[: end - first]
             except Exception as e:  # damaged pages raise what they like
-                out += [_Damaged(_line(e))] * (end - len(out))
+                out += [_Damaged(first_line(e))] * (end - len(out))
             out += [_Damaged("missing")] * (end - len(out))
         return out + [_Damaged("missing")] * (file.metadata.num_rows - len(out))
 
@@ -169,7 +170,7 @@ class Parquet:
                                 yield entry, _bytes_of(value), entry.problem
                             row += 1
                 except Exception as e:  # damaged pages raise what they like
-                    problem = f"no readable bytes ({_line(e)})"
+                    problem = f"no readable bytes ({first_line(e)})"
                 while row < end:
                     if entry := wanted.pop(f"{name}#{row}", None):
                         yield entry, b"", problem
@@ -195,6 +196,3 @@ class _Damaged(str):
 def _bytes_of(value):
     return (value.get("bytes") if isinstance(value, dict) else value) or b""
 
-
-def _line(error):
-    return (str(error) or type(error).__name__).splitlines()[0][:200]

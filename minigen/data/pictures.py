@@ -7,6 +7,8 @@ import threading
 import numpy as np
 from PIL import Image
 
+from minigen.errors import first_line
+
 KERNELS = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC,
            "bilinear": Image.Resampling.BILINEAR, "box": Image.Resampling.BOX}
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "HEIF", "JPEG2000")
@@ -37,7 +39,7 @@ def decode(data, size, kernel="lanczos"):
     except _Unusable as e:
         raise ValueError(str(e)) from None
     except Exception as e:  # decoders raise what they like; the reason goes into the manifest
-        raise ValueError(f"damaged image ({str(e) or type(e).__name__})") from None
+        raise ValueError(f"damaged image ({first_line(e)})") from None
 
 
 class _Unusable(Exception):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from minigen.data.layout import SUFFIXES, Entry, arrange, is_hidden, labels_from, read_labels
-from minigen.errors import DataError
+from minigen.errors import DataError, first_line
 
 LARGEST = 2**28  # bytes of one file that are read at most: 256 MB; a video among the photographs is left out
 
@@ -190,7 +190,7 @@ class _Zip:
         try:
             self.zip = zipfile.ZipFile(path)
         except Exception as e:  # a damaged directory makes zipfile raise what it likes
-            raise DataError(f"'{path}' is not a whole zip file ({e}).") from None
+            raise DataError(f"'{path}' is not a whole zip file ({first_line(e)}).") from None
         self.infos, self.problems = {}, []
         for info in self.zip.infolist():
             name = info.filename.replace("\\", "/")       # some Windows programs write backslashes
@@ -222,7 +222,7 @@ class _Zip:
             with self.zip.open(info) as f:
                 data = f.read(LARGEST + 1)                # in one bounded read: the size above may be a lie
         except Exception as e:  # torn inside, or packed in a way Python does not know: each packing has its own errors
-            return b"", f"no readable bytes ({e or type(e).__name__})"
+            return b"", f"no readable bytes ({first_line(e)})"
         return (data, None) if len(data) <= LARGEST else (b"", _too_large(len(data)))
 
     def read(self, entries):

@@ -1,0 +1,73 @@
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from minigen import disk
+from minigen.errors import DataError
+
+HOLD = "import sys, time; from minigen import disk\nwith disk.held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def other():
+    """Starts another process that holds a lock file; ended after the test."""
+    started = []
+
+    def hold(path):
+        process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_what_another_process_holds_is_told_and_free_again_when_it_is_killed(tmp_path, other):
+    path = tmp_path / "lock"
+    process = other(path)
+    assert not disk.is_free(path)
+    with pytest.raises(DataError, match="taken"), disk.held(path, "taken"):
+        pass
+    process.kill()
+    process.wait()
+    assert disk.is_free(path)
+    with disk.held(path):
+        assert not disk.is_free(path)
+    assert disk.is_free(path)
+
+
+def test_leftovers_are_cleared_and_nothing_else(tmp_path):
+    keep = [".a.txt.short", ".b.txt.abcd1234", "a.txt.abcd1234", ".a.txt.abcd1234.more", ".a.txt.ABCD1234"]
+    for name in [*keep, ".a.txt.abcd1234", ".a.txt.___x0y_1"]:
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".a.txt.dir_1234").mkdir()
+    os.symlink(tmp_path / keep[0], tmp_path / ".a.txt.link1234")
+    disk.clear_leftovers(tmp_path, "a.txt")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*keep, ".a.txt.dir_1234", ".a.txt.link1234"])
+
+
+def test_a_leftover_that_is_being_written_stays(tmp_path, other):
+    other(tmp_path / ".a.txt.abcd1234")
+    disk.clear_leftovers(tmp_path, "a.txt")
+    assert (tmp_path / ".a.txt.abcd1234").exists()
+
+
+@pytest.mark.parametrize(("number", "words"), [
+    (errno.ENOSPC, "disk is full; make room"), (errno.EACCES, "permission denied; allow it"),
+    (errno.ENAMETOOLONG, "too long; choose a shorter"), (errno.EISDIR, "a folder stands where a file"),
+    (errno.ENOTDIR, "a file stands where a folder"), (errno.EIO, "Input/output error; choose another place")])
+def test_an_error_of_the_system_in_one_sentence(number, words):
+    sentence = disk.sentence_of(OSError(number, os.strerror(number), "some/file"))
+    assert "'some/file'" in sentence and words in sentence and sentence.endswith(".") and "\n" not in sentence
+
+
+def test_an_error_without_a_name_or_number():
+    assert "A file could not be used: strange" in disk.sentence_of(OSError("strange"))
+    assert "OSError" in disk.sentence_of(OSError())
