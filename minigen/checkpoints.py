@@ -56,7 +56,7 @@ def save(folder, step, state, keep=3):
 def _run_of(path):
     """The run a checkpoint belongs to, read without its tensors; what cannot be read belongs to none."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get("run")
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=True).get("run")
     except Exception:  # torn or foreign: torch raises what it likes
         return "unreadable"
 

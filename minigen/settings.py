@@ -91,7 +91,7 @@ def make_config(cls, **given):
     if unknown := sorted(given.keys() - names):
         raise DataError(f"There is no setting '{unknown[0]}'; there are {', '.join(names)}.")
     presets = PRESETS[cls.__name__]
-    if (preset := given.get("preset", "small")) not in presets:
+    if (preset := given.get("preset", "small")) not in list(presets):
         raise DataError(f"There is no preset '{preset}'; there are {', '.join(presets)}.")
     values = {k: _checked(names[k], v) for k, v in {**presets[preset], **given}.items()}
     config = cls(**values)

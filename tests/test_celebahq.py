@@ -104,6 +104,74 @@ def test_accumulated_parts_have_the_gradient_of_one_batch(monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
+def test_accumulated_parts_move_the_codebook_as_one_batch_does():
+    moved = []
+    for parts in (1, 4):
+        config = make_config(Stage1, **TINY1 | dict(steps=99, discriminator_start=99, accumulate=parts))
+        task = celebahq.IVQVAETask(config, torch.device("cpu"))
+        task.step(1, torch.arange(4), torch.zeros(4, dtype=torch.bool))
+        moved.append(task.model.quantizer)
+    assert torch.equal(moved[0].cluster_size, moved[1].cluster_size)            # four times 0.99 would be another
+    torch.testing.assert_close(moved[0].embed_avg, moved[1].embed_avg)
+
+
+def test_where_no_step_had_a_finite_gradient_nothing_is_exported(tmp_path, trained, monkeypatch):
+    _, one, z, _ = trained
+    monkeypatch.setattr(celebahq.training, "step_if_finite", lambda *a, **k: False)
+    with pytest.raises(DataError, match="nothing was learned and no weights are written"):
+        celebahq.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(tmp_path / "f")), one, progress=False)
+    assert not (tmp_path / "f" / "fftd.safetensors").exists()
+    with pytest.raises(DataError, match="nothing was learned"):
+        celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
+
+
+def test_a_network_that_diverges_ends_with_a_sentence(tmp_path, monkeypatch):
+    class Task(celebahq.IVQVAETask):
+        def __init__(self, *a):
+            super().__init__(*a)
+            with torch.no_grad():
+                self.model.encoder.body[0].weight[0] = float("nan")
+
+    monkeypatch.setattr(celebahq, "IVQVAETask", Task)
+    with pytest.raises(DataError, match="the encoder has diverged"):
+        celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
+    assert not (tmp_path / "i").exists()
+
+
+def test_the_card_tells_the_steps_that_were_done(trained, tmp_path):
+    _, one, z, _ = trained
+    options = dict(TINY2, decay=False, latents=str(z), out=str(tmp_path / "f"))
+    path = celebahq.train_fftd(make_config(Stage2, **options), one, progress=False)
+    assert load_weights(fftd.FFTD, path).card["steps"] == 4
+    with pytest.raises(DataError, match="has done 4 steps already"):
+        celebahq.train_fftd(make_config(Stage2, **options | dict(steps=1)), one, resume=True, progress=False)
+    assert load_weights(fftd.FFTD, path).card["steps"] == 4
+
+
+def test_too_few_images_for_the_codebook_are_told_before_anything_is_made(tmp_path):
+    for change in (dict(init_images=16), dict(data="toyfaces:16", init_images=128)):
+        with pytest.raises(DataError, match="512 codes starts from at least 32 images of 16"):
+            celebahq.train_ivqvae(make_config(Stage1, **TINY1 | change, out=str(tmp_path / "i")), progress=False)
+    with pytest.raises(DataError, match="--perceptual lpips is for 64 pixels and more"):
+        celebahq.train_ivqvae(make_config(Stage1, **TINY1 | dict(perceptual="lpips"), out=str(tmp_path / "i")), progress=False)
+    with pytest.raises(DataError, match="A step with 1,000,000 images needs at least"):
+        celebahq.train_ivqvae(make_config(Stage1, **TINY1 | dict(batch_size=10**6), out=str(tmp_path / "i")), progress=False)
+    assert not (tmp_path / "i").exists()
+
+
+def test_other_latents_of_the_same_name_are_noticed(trained, tmp_path):
+    _, one, z, _ = trained
+    options = dict(TINY2, decay=False, latents=str(z), out=str(tmp_path / "f"))
+    celebahq.train_fftd(make_config(Stage2, **options), one, progress=False)
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(z.read_bytes())
+    again = dict(options, latents=str(moved), steps=5)
+    celebahq.train_fftd(make_config(Stage2, **again), one, resume=True, progress=False)         # the same, elsewhere
+    other = sampling.encode("toyfaces:65", one, tmp_path / "other.safetensors", progress=False)
+    with pytest.raises(DataError, match="trained with data_digest='toyfaces:64"):
+        celebahq.train_fftd(make_config(Stage2, **again | dict(latents=str(other))), one, resume=True, progress=False)
+
+
 def test_mirrored_latents_are_of_mirrored_images(trained):
     _, one, z, _ = trained
     stored, model = sampling.read_latents(z), load_weights(ivqvae.IVQVAE, one)

@@ -2,7 +2,9 @@
 
 import ast
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import venv
@@ -114,3 +116,50 @@ def test_the_wheel_works_without_jupyter(tmp_path):
               "assert len(Digits()) == 1797; files.load_weights(gan.Generator, 'gan'); print('fine')")
     done = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.strip().endswith("fine"), done.stderr
+
+
+def make(folder, *words, **env):
+    return subprocess.run(["make", *words], cwd=folder, capture_output=True, text=True, env=os.environ | env)
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with the Makefile and nothing else, its path with a space."""
+    folder = tmp_path / "a clone"
+    folder.mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    return folder
+
+
+def test_make_clean_removes_only_what_this_makefile_made(clone, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.txt").write_text("mine")
+    for words, env in ((["clean"], dict(VENV=str(home))), (["clean", f"VENV={home}"], {}), (["clean", "-e"], dict(VENV=str(home)))):
+        make(clone, *words, **env)
+        assert (home / "thesis.txt").read_text() == "mine"
+    assert str(home) not in make(clone, "-n", "clean", VENV=str(home)).stdout
+    refused = make(clone, "clean", f"VENV={home}")
+    assert refused.returncode == 2 and "was not made by this Makefile" in refused.stdout
+    made = clone / ".venv"
+    made.mkdir()
+    (made / ".made-by-minigen-make").touch()
+    assert make(clone, "clean").returncode == 0 and not made.exists()
+    assert make(clone, "clean").returncode == 0
+
+
+@pytest.mark.parametrize("venv", ["a b", "", " "])
+@pytest.mark.parametrize("target", ["clean", "lab", "test"])
+def test_a_path_that_make_cannot_take_is_refused_in_one_sentence(clone, venv, target):
+    done = make(clone, target, f"VENV={venv}")
+    assert done.returncode == 2 and "VENV must be one path without spaces" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_make_never_clears_a_folder_that_it_did_not_make(clone, tmp_path):
+    own = tmp_path / "own"
+    (own / "bin").mkdir(parents=True)
+    (own / "thesis.txt").write_text("mine")
+    for name in ("requirements.txt", "pyproject.toml"):
+        (clone / name).touch()
+    done = make(clone, "lab", f"VENV={own}", f"PYTHON={sys.executable}")
+    assert done.returncode == 2 and "was not made by this Makefile" in done.stdout and (own / "thesis.txt").read_text() == "mine"

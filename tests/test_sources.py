@@ -1,12 +1,13 @@
 import io
 import json
+import os
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from minigen.data import ImageSource
+from minigen.data import ImageSource, prepare, sources
 from minigen.errors import DataError
 from tests.conftest import peer
 
@@ -162,3 +163,145 @@ def test_parquet_beside_images_or_with_other_columns_is_refused(tmp_path):
     pq.write_table(pa.table({"image": [b"x"]}), path / "zzz.parquet")
     with pytest.raises(DataError, match="different columns"):
         ImageSource(path)
+
+
+def test_links_are_followed_once_and_told(tmp_path):
+    real = make_folder(tmp_path / "real", ["cat/1.png", "dog/1.png"])
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("cat", "dog"):
+        os.symlink(real / name, linked / name)
+    os.symlink(linked, linked / "loop")
+    os.symlink(linked / "self", linked / "self")
+    os.symlink("nowhere", linked / "cat2")
+    os.symlink(real / "cat", linked / "zcat")
+    source = ImageSource(linked)
+    assert source.classes == ["cat", "dog"] and [i.label for i in source if not i.problem] == ["cat", "dog"]
+    problems = {i.name: i.problem for i in source if i.problem}
+    assert problems == {"loop": "a link to a folder that is read already", "self": "a link that leads nowhere",
+                        "cat2": "a link that leads nowhere", "zcat": "a link to a folder that is read already"}
+    os.symlink(real / "cat" / "1.png", linked / "dog" / "2.png")
+    assert len([i for i in ImageSource(linked) if not i.problem]) == 3
+
+
+def test_many_links_to_each_other_end(tmp_path):
+    for k in range(12):
+        (tmp_path / f"d{k:02}").mkdir()
+        (tmp_path / f"d{k:02}" / "1.png").write_bytes(png(k))
+        for j in range(12):
+            os.symlink(tmp_path / f"d{j:02}", tmp_path / f"d{k:02}" / f"to{j:02}")
+    assert len([i for i in ImageSource(tmp_path) if not i.problem]) == 12
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_what_is_no_ordinary_file_is_told_and_not_opened(tmp_path):
+    path = make_folder(tmp_path / "f", ["a.png"])
+    os.mkfifo(path / "pipe.png")
+    assert [(i.name, i.problem) for i in ImageSource(path)] == [("a.png", None), ("pipe.png", "not an ordinary file")]
+    with pytest.raises(DataError, match="neither a folder nor an ordinary file"):
+        ImageSource(path / "pipe.png")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    path = make_folder(tmp_path / "f", ["cat/1.png", "dog/1.png"])
+    look = os.scandir
+
+    def scandir(folder):
+        if str(folder).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return look(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="The folder '.*dog' cannot be read .Permission denied.: allow it"):
+        ImageSource(path)
+
+
+def test_a_file_that_vanishes_or_is_too_large_is_told(tmp_path):
+    path = make_folder(tmp_path / "f", ["a.png", "b.png"])
+    with open(path / "film.mp4", "wb") as f:
+        f.truncate(sources.LARGEST + 1)
+    source = ImageSource(path)
+    (path / "a.png").unlink()
+    got = {i.name: i.problem for i in source}
+    assert "No such file" in got["a.png"] and got["b.png"] is None and "268 MB in one file" in got["film.mp4"]
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_bomb_in_a_zip_is_not_unpacked(tmp_path, monkeypatch, packing):
+    monkeypatch.setattr(sources, "LARGEST", 10**6)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", packing) as z:
+        z.writestr("bomb.png", bytes(3 * 10**6))
+        z.writestr("good.png", png())
+    got = {i.name: i.problem for i in ImageSource(tmp_path / "a.zip")}
+    assert "3 MB in one file" in got["bomb.png"] and got["good.png"] is None
+
+
+def test_a_zip_that_lies_about_a_size_is_still_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
+        z.writestr("bomb.png", bytes(3 * 10**6))
+    content = path.read_bytes().replace((3 * 10**6).to_bytes(4, "little"), (10**5).to_bytes(4, "little"))
+    path.write_bytes(content)
+    monkeypatch.setattr(sources, "LARGEST", 10**6)
+    (item,) = ImageSource(path)
+    assert item.data == b"" and "no readable bytes" in item.problem
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_inside_an_entry_is_that_entrys(tmp_path, packing):
+    path = tmp_path / "a.zip"
+    noise = np.random.default_rng(0).integers(0, 255, 5000, dtype=np.uint8).tobytes()
+    with zipfile.ZipFile(path, "w", packing) as z:
+        z.writestr("a.png", noise)
+        z.writestr("b.png", png())
+    content = bytearray(path.read_bytes())
+    content[1000:1100] = bytes(100)
+    path.write_bytes(content)
+    got = {i.name: i.problem for i in ImageSource(path)}
+    assert got["a.png"].startswith("no readable bytes (") and got["b.png"] is None
+
+
+def test_a_name_that_a_zip_holds_twice_is_told(tmp_path):
+    with pytest.warns(UserWarning, match="Duplicate"):
+        path = make_zip(tmp_path / "a.zip", ["a.png", "b.png", "a.png"])
+    got = [(i.name, i.problem) for i in ImageSource(path)]
+    assert got == [("a.png", None), ("b.png", None), ("a.png", "the zip holds this name twice; the last one is used")]
+
+
+def test_a_zip_of_a_version_to_come(tmp_path):
+    path = make_zip(tmp_path / "a.zip", ["a.png"])
+    content = bytearray(path.read_bytes())
+    central = content.index(b"PK\x01\x02")
+    content[central + 6 : central + 8] = (99).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"not a whole zip file .zip file version 9.9"):
+        ImageSource(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_stylegan_set_has_the_labels_of_its_table(tmp_path, kind):
+    names = ["00000/img0.png", "00000/img1.png", "00001/img2.png"]
+    table = json.dumps({"labels": [[names[0], 6], [names[1], 10], [names[2], 6]]})
+    if kind == "folder":
+        path = make_folder(tmp_path / "f", names)
+        (path / "dataset.json").write_text(table)
+    else:
+        path = make_zip(tmp_path / "f.zip", names, **{"dataset.json": table})
+    source = ImageSource(path)
+    assert [i.label for i in source] == ["6", "10", "6"] and source.classes == ["6", "10"]
+    assert "dataset.json" in source.notes[0]
+    assert ImageSource(path, use_classes=False).classes == []
+
+
+@pytest.mark.parametrize(("table", "words"), [('{"labels": null}', "no labels"), ("{torn", "no list of labels"), ("[]", "no list of labels")])
+def test_a_table_without_labels_leaves_pieces_without_classes(tmp_path, table, words):
+    path = make_folder(tmp_path / "f", ["00000/a.png", "00001/b.png"])
+    (path / "dataset.json").write_text(table)
+    source = ImageSource(path)
+    assert source.classes == [] and words in source.notes[0] and "pieces of one set" in source.notes[1]
+
+
+def test_prepared_folders_inside_a_source_are_left_out(tmp_path):
+    path = make_folder(tmp_path / "f", ["a.png", "b.png"])
+    for k in range(3):
+        assert prepare(path, path / f"out{k}", 16)["count"] == 2

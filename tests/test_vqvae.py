@@ -319,3 +319,30 @@ def test_training_lowers_the_error_and_repeats_itself():
 
     a, b = run(), run()
     assert a == b and a[-1].reconstruction < 0.5 * a[0].reconstruction and a[-1].perplexity > 3
+
+
+def test_one_update_of_two_parts_is_the_update_of_the_whole():
+    z = torch.randn(6, 4, 3, 3)
+    whole, parted = (vqvae.VectorQuantizer(8, 4, decay=0.9) for _ in range(2))
+    parted.load_state_dict(whole.state_dict())
+    whole(z)
+    before = parted.codebook.clone()
+    with parted.one_update():
+        parted(z[:2])
+        assert torch.equal(parted.codebook, before)
+        parted(z[2:])
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parted.state_dict()[name], value)
+    parted(z)                                                 # outside the block each pass moves it again
+    assert not torch.equal(parted.cluster_size, whole.cluster_size)
+
+
+def test_a_block_that_fails_leaves_the_quantizer_as_it_was():
+    quantizer = vqvae.VectorQuantizer(8, 4, decay=0.9)
+    before = {k: v.clone() for k, v in quantizer.state_dict().items()}
+    with pytest.raises(ZeroDivisionError), quantizer.one_update():
+        quantizer(torch.randn(2, 4, 3, 3))
+        raise ZeroDivisionError
+    assert all(torch.equal(v, before[k]) for k, v in quantizer.state_dict().items())
+    quantizer(torch.randn(2, 4, 3, 3))
+    assert not torch.equal(quantizer.cluster_size, before["cluster_size"])

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -81,8 +82,18 @@ def progress():
     passed, whole = _read()
     if not whole:
         say(f"The progress file {_file().name} cannot be read; the next exercise you pass moves it aside and begins anew.")
+    full, free, dot = "■□·" if _shows("■□·") else "#--"
     for chapter, names in exercises().items():
         done = [n for n in names if n in passed.get(chapter, [])]
-        say(f"{chapter:<14} {'■' * len(done)}{'□' * (len(names) - len(done))}  {len(done)} of {len(names)}")
+        say(f"{chapter:<14} {full * len(done)}{free * (len(names) - len(done))}  {len(done)} of {len(names)}")
         for name in names:
-            say(f"    {'passed' if name in done else '·':<8}{name}")
+            say(f"    {'passed' if name in done else dot:<8}{name}")
+
+
+def _shows(text):
+    """Whether the terminal's encoding has these signs."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+        return True
+    except UnicodeEncodeError:
+        return False
