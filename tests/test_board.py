@@ -25,17 +25,37 @@ def kept(home):
     return json.loads((home / "progress.json").read_bytes())
 
 
-@pytest.mark.parametrize("content", [b"{torn", b'{"00 start here": ["to_unit_range"],}', b"", b"\x00" * 50, b"\xff\xfe\x00", b"[]", b"5",
-                                     b'{"00 start here": 5}', b'{"00 start here": [5]}', b"[" * 9999])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{torn",
+        b'{"00 start here": ["to_unit_range"],}',
+        b"",
+        b"\x00" * 50,
+        b"\xff\xfe\x00",
+        b"[]",
+        b"5",
+        b'{"00 start here": 5}',
+        b'{"00 start here": [5]}',
+        b"[" * 9999,
+    ],
+)
 def test_a_damaged_file_is_moved_aside_under_the_date_and_said(home, content, capsys):
     (home / "progress.json").write_bytes(content)
     board.progress()
-    assert "cannot be read" in capsys.readouterr().out and (home / "progress.json").read_bytes() == content
+    assert (
+        "cannot be read" in capsys.readouterr().out
+        and (home / "progress.json").read_bytes() == content
+    )
     told = board.record("01 GAN", "d_loss")
     aside = home / f"progress-{datetime.date.today().isoformat()}.json"
-    assert aside.name in told and aside.read_bytes() == content and kept(home)["01 GAN"] == ["d_loss"]
-    (home / "progress.json").write_bytes(content)             # and once more on the same day
-    assert f"{aside.stem}-2.json" in board.record("01 GAN", "d_loss") and aside.read_bytes() == content
+    assert (
+        aside.name in told and aside.read_bytes() == content and kept(home)["01 GAN"] == ["d_loss"]
+    )
+    (home / "progress.json").write_bytes(content)  # and once more on the same day
+    assert (
+        f"{aside.stem}-2.json" in board.record("01 GAN", "d_loss") and aside.read_bytes() == content
+    )
 
 
 def test_of_a_file_that_is_wrong_in_one_place_the_rest_counts(home):
@@ -51,24 +71,36 @@ def test_a_file_that_an_editor_stored_otherwise_is_read(home, encoding):
 
 
 def test_an_unreadable_file_is_moved_aside(home):
-    (home / "progress.json").mkdir()                          # cannot be read, whoever one is
+    (home / "progress.json").mkdir()  # cannot be read, whoever one is
     (home / "progress.json" / "mine").write_text("x")
     assert "is kept as progress-" in board.record("01 GAN", "d_loss")
-    assert len(list(home.glob("progress-*.json/mine"))) == 1 and kept(home) == {"01 GAN": ["d_loss"]}
+    assert len(list(home.glob("progress-*.json/mine"))) == 1 and kept(home) == {
+        "01 GAN": ["d_loss"]
+    }
 
 
 def test_two_processes_lose_no_pass(home):
-    code = ("import sys; from minigen.checks import board\n"
-            "for k in range(60): assert board.record('chapter', f'{sys.argv[1]}-{k}') == ''")
-    started = [subprocess.Popen([sys.executable, "-c", code, name], cwd=ROOT, env=os.environ) for name in "abc"]
+    code = (
+        "import sys; from minigen.checks import board\n"
+        "for k in range(60): assert board.record('chapter', f'{sys.argv[1]}-{k}') == ''"
+    )
+    started = [
+        subprocess.Popen([sys.executable, "-c", code, name], cwd=ROOT, env=os.environ)
+        for name in "abc"
+    ]
     assert [p.wait() for p in started] == [0, 0, 0]
-    assert sorted(kept(home)["chapter"]) == sorted(f"{name}-{k}" for name in "abc" for k in range(60))
+    assert sorted(kept(home)["chapter"]) == sorted(
+        f"{name}-{k}" for name in "abc" for k in range(60)
+    )
 
 
 def test_a_pass_that_stands_there_already_changes_nothing(home):
     board.record("01 GAN", "d_loss")
     before = (home / "progress.json").stat().st_mtime_ns
-    assert board.record("01 GAN", "d_loss") == "" and (home / "progress.json").stat().st_mtime_ns == before
+    assert (
+        board.record("01 GAN", "d_loss") == ""
+        and (home / "progress.json").stat().st_mtime_ns == before
+    )
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
@@ -86,7 +118,10 @@ def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
 def test_where_nothing_can_be_kept_it_is_said(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("MINIGEN_HOME", str(tmp_path / "file" / "below"))
-    assert "Your progress could not be kept: a file stands where a folder is needed" in board.record("01 GAN", "d_loss")
+    assert (
+        "Your progress could not be kept: a file stands where a folder is needed"
+        in board.record("01 GAN", "d_loss")
+    )
     monkeypatch.setenv("MINIGEN_HOME", str(tmp_path / ("x" * 300)))
     assert "could not be kept: the name is too long" in board.record("01 GAN", "d_loss")
 

@@ -17,7 +17,9 @@ def other():
     started = []
 
     def hold(path):
-        process = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+        )
         started.append(process)
         assert process.stdout.readline() == "held\n"
         return process
@@ -44,13 +46,21 @@ def test_what_another_process_holds_is_told_and_free_again_when_it_is_killed(tmp
 
 
 def test_leftovers_are_cleared_and_nothing_else(tmp_path):
-    keep = [".a.txt.short", ".b.txt.abcd1234", "a.txt.abcd1234", ".a.txt.abcd1234.more", ".a.txt.ABCD1234"]
+    keep = [
+        ".a.txt.short",
+        ".b.txt.abcd1234",
+        "a.txt.abcd1234",
+        ".a.txt.abcd1234.more",
+        ".a.txt.ABCD1234",
+    ]
     for name in [*keep, ".a.txt.abcd1234", ".a.txt.___x0y_1"]:
         (tmp_path / name).write_text("x")
     (tmp_path / ".a.txt.dir_1234").mkdir()
     os.symlink(tmp_path / keep[0], tmp_path / ".a.txt.link1234")
     disk.clear_leftovers(tmp_path, "a.txt")
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*keep, ".a.txt.dir_1234", ".a.txt.link1234"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        [*keep, ".a.txt.dir_1234", ".a.txt.link1234"]
+    )
 
 
 def test_a_leftover_that_is_being_written_stays(tmp_path, other):
@@ -59,13 +69,25 @@ def test_a_leftover_that_is_being_written_stays(tmp_path, other):
     assert (tmp_path / ".a.txt.abcd1234").exists()
 
 
-@pytest.mark.parametrize(("number", "words"), [
-    (errno.ENOSPC, "disk is full; make room"), (errno.EACCES, "permission denied; allow it"),
-    (errno.ENAMETOOLONG, "too long; choose a shorter"), (errno.EISDIR, "a folder stands where a file"),
-    (errno.ENOTDIR, "a file stands where a folder"), (errno.EIO, "Input/output error; choose another place")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "disk is full; make room"),
+        (errno.EACCES, "permission denied; allow it"),
+        (errno.ENAMETOOLONG, "too long; choose a shorter"),
+        (errno.EISDIR, "a folder stands where a file"),
+        (errno.ENOTDIR, "a file stands where a folder"),
+        (errno.EIO, "Input/output error; choose another place"),
+    ],
+)
 def test_an_error_of_the_system_in_one_sentence(number, words):
     sentence = disk.sentence_of(OSError(number, os.strerror(number), "some/file"))
-    assert "'some/file'" in sentence and words in sentence and sentence.endswith(".") and "\n" not in sentence
+    assert (
+        "'some/file'" in sentence
+        and words in sentence
+        and sentence.endswith(".")
+        and "\n" not in sentence
+    )
 
 
 def test_an_error_without_a_name_or_number():

@@ -129,14 +129,15 @@ def test_a_deep_config_is_refused_before_it_is_built(tmp_path):
         files.load_weights(fftd.FFTD, tmp_path / "f.safetensors")
 
 
-@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 8, (10**15).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]",
-                                     (2).to_bytes(8, "little") + b"{}", (4).to_bytes(8, "little") + b"null"])
+@pytest.mark.parametrize("content", [
+    b"", b"x", b"\xff" * 8, (10**15).to_bytes(8, "little") + b"{}", (2).to_bytes(8, "little") + b"[]",
+    (2).to_bytes(8, "little") + b"{}", (4).to_bytes(8, "little") + b"null"])
 def test_bytes_that_are_no_safetensors(tmp_path, content):
     (tmp_path / "x.safetensors").write_bytes(content)
-    with pytest.raises(DataError, match="x.safetensors"):
+    with pytest.raises(DataError, match=r"x.safetensors"):
         files.load_weights(gan.Generator, tmp_path / "x.safetensors")
     (tmp_path / "folder.safetensors").mkdir()
-    with pytest.raises(DataError, match="folder.safetensors"):
+    with pytest.raises(DataError, match=r"folder.safetensors"):
         files.load_weights(gan.Generator, tmp_path / "folder.safetensors")
 
 
@@ -146,7 +147,7 @@ def test_an_error_while_writing_names_the_file_and_leaves_the_old_one(tmp_path):
     with pytest.raises(OSError, match="full") as told, files.replacing(path):
         raise OSError(errno.ENOSPC, "full")
     assert told.value.filename == str(path) and path.read_text() == "old" and os.listdir(tmp_path) == ["x.txt"]
-    with pytest.raises(OSError, match="x.txt") as told, files.replacing(path / "below.txt"):
+    with pytest.raises(OSError, match=r"x.txt") as told, files.replacing(path / "below.txt"):
         pass
     assert told.value.filename == str(path / "below.txt")
 

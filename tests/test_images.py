@@ -21,7 +21,11 @@ def folder(tmp_path):
 
 def test_images_of_a_prepared_folder(folder):
     images = Images(str(folder), 32, verify=True)
-    assert len(images) == 3 and images(torch.tensor([2, 0])).shape == (2, 3, 32, 32) and images.labels is None
+    assert (
+        len(images) == 3
+        and images(torch.tensor([2, 0])).shape == (2, 3, 32, 32)
+        and images.labels is None
+    )
     flipped = images(torch.tensor([1]), torch.tensor([True]))
     assert torch.equal(flipped, images(torch.tensor([1])).flip(-1))
     with pytest.raises(DataError, match="images of 32 pixels, the model takes 256"):
@@ -49,11 +53,23 @@ def test_drawn_faces_have_their_hair_as_class():
     assert images.digest == "toyfaces:5 size 32"
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (dict(format="other"), "its format is"), (dict(count="3"), "'count' is a str"), (dict(count=2), "speaks of 2 images and lists 3"),
-    (dict(files=[]), "lists 0"), (dict(files=None), "'files' is a NoneType"), (dict(size=None), "'size' is a NoneType"),
-    (dict(classes={}), "'classes' is a dict"), (dict(classes=["a"]), "images without one"), (dict(pixels_sha256=5), "is a int"),
-    (dict(resize={}), "no field 'kernel'"), (dict(files=[1, 2, 3]), "no whole folder"), (dict(size=16), "prepare it again")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(format="other"), "its format is"),
+        (dict(count="3"), "'count' is a str"),
+        (dict(count=2), "speaks of 2 images and lists 3"),
+        (dict(files=[]), "lists 0"),
+        (dict(files=None), "'files' is a NoneType"),
+        (dict(size=None), "'size' is a NoneType"),
+        (dict(classes={}), "'classes' is a dict"),
+        (dict(classes=["a"]), "images without one"),
+        (dict(pixels_sha256=5), "is a int"),
+        (dict(resize={}), "no field 'kernel'"),
+        (dict(files=[1, 2, 3]), "no whole folder"),
+        (dict(size=16), "prepare it again"),
+    ],
+)
 def test_a_manifest_that_does_not_hold_together(folder, change, words):
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -73,10 +89,12 @@ def test_files_of_another_kind(folder, content):
         Images(str(folder), 32)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01\x00v\x00{'descr': ", b"text", b"PK\x03\x04"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY\x01\x00v\x00{'descr': ", b"text", b"PK\x03\x04"]
+)
 def test_an_array_of_another_kind(folder, content):
     (folder / "images.npy").write_bytes(content)
-    with pytest.raises(DataError, match="images.npy"):
+    with pytest.raises(DataError, match=r"images.npy"):
         Images(str(folder), 32)
 
 

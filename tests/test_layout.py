@@ -13,13 +13,20 @@ def test_folders_are_classes_and_splits_lie_above_them():
     names = ["Training/cat/1.png", "testing/dog/2.png"]
     assert told(names)[0] == [(names[0], "cat", "training"), (names[1], "dog", "testing")]
     for split in ("train", "training", "val", "valid", "validation", "test", "testing", "eval"):
-        assert told([f"{split}/a/1.png", f"{split}/b/1.png"])[0][0] == (f"{split}/a/1.png", "a", split)
+        assert told([f"{split}/a/1.png", f"{split}/b/1.png"])[0][0] == (
+            f"{split}/a/1.png",
+            "a",
+            split,
+        )
 
 
-@pytest.mark.parametrize("folders", [["00000", "00001"], ["00000", "01000", "02000"], ["00000", "00001", "00001", "00002"]])
+@pytest.mark.parametrize(
+    "folders",
+    [["00000", "00001"], ["00000", "01000", "02000"], ["00000", "00001", "00001", "00002"]],
+)
 def test_running_numbers_of_equally_full_folders_are_pieces_not_classes(folders):
     names = [f"{f}/img{k}.png" for k, f in enumerate(folders) for _ in range(1)]
-    if folders.count("00001") == 2:                          # the middle piece is fuller: these are classes
+    if folders.count("00001") == 2:  # the middle piece is fuller: these are classes
         assert {c for _, c, _ in told(names)[0]} == set(folders)
         return
     entries, note = told(names)
@@ -27,7 +34,10 @@ def test_running_numbers_of_equally_full_folders_are_pieces_not_classes(folders)
     assert {c for _, c, _ in told(names, use_classes="folders")[0]} == set(folders)
 
 
-@pytest.mark.parametrize("folders", [["0", "1", "10"], ["00", "01"], ["00001", "00003"], ["00000", "00002", "00003"], ["a", "b"]])
+@pytest.mark.parametrize(
+    "folders",
+    [["0", "1", "10"], ["00", "01"], ["00001", "00003"], ["00000", "00002", "00003"], ["a", "b"]],
+)
 def test_other_names_are_classes_and_that_is_said(folders):
     entries, note = told([f"{f}/1.png" for f in folders])
     assert [c for _, c, _ in entries] == folders and "taken as classes" in note
@@ -36,16 +46,28 @@ def test_other_names_are_classes_and_that_is_said(folders):
 def test_one_folder_for_all_is_no_class_unless_asked_for():
     names = ["img_align_celeba/img_align_celeba/1.jpg", "img_align_celeba/img_align_celeba/2.jpg"]
     entries, note = told(names)
-    assert {c for _, c, _ in entries} == {None} and "'img_align_celeba'" in note and "--classes folders" in note
+    assert (
+        {c for _, c, _ in entries} == {None}
+        and "'img_align_celeba'" in note
+        and "--classes folders" in note
+    )
     assert {c for _, c, _ in told(names, use_classes="folders")[0]} == {"img_align_celeba"}
     assert told(names, use_classes=False) == ([(n, None, None) for n in names], "")
 
 
-@pytest.mark.parametrize(("names", "empty", "words"), [
-    (["a/1.png", "2.png"], [], "others beside them .such as '2.png'"),
-    (["train/a/1.png", "extra/1.png"], [], "split folder 'train' beside the folder 'extra'"),
-    (["a/1.png", "b/1.png"], ["c"], "class folder 'c' .* holds no image"),
-    (["images/1.jpg", "annotations/1.xml"], [], "folder 'annotations' .* holds no image .*--classes none")])
+@pytest.mark.parametrize(
+    ("names", "empty", "words"),
+    [
+        (["a/1.png", "2.png"], [], "others beside them .such as '2.png'"),
+        (["train/a/1.png", "extra/1.png"], [], "split folder 'train' beside the folder 'extra'"),
+        (["a/1.png", "b/1.png"], ["c"], "class folder 'c' .* holds no image"),
+        (
+            ["images/1.jpg", "annotations/1.xml"],
+            [],
+            "folder 'annotations' .* holds no image .*--classes none",
+        ),
+    ],
+)
 def test_what_cannot_be_told_is_refused_with_the_way_out(names, empty, words):
     with pytest.raises(DataError, match=words):
         arrange("src", names, empty)
@@ -55,26 +77,49 @@ def test_what_cannot_be_told_is_refused_with_the_way_out(names, empty, words):
 def test_labels_from_a_list_replace_the_folders():
     labels = {"x/1.png": "cat", "2.png": "dog"}
     entries, _ = arrange("src", ["top/x/1.png", "top/y/2.png", "top/y/3.png"], [], labels=labels)
-    assert [e.label for e in entries] == ["cat", "dog", None] and entries[2].problem == "has no label in the list"
+    assert [e.label for e in entries] == ["cat", "dog", None] and entries[
+        2
+    ].problem == "has no label in the list"
     with pytest.raises(DataError, match=r"None of the files.*such as 'a.png'"):
         arrange("src", ["a.png"], [], labels=labels)
 
 
-@pytest.mark.parametrize(("content", "name", "want"), [
-    (b"a.png,cat\nb.png,dog\n", "l.csv", {"a.png": "cat", "b.png": "dog"}),
-    (b'{"a.png": "cat", "b.png": 3}', "l.json", {"a.png": "cat", "b.png": "3"}),
-    (b'{"labels": [["00000/a.png", 6], ["b.png", 2.0]]}', "dataset.json", {"00000/a.png": "6", "b.png": "2"}),
-    (b'{"labels": [["a.png", [0, 0, 1]]]}', "dataset.json", {"a.png": "2"}),
-    (b'{"labels": null}', "dataset.json", None),
-    (b'\xef\xbb\xbf{"a.png": "cat"}', "l.json", {"a.png": "cat"})])
+@pytest.mark.parametrize(
+    ("content", "name", "want"),
+    [
+        (b"a.png,cat\nb.png,dog\n", "l.csv", {"a.png": "cat", "b.png": "dog"}),
+        (b'{"a.png": "cat", "b.png": 3}', "l.json", {"a.png": "cat", "b.png": "3"}),
+        (
+            b'{"labels": [["00000/a.png", 6], ["b.png", 2.0]]}',
+            "dataset.json",
+            {"00000/a.png": "6", "b.png": "2"},
+        ),
+        (b'{"labels": [["a.png", [0, 0, 1]]]}', "dataset.json", {"a.png": "2"}),
+        (b'{"labels": null}', "dataset.json", None),
+        (b'\xef\xbb\xbf{"a.png": "cat"}', "l.json", {"a.png": "cat"}),
+    ],
+)
 def test_lists_of_labels(content, name, want):
     assert read_labels(content, name) == want
 
 
-@pytest.mark.parametrize(("content", "name"), [
-    (b"", "l.csv"), (b"a.png\n", "l.csv"), (b"\xff\xfe\x00", "l.csv"), (b"{torn", "l.json"), (b"[1, 2]", "l.json"),
-    (b'{"labels": 5}', "x.csv"), (b'{"a.png": [1, 2]}', "l.json"), (b'{"a.png": 0.5}', "l.json"), (b'{"a.png": {}}', "l.json"),
-    (b'{"labels": [1]}', "dataset.json"), (b'{"labels": [["a", "b", "c"]]}', "dataset.json"), (b"[" * 9999, "l.json")])
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"", "l.csv"),
+        (b"a.png\n", "l.csv"),
+        (b"\xff\xfe\x00", "l.csv"),
+        (b"{torn", "l.json"),
+        (b"[1, 2]", "l.json"),
+        (b'{"labels": 5}', "x.csv"),
+        (b'{"a.png": [1, 2]}', "l.json"),
+        (b'{"a.png": 0.5}', "l.json"),
+        (b'{"a.png": {}}', "l.json"),
+        (b'{"labels": [1]}', "dataset.json"),
+        (b'{"labels": [["a", "b", "c"]]}', "dataset.json"),
+        (b"[" * 9999, "l.json"),
+    ],
+)
 def test_what_is_no_list_of_labels(content, name):
     with pytest.raises(DataError, match="is no list of labels"):
         read_labels(content, name)

@@ -13,7 +13,10 @@ from minigen.files import data_path
 from tests.test_sources import make_folder
 
 ROOT = Path(__file__).parent.parent
-PAIR = [f"--weights={data_path('pretrained', 'fftd.safetensors')}", f"--autoencoder={data_path('pretrained', 'ivqvae.safetensors')}"]
+PAIR = [
+    f"--weights={data_path('pretrained', 'fftd.safetensors')}",
+    f"--autoencoder={data_path('pretrained', 'ivqvae.safetensors')}",
+]
 AUTO = PAIR[1]
 
 
@@ -23,18 +26,34 @@ def test_prepare_prints_what_it_did(tmp_path, capsys):
     assert main(["prepare", str(source), "--size", "16", "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "skipped cat/x.txt: not an image" in out and "The folders are taken as classes" in out
-    assert "2 images of 16×16" in out and "cat 1, dog 1; 1 files skipped; 2 were smaller and were enlarged." in out
+    assert (
+        "2 images of 16×16" in out
+        and "cat 1, dog 1; 1 files skipped; 2 were smaller and were enlarged." in out
+    )
     assert main(["verify", str(tmp_path / "out")]) == 0
     assert "2 images" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--classes", "none"], ["--no-classes"], ["--classes", "labels.csv"], ["--classes", "folders"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--classes", "none"],
+        ["--no-classes"],
+        ["--classes", "labels.csv"],
+        ["--classes", "folders"],
+    ],
+)
 def test_where_classes_come_from_can_be_said(tmp_path, monkeypatch, capsys, words):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "f", ["cat/1.png", "dog/2.png"])
     Path("labels.csv").write_text("1.png,x\n2.png,y\n")
     assert main(["prepare", "f", "--size", "16", "--out", "out", *words]) == 0
-    want = {"none": "classes: none", "--no-classes": "classes: none", "labels.csv": "x 1, y 1", "folders": "cat 1, dog 1"}
+    want = {
+        "none": "classes: none",
+        "--no-classes": "classes: none",
+        "labels.csv": "x 1, y 1",
+        "folders": "cat 1, dog 1",
+    }
     assert want[words[-1]] in capsys.readouterr().out
 
 
@@ -45,23 +64,50 @@ WRONG = {
     "huge size": (["prepare", "file", "--out", "x", "--size", "30000"], "got 30000"),
     "a pipe": (["prepare", "pipe", "--out", "x"], "neither a folder nor an ordinary file"),
     "a long name": (["prepare", "x" * 300, "--out", "x"], "too long"),
-    "below a file": (["prepare", "photos", "--out", "file/x"], "a file stands where a folder is needed"),
+    "below a file": (
+        ["prepare", "photos", "--out", "file/x"],
+        "a file stands where a folder is needed",
+    ),
     "no prepared folder": (["verify", "photos"], "no whole folder of prepared images"),
     "no table": (["reproduce", "table5"], "There is no table 'table5'"),
-    "no cell": (["reproduce", "table1", "--steps", "0", "--out", "x"], "at least one of its training steps"),
+    "no cell": (
+        ["reproduce", "table1", "--steps", "0", "--out", "x"],
+        "at least one of its training steps",
+    ),
     "few images": (["reproduce", "table3", "--steps", "9", "--out", "x"], "at least 128 images"),
     "no seed": (["reproduce", "table1", "--seeds", "-1", "--out", "x"], "seed is a whole number"),
-    "results in a folder": (["reproduce", "table1", "--out", "photos"], "a folder stands where a file"),
+    "results in a folder": (
+        ["reproduce", "table1", "--out", "photos"],
+        "a folder stands where a file",
+    ),
     "results below a file": (["reproduce", "table1", "--out", "file/x.json"], "file"),
     "no rate": (["train-ivqvae", "--lr=nan", "--out=x"], "lr is a finite number"),
     "no lambda": (["train-ivqvae", "--lambda-d=2", "--out=x"], "lambda_d"),
     "no faces": (["train-ivqvae", "--data=toyfaces:abc", "--out=x"], "toyfaces:N"),
     "no data": (["train-ivqvae", "--data=photos", "--out=x"], "no whole folder of prepared images"),
     "no device": (["train-ivqvae", "--device=cuda:99", "--out=x"], "no device 'cuda:99'"),
-    "strange device": (["encode", "toyfaces:4", AUTO, "--device=abc", "--out=x"], "There is no device 'abc'"),
-    "out is a file": (["train-ivqvae", "--data=toyfaces:40", "--init-images=40", "--perceptual=none", "--out=file"], "this name"),
-    "no latents": (["train-fftd", "--latents=nowhere", AUTO, "--out=x"], "There are no latents 'nowhere'"),
-    "no autoencoder": (["train-fftd", "--autoencoder=nowhere", "--out=x"], "no weight file nowhere"),
+    "strange device": (
+        ["encode", "toyfaces:4", AUTO, "--device=abc", "--out=x"],
+        "There is no device 'abc'",
+    ),
+    "out is a file": (
+        [
+            "train-ivqvae",
+            "--data=toyfaces:40",
+            "--init-images=40",
+            "--perceptual=none",
+            "--out=file",
+        ],
+        "this name",
+    ),
+    "no latents": (
+        ["train-fftd", "--latents=nowhere", AUTO, "--out=x"],
+        "There are no latents 'nowhere'",
+    ),
+    "no autoencoder": (
+        ["train-fftd", "--autoencoder=nowhere", "--out=x"],
+        "no weight file nowhere",
+    ),
     "a text for weights": (["encode", "toyfaces:4", "--autoencoder=file", "--out=x"], "file"),
     "a folder for weights": (["encode", "toyfaces:4", "--autoencoder=photos", "--out=x"], "photos"),
     "no batch": (["encode", "toyfaces:4", AUTO, "--batch-size=0", "--out=x"], "batch_size"),
@@ -71,12 +117,21 @@ WRONG = {
     "too many images": (["sample", *PAIR, "--images=100000000000", "--out=x"], "images"),
     "too many steps": (["sample", *PAIR, "--steps=1001", "--out=x"], "1 to T=1000"),
     "eta": (["sample", *PAIR, "--eta=nan", "--out=x"], "eta"),
-    "weights swapped": (["sample", "--weights=" + AUTO.split("=")[1], AUTO, "--out=x"], "holds IVQVAE, not FFTD"),
+    "weights swapped": (
+        ["sample", "--weights=" + AUTO.split("=")[1], AUTO, "--out=x"],
+        "holds IVQVAE, not FFTD",
+    ),
     "samples over photos": (["sample", *PAIR, "--steps=1", "--out=photos"], "holds other files"),
     "samples over a file": (["sample", *PAIR, "--steps=1", "--out=file"], "is a file"),
     "few to measure": (["fid", *PAIR, "--data=toyfaces:9", "--images=4", "--out=x"], "at least 5"),
-    "few to compare": (["fid", *PAIR, "--data=toyfaces:4", "--features=toy", "--out=x"], "holds 4 images; at least 5"),
-    "no features": (["fid", *PAIR, "--data=toyfaces:9", "--features=vgg", "--out=x"], "inception or toy; got 'vgg'"),
+    "few to compare": (
+        ["fid", *PAIR, "--data=toyfaces:4", "--features=toy", "--out=x"],
+        "holds 4 images; at least 5",
+    ),
+    "no features": (
+        ["fid", *PAIR, "--data=toyfaces:9", "--features=vgg", "--out=x"],
+        "inception or toy; got 'vgg'",
+    ),
     "no seconds": (["bench", "--seconds=nan"], "seconds is a finite number"),
 }
 
@@ -93,7 +148,9 @@ def test_one_sentence_exit_code_2_and_no_trace(case, tmp_path, monkeypatch, caps
         pytest.skip("this system has no named pipes")
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments) == 2
-    err = [line for line in capsys.readouterr().err.splitlines() if "|" not in line]        # without progress bars
+    err = [
+        line for line in capsys.readouterr().err.splitlines() if "|" not in line
+    ]  # without progress bars
     assert len(err) == 1 and err[0].startswith("minigen: ") and words in err[0]
     assert sorted(tmp_path.rglob("*")) == before and Path("file").read_text() == "mine"
 
@@ -111,8 +168,13 @@ def test_a_full_disk_is_told_and_nothing_half_written_stays(tmp_path, monkeypatc
 
 
 def test_too_little_memory_is_told_and_a_bug_is_not(tmp_path, monkeypatch, capsys):
-    for error, code in ((MemoryError(), 2), (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …"), 2),
-                        (RuntimeError("a bug"), None), (ValueError("a bug"), None), (KeyError("a bug"), None)):
+    for error, code in (
+        (MemoryError(), 2),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …"), 2),
+        (RuntimeError("a bug"), None),
+        (ValueError("a bug"), None),
+        (KeyError("a bug"), None),
+    ):
         monkeypatch.setattr("minigen.bench.bench", lambda *a, e=error: (_ for _ in ()).throw(e))
         if code:
             assert main(["bench"]) == code
@@ -125,19 +187,38 @@ def test_too_little_memory_is_told_and_a_bug_is_not(tmp_path, monkeypatch, capsy
 def test_a_stop_without_words_has_a_sentence(monkeypatch, capsys):
     monkeypatch.setattr("minigen.bench.bench", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["bench"]) == 130
-    assert capsys.readouterr().err == "minigen: stopped; nothing half-written was kept, and what was finished stays.\n"
+    assert (
+        capsys.readouterr().err
+        == "minigen: stopped; nothing half-written was kept, and what was finished stays.\n"
+    )
 
 
 def start(*words, **env):
-    return subprocess.Popen([sys.executable, "-m", "minigen", *map(str, words)], cwd=ROOT, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, errors="replace", env=os.environ | env)
+    return subprocess.Popen(
+        [sys.executable, "-m", "minigen", *map(str, words)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=os.environ | env,
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("after", [0.25, 1.5, "training"])
 def test_stopped_at_any_time_it_says_so_in_one_line(tmp_path, number, code, after):
-    process = start("train-ivqvae", "--data=toyfaces:64", "--steps=100000", "--batch-size=4", "--init-images=32", "--save-every=9999",
-                    "--perceptual=none", "--log-every=1", f"--out={tmp_path / 'run'}")
+    process = start(
+        "train-ivqvae",
+        "--data=toyfaces:64",
+        "--steps=100000",
+        "--batch-size=4",
+        "--init-images=32",
+        "--save-every=9999",
+        "--perceptual=none",
+        "--log-every=1",
+        f"--out={tmp_path / 'run'}",
+    )
     log, end = tmp_path / "run" / "losses.csv", time.time() + 60
     if after == "training":
         while time.time() < end and not (log.exists() and log.stat().st_size):
@@ -154,12 +235,20 @@ def test_stopped_at_any_time_it_says_so_in_one_line(tmp_path, number, code, afte
 @pytest.mark.parametrize("encoding", ["cp1251", "cp437", "ascii", "cp1252"])
 def test_output_reaches_any_terminal(tmp_path, encoding):
     source = make_folder(tmp_path / "f", ["cat/1.png", "dog/1.png"])
-    process = start("prepare", source, "--size=16", f"--out={tmp_path / 'out'}", PYTHONIOENCODING=encoding)
+    process = start(
+        "prepare", source, "--size=16", f"--out={tmp_path / 'out'}", PYTHONIOENCODING=encoding
+    )
     out, err = process.communicate()
     assert process.returncode == 0 and "2 images of 16" in out, err
     code = "import minigen; minigen.progress()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | dict(PYTHONIOENCODING=encoding),
-                          capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | dict(PYTHONIOENCODING=encoding),
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
     assert done.returncode == 0 and "----  0 of 4" in done.stdout, done.stderr
 
 
@@ -169,19 +258,36 @@ def test_names_that_are_not_utf_8_reach_the_terminal(tmp_path):
         (source / os.fsdecode(b"caf\xe9.png")).write_text("no image")
     except OSError:
         pytest.skip("this disk takes UTF-8 names only")
-    process = start("prepare", source, "--size=16", f"--out={tmp_path / 'out'}", PYTHONIOENCODING="utf-8:strict")
+    process = start(
+        "prepare", source, "--size=16", f"--out={tmp_path / 'out'}", PYTHONIOENCODING="utf-8:strict"
+    )
     out, err = process.communicate()
     assert process.returncode == 0 and "not an image" in out, err
 
 
 def test_help_answers_without_torch_and_names_every_option(capsys):
-    for command in ("prepare", "verify", "reproduce", "train-ivqvae", "train-fftd", "encode", "sample", "fid", "bench"):
+    for command in (
+        "prepare",
+        "verify",
+        "reproduce",
+        "train-ivqvae",
+        "train-fftd",
+        "encode",
+        "sample",
+        "fid",
+        "bench",
+    ):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0 and "usage: python -m minigen" in capsys.readouterr().out
-    code = ("import sys\nfrom minigen.__main__ import main\ntry: main(['train-ivqvae', '--help'])\n"
-            "except SystemExit: sys.exit('torch' in sys.modules)")
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode == 0
+    code = (
+        "import sys\nfrom minigen.__main__ import main\ntry: main(['train-ivqvae', '--help'])\n"
+        "except SystemExit: sys.exit('torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL).returncode
+        == 0
+    )
 
 
 def test_the_end_of_a_pipe_is_no_traceback(tmp_path):
@@ -191,6 +297,10 @@ def test_the_end_of_a_pipe_is_no_traceback(tmp_path):
 
 
 def test_as_a_module():
-    done = subprocess.run([sys.executable, "-m", "minigen", "prepare", "nowhere", "--out", "x"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "minigen", "prepare", "nowhere", "--out", "x"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and done.stderr.startswith("minigen: ")
-    assert torch.initial_seed() == 0                          # tests/conftest.py seeds every test
+    assert torch.initial_seed() == 0  # tests/conftest.py seeds every test

@@ -32,7 +32,7 @@ def test_a_folder_knows_how_many_are_its_own(tmp_path):
     made = []
     fill(tmp_path, 20, made=made)
     assert values(tmp_path) == list(range(20))
-    fill(tmp_path, 5, made=made)                             # fewer: nothing is made again, and five are drawn
+    fill(tmp_path, 5, made=made)  # fewer: nothing is made again, and five are drawn
     assert values(tmp_path) == list(range(5)) and len(made) == 5
     fill(tmp_path, 18, made=made)
     assert values(tmp_path) == list(range(18)) and len(made) == 5
@@ -52,17 +52,19 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_was(tmp_path):
 def test_a_refused_run_leaves_no_folder(tmp_path):
     with pytest.raises(ZeroDivisionError):
         parts.parts(tmp_path / "new", 5, 4, {}, lambda a, b: 1 / 0, progress=False)
-    assert [p.name for p in (tmp_path / "new").iterdir()] == ["parts.json"]          # it had begun
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["parts.json"]  # it had begun
     with pytest.raises(DataError, match="made with seed=0, not 1"):
         fill(tmp_path / "a", 5) and fill(tmp_path / "a", 5, seed=1)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"count": "x", "part": 4}', '{"part": 4}', "null", "[" * 9999])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"count": "x", "part": 4}', '{"part": 4}', "null", "[" * 9999]
+)
 def test_a_damaged_table_is_named(tmp_path, content):
     fill(tmp_path, 5)
     (tmp_path / "parts.json").write_text(content)
     for use in (lambda: fill(tmp_path, 5), lambda: values(tmp_path)):
-        with pytest.raises(DataError, match="parts.json' cannot be read"):
+        with pytest.raises(DataError, match=r"parts.json' cannot be read"):
             use()
 
 
@@ -71,7 +73,7 @@ def test_a_part_with_changed_values_is_made_again_and_never_read(tmp_path):
     content = bytearray(paths[1].read_bytes())
     content[-1] ^= 1
     paths[1].write_bytes(content)
-    with pytest.raises(DataError, match="part-00001.safetensors' was changed or is damaged"):
+    with pytest.raises(DataError, match=r"part-00001.safetensors' was changed or is damaged"):
         values(tmp_path)
     made = []
     fill(tmp_path, 10, made=made)
@@ -105,12 +107,16 @@ def test_png_and_zip_are_both_written_and_only_our_own_are_replaced(tmp_path):
             assert (np.array(Image.open(file)) == k).all()
     fill(tmp_path, 5)
     (tmp_path / "000009.png").write_bytes(b"mine")
-    parts.export(tmp_path, 5, png=True)                      # pictures of the longer run go, what is not ours stays
-    assert sorted(p.name for p in tmp_path.glob("*.png")) == [f"{k:06d}.png" for k in range(5)] + ["000009.png"]
+    parts.export(tmp_path, 5, png=True)  # pictures of the longer run go, what is not ours stays
+    assert sorted(p.name for p in tmp_path.glob("*.png")) == [f"{k:06d}.png" for k in range(5)] + [
+        "000009.png"
+    ]
 
 
-@pytest.mark.parametrize(("name", "content"), [
-    ("000003.png", b"mine"), ("images.zip", b"mine"), ("000003.png", None), ("images.zip", None)])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("000003.png", b"mine"), ("images.zip", b"mine"), ("000003.png", None), ("images.zip", None)],
+)
 def test_a_picture_or_zip_of_somebody_elses_stops_the_export(tmp_path, name, content):
     fill(tmp_path, 5)
     if content is None and name.endswith("png"):

@@ -26,19 +26,23 @@ TURNED = (0x0112, 3, 1, b"\x06\0\0\0")
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
-@pytest.mark.parametrize("odd", [
-    (0x011A, 2, 4, b"abc\0"),                    # XResolution as text: Pillow's own turning trips over it
-    (0x011A, 5, 1, b"\xff\xff\xff\xff"),         # a fraction that lies outside the file
-    (0x8769, 4, 1, b"\xff\xff\xff\x7f"),         # a directory that does
-    (0x8825, 2, 4, b"abc\0"),
-    (0x0132, 7, 999999, b"\0\0\0\0")])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        (0x011A, 2, 4, b"abc\0"),  # XResolution as text: Pillow's own turning trips over it
+        (0x011A, 5, 1, b"\xff\xff\xff\xff"),  # a fraction that lies outside the file
+        (0x8769, 4, 1, b"\xff\xff\xff\x7f"),  # a directory that does
+        (0x8825, 2, 4, b"abc\0"),
+        (0x0132, 7, 999999, b"\0\0\0\0"),
+    ],
+)
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_odd_metadata_do_no_harm_and_the_picture_is_turned(odd, format):
     data = encoded(format, exif=exif(TURNED, odd))
     pixels, shape = decode(data, 8)
     assert pixels.shape == (8, 8, 3) and shape in ((12, 20), (20, 12))
     if format == "JPEG" and odd[:2] == (0x011A, 2):
-        assert shape == (12, 20)                 # the orientation could be read, so it is applied
+        assert shape == (12, 20)  # the orientation could be read, so it is applied
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -52,35 +56,53 @@ def test_orientation_is_that_of_pillow(orientation):
     side = min(upright.shape[:2])
     top, left = (upright.shape[0] - side) // 2, (upright.shape[1] - side) // 2
     got, shape = decode(data, side, "box")
-    assert np.array_equal(got, upright[top : top + side, left : left + side]) and shape == upright.shape[1::-1]
+    assert (
+        np.array_equal(got, upright[top : top + side, left : left + side])
+        and shape == upright.shape[1::-1]
+    )
     assert len(TURNS) == 7
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000"])
+@pytest.mark.parametrize(
+    "format", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000"]
+)
 def test_formats(format):
     if format not in Image.registered_extensions().values():
         pytest.skip(f"this Pillow has no {format}")
     assert decode(encoded(format), 8)[0].shape == (8, 8, 3)
 
 
-@pytest.mark.parametrize(("data", "words"), [
-    (b"", "no readable bytes"), (b"text", "not an image"), (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*pillow-heif"),
-    (encoded()[:200], "damaged image"), (encoded("PNG")[:60], "damaged image"),
-    (encoded("PNG", np.zeros((8, 8), np.uint16)), "8 bits")])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "no readable bytes"),
+        (b"text", "not an image"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC.*pillow-heif"),
+        (encoded()[:200], "damaged image"),
+        (encoded("PNG")[:60], "damaged image"),
+        (encoded("PNG", np.zeros((8, 8), np.uint16)), "8 bits"),
+    ],
+)
 def test_what_is_no_picture_is_a_reason(data, words):
     with pytest.raises(ValueError, match=words):
         decode(data, 8)
 
 
 def test_whatever_a_decoder_raises_is_a_reason(monkeypatch):
-    for error in (TypeError("odd"), struct.error("odd"), AttributeError("odd"), SyntaxError("odd"), MemoryError()):
+    for error in (
+        TypeError("odd"),
+        struct.error("odd"),
+        AttributeError("odd"),
+        SyntaxError("odd"),
+        MemoryError(),
+    ):
         monkeypatch.setattr(Image.Image, "convert", lambda *a, e=error: (_ for _ in ()).throw(e))
-        with pytest.raises(ValueError, match="damaged image .odd|damaged image .MemoryError"):
+        with pytest.raises(ValueError, match=r"damaged image .odd|damaged image .MemoryError"):
             decode(encoded(), 8)
 
 
 def test_the_crop_is_the_middle_also_where_the_rest_is_odd():
     wide = np.zeros((4, 13, 3), np.uint8)
-    wide[:, 4:8] = 200                           # 9 columns to spare: 4 on the left, 5 on the right
+    wide[:, 4:8] = 200  # 9 columns to spare: 4 on the left, 5 on the right
     assert (decode(encoded("PNG", wide), 4, "box")[0] == 200).all()
     assert (decode(encoded("PNG", wide.transpose(1, 0, 2).copy()), 4, "box")[0] == 200).all()

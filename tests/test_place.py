@@ -42,7 +42,9 @@ def test_what_appears_meanwhile_is_left_alone(tmp_path, photos, monkeypatch, wha
 
     meanwhile(monkeypatch, appear)
     for overwrite in (False, True):
-        with pytest.raises(DataError, match="'.*out' has appeared meanwhile|exists already|holds other things"):
+        with pytest.raises(
+            DataError, match=r"'.*out' has appeared meanwhile|exists already|holds other things"
+        ):
             prepare(photos, out, 16, overwrite=overwrite)
         assert os.path.lexists(out) and not (out / "images.npy").exists()
         assert what != "file" or out.read_text() == "mine"
@@ -61,11 +63,16 @@ def test_of_two_at_once_one_wins_and_the_other_is_told(tmp_path, photos):
         got = list(pool.map(run, range(4)))
     (winner,) = [g for g in got if isinstance(g, int)]
     assert all("meanwhile" in g or "exists already" in g for g in got if isinstance(g, str))
-    assert PreparedImages(tmp_path / "out").manifest["size"] == winner and names(tmp_path) == ["out", "photos"]
+    assert PreparedImages(tmp_path / "out").manifest["size"] == winner and names(tmp_path) == [
+        "out",
+        "photos",
+    ]
 
 
 @pytest.mark.parametrize("what", ["another file", "another set", "gone", "changed"])
-def test_overwrite_replaces_only_what_stood_there_when_it_was_asked(tmp_path, photos, monkeypatch, what):
+def test_overwrite_replaces_only_what_stood_there_when_it_was_asked(
+    tmp_path, photos, monkeypatch, what
+):
     out = tmp_path / "out"
     prepare(photos, out, 16)
 
@@ -89,11 +96,15 @@ def test_overwrite_replaces_only_what_stood_there_when_it_was_asked(tmp_path, ph
     elif what == "gone":
         assert not out.exists() and PreparedImages(tmp_path / "elsewhere").manifest["size"] == 16
     else:
-        assert (out / "images.npy").exists() and (what == "changed" or (out / "thesis.txt").read_text() == "mine")
+        assert (out / "images.npy").exists() and (
+            what == "changed" or (out / "thesis.txt").read_text() == "mine"
+        )
     assert not [n for n in names(tmp_path) if n.startswith(".")]
 
 
-def test_a_file_that_comes_between_look_and_renaming_brings_the_folder_back(tmp_path, photos, monkeypatch):
+def test_a_file_that_comes_between_look_and_renaming_brings_the_folder_back(
+    tmp_path, photos, monkeypatch
+):
     out = tmp_path / "out"
     prepare(photos, out, 16)
     look, looks = place.only_ours, []
@@ -101,7 +112,7 @@ def test_a_file_that_comes_between_look_and_renaming_brings_the_folder_back(tmp_
     def only_ours(folder):
         mark = look(folder)
         looks.append(folder)
-        if len(looks) == 2:                                  # after the last look before the renaming
+        if len(looks) == 2:  # after the last look before the renaming
             (out / "thesis.txt").write_text("mine")
         return mark
 
@@ -109,7 +120,11 @@ def test_a_file_that_comes_between_look_and_renaming_brings_the_folder_back(tmp_
     with pytest.raises(DataError):
         prepare(photos, out, 32, overwrite=True)
     kept = [p for p in tmp_path.rglob("thesis.txt")]
-    assert len(kept) == 1 and kept[0].read_text() == "mine" and (kept[0].parent / "images.npy").exists()
+    assert (
+        len(kept) == 1
+        and kept[0].read_text() == "mine"
+        and (kept[0].parent / "images.npy").exists()
+    )
 
 
 def test_a_folder_that_only_looks_prepared_is_not_overwritten(tmp_path, photos):
@@ -123,7 +138,14 @@ def test_a_folder_that_only_looks_prepared_is_not_overwritten(tmp_path, photos):
 
 
 def test_what_killed_runs_left_is_cleared_by_the_next(tmp_path, photos, request):
-    for k, inside in enumerate((["images.npy", place.HELD], [place.HELD, "images.npy", "manifest.json"], ["thesis.txt"], ["images.npy"])):
+    for k, inside in enumerate(
+        (
+            ["images.npy", place.HELD],
+            [place.HELD, "images.npy", "manifest.json"],
+            ["thesis.txt"],
+            ["images.npy"],
+        )
+    ):
         left = tmp_path / f".out.left{k}"
         left.mkdir()
         for name in inside:
@@ -142,7 +164,10 @@ def test_a_set_that_a_killed_run_had_put_aside_comes_back(tmp_path, photos):
     (tmp_path / "out").rename(aside / "out")
     with pytest.raises(DataError, match="meanwhile"):
         prepare(photos, tmp_path / "out", 32)
-    assert PreparedImages(tmp_path / "out").manifest["size"] == 16 and names(tmp_path) == ["out", "photos"]
+    assert PreparedImages(tmp_path / "out").manifest["size"] == 16 and names(tmp_path) == [
+        "out",
+        "photos",
+    ]
 
 
 def test_a_name_with_brackets_and_one_that_is_long(tmp_path, photos):

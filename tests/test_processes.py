@@ -23,10 +23,17 @@ def test_shares_are_every_nth_row(monkeypatch):
     assert shares == [[0, 3, 6], [1, 4], [2, 5]]
 
 
-@pytest.mark.parametrize(("env", "words"), [
-    (dict(RANK="1"), "RANK=1 .* none of 1 processes"), (dict(WORLD_SIZE="0"), "WORLD_SIZE .* is 0"),
-    (dict(WORLD_SIZE="x"), "WORLD_SIZE .* not a whole number"), (dict(RANK="1.5"), "RANK .* not a whole number"),
-    (dict(WORLD_SIZE="2", RANK="2"), "RANK=2 .* none of 2"), (dict(WORLD_SIZE="2", RANK="-1"), "RANK=-1")])
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (dict(RANK="1"), "RANK=1 .* none of 1 processes"),
+        (dict(WORLD_SIZE="0"), "WORLD_SIZE .* is 0"),
+        (dict(WORLD_SIZE="x"), "WORLD_SIZE .* not a whole number"),
+        (dict(RANK="1.5"), "RANK .* not a whole number"),
+        (dict(WORLD_SIZE="2", RANK="2"), "RANK=2 .* none of 2"),
+        (dict(WORLD_SIZE="2", RANK="-1"), "RANK=-1"),
+    ],
+)
 def test_an_environment_that_torchrun_did_not_set(monkeypatch, env, words):
     for name, value in env.items():
         monkeypatch.setenv(name, value)
@@ -37,7 +44,10 @@ def test_an_environment_that_torchrun_did_not_set(monkeypatch, env, words):
 def test_several_without_torchrun(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(DataError, match="MASTER_ADDR is not set: start with torchrun"), processes.processes(torch.device("cpu")):
+    with (
+        pytest.raises(DataError, match="MASTER_ADDR is not set: start with torchrun"),
+        processes.processes(torch.device("cpu")),
+    ):
         pass
 
 

@@ -135,7 +135,8 @@ def test_make_clean_removes_only_what_this_makefile_made(clone, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     (home / "thesis.txt").write_text("mine")
-    for words, env in ((["clean"], dict(VENV=str(home))), (["clean", f"VENV={home}"], {}), (["clean", "-e"], dict(VENV=str(home)))):
+    in_environment = dict(VENV=str(home))
+    for words, env in ((["clean"], in_environment), (["clean", f"VENV={home}"], {}), (["clean", "-e"], in_environment)):
         make(clone, *words, **env)
         assert (home / "thesis.txt").read_text() == "mine"
     assert str(home) not in make(clone, "-n", "clean", VENV=str(home)).stdout
@@ -162,4 +163,5 @@ def test_make_never_clears_a_folder_that_it_did_not_make(clone, tmp_path):
     for name in ("requirements.txt", "pyproject.toml"):
         (clone / name).touch()
     done = make(clone, "lab", f"VENV={own}", f"PYTHON={sys.executable}")
-    assert done.returncode == 2 and "was not made by this Makefile" in done.stdout and (own / "thesis.txt").read_text() == "mine"
+    assert done.returncode == 2 and "was not made by this Makefile" in done.stdout
+    assert (own / "thesis.txt").read_text() == "mine"

@@ -23,11 +23,19 @@ def names(folder):
 
 def test_places_and_rhythm_do_not_matter_and_settings_do():
     mine = runs.identity(CONFIG, "line")
-    for same in (dict(out="x/../a"), dict(data="/elsewhere/b"), dict(device="cuda"), dict(save_every=9), dict(steps=7)):
+    for same in (
+        dict(out="x/../a"),
+        dict(data="/elsewhere/b"),
+        dict(device="cuda"),
+        dict(save_every=9),
+        dict(steps=7),
+    ):
         assert runs.identity(CONFIG | same, "line") == mine
     for other_run in (dict(lr=0.2), dict(seed=1), dict(decay=True)):
         assert runs.identity(CONFIG | other_run, "line") != mine
-    assert runs.identity(CONFIG | dict(decay=True), "line") != runs.identity(CONFIG | dict(decay=True, steps=7), "line")
+    assert runs.identity(CONFIG | dict(decay=True), "line") != runs.identity(
+        CONFIG | dict(decay=True, steps=7), "line"
+    )
 
 
 def test_a_moved_folder_goes_on_under_any_spelling(tmp_path, monkeypatch):
@@ -39,9 +47,14 @@ def test_a_moved_folder_goes_on_under_any_spelling(tmp_path, monkeypatch):
             pass
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (dict(lr=0.2), r"trained with lr=0.1, not 0.2.*begin anew in another --out"), (dict(seed=1), "seed=0, not 1"),
-    (dict(new=3), "new=None, not 3")])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dict(lr=0.2), r"trained with lr=0.1, not 0.2.*begin anew in another --out"),
+        (dict(seed=1), "seed=0, not 1"),
+        (dict(new=3), "new=None, not 3"),
+    ],
+)
 def test_other_settings_are_refused(tmp_path, change, words):
     begun(tmp_path / "a")
     with pytest.raises(DataError, match=words):
@@ -52,11 +65,13 @@ def test_other_settings_are_refused(tmp_path, change, words):
 def test_an_unreadable_config_is_named(tmp_path, content):
     begun(tmp_path / "a")
     (tmp_path / "a" / "config.json").write_text(content)
-    with pytest.raises(DataError, match="config.json' cannot be read"):
+    with pytest.raises(DataError, match=r"config.json' cannot be read"):
         runs.check_folder(tmp_path / "a", "line", CONFIG, True)
 
 
-@pytest.mark.parametrize("name", ["line.safetensors", "losses.csv", "samples-00000005.png", "failed_batch.json"])
+@pytest.mark.parametrize(
+    "name", ["line.safetensors", "losses.csv", "samples-00000005.png", "failed_batch.json"]
+)
 def test_files_of_other_origin_are_not_replaced(tmp_path, name):
     (tmp_path / name).write_text("mine")
     with pytest.raises(DataError, match=f"holds '{name}' and no checkpoint"):
@@ -64,7 +79,9 @@ def test_files_of_other_origin_are_not_replaced(tmp_path, name):
     assert names(tmp_path) == [name]
 
 
-def test_a_run_that_fails_before_it_has_anything_leaves_no_trace_and_the_corrected_one_begins(tmp_path):
+def test_a_run_that_fails_before_it_has_anything_leaves_no_trace_and_the_corrected_one_begins(
+    tmp_path,
+):
     for out in (tmp_path / "new" / "run", tmp_path / "there"):
         if out.name == "there":
             out.mkdir()
@@ -85,16 +102,26 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_can_be_corrected(tmp_
 def test_two_processes_do_not_train_in_one_folder(tmp_path, request):
     begun(tmp_path)
     request.getfixturevalue("other")(tmp_path / runs.LOCK)
-    with pytest.raises(DataError, match="Another process is training in"), runs.claimed(tmp_path, "line", CONFIG, True):
+    with (
+        pytest.raises(DataError, match="Another process is training in"),
+        runs.claimed(tmp_path, "line", CONFIG, True),
+    ):
         pass
     assert len(checkpoints.found(tmp_path)) == 1
 
 
 def test_torn_rows_of_a_log_are_dropped(tmp_path):
-    (tmp_path / "losses.csv").write_text("step,loss,rate\n1,2,3\n2,,\n3,4,5,6\n4,5\nx,1,2\n5,6,7\n\0\n6,1")
+    (tmp_path / "losses.csv").write_text(
+        "step,loss,rate\n1,2,3\n2,,\n3,4,5,6\n4,5\nx,1,2\n5,6,7\n\0\n6,1"
+    )
     log = runs.Log(tmp_path, 5)
     log.write(6, dict(loss=1.0, rate=2.0))
-    assert (tmp_path / "losses.csv").read_text().split() == ["step,loss,rate", "1,2,3", "5,6,7", "6,1,2"]
+    assert (tmp_path / "losses.csv").read_text().split() == [
+        "step,loss,rate",
+        "1,2,3",
+        "5,6,7",
+        "6,1,2",
+    ]
 
 
 def test_rows_after_the_step_it_goes_on_from_are_forgotten_and_a_new_log_is_empty(tmp_path):

@@ -80,7 +80,8 @@ def test_latents_that_are_none(tmp_path):
 
 @pytest.mark.parametrize(("given", "words"), [
     (dict(steps=0), "steps"), (dict(steps=1001), "1 to T=1000"), (dict(steps=2.5), "steps"), (dict(eta=float("nan")), "eta"),
-    (dict(eta=-0.1), "eta"), (dict(eta=2), "eta"), (dict(seed=-1), "seed"), (dict(seed="x"), "seed"), (dict(batch_size=0), "batch_size"),
+    (dict(eta=-0.1), "eta"), (dict(eta=2), "eta"), (dict(seed=-1), "seed"), (dict(seed="x"), "seed"),
+    (dict(batch_size=0), "batch_size"),
     (dict(batch_size=10**12), "batch_size"), (dict(scale=float("inf"), label=1), "scale"), (dict(scale=2), "--label"),
     (dict(label=-1), "--label is 0 to 4"), (dict(label=1.5), "label"), (dict(device="abc"), "device 'abc'")])
 def test_settings_that_are_none_are_told_before_anything_is_loaded(given, words):
@@ -91,7 +92,7 @@ def test_settings_that_are_none_are_told_before_anything_is_loaded(given, words)
 @pytest.mark.parametrize("n", [0, -1, 1.5, True, 10**11, 10**8])
 def test_a_number_of_images_that_is_none_or_too_large_for_the_disk(tmp_path, n, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(10**12, 0, 10**10))
-    with pytest.raises(DataError, match="images is a whole number|images of 32×32 need"):
+    with pytest.raises(DataError, match=r"images is a whole number|images of 32×32 need"):
         sampling.sample(sampling.Sampler(*PAIR, steps=1), tmp_path / "out", n, progress=False)
     assert not (tmp_path / "out").exists()
 
@@ -111,7 +112,7 @@ def test_encoding_keeps_what_is_there_and_replaces_only_latents_and_only_when_as
     shutil.copy(latents_file, out)
     before = out.read_bytes()
     assert sampling.encode("toyfaces:6", PAIR[1], out, progress=False) == out and out.read_bytes() == before
-    with pytest.raises(DataError, match="latents of other images .*--overwrite"):
+    with pytest.raises(DataError, match=r"latents of other images .*--overwrite"):
         sampling.encode("toyfaces:7", PAIR[1], out, progress=False)
     assert out.read_bytes() == before
     sampling.encode("toyfaces:7", PAIR[1], out, progress=False, overwrite=True)
@@ -125,7 +126,7 @@ def test_encoding_keeps_what_is_there_and_replaces_only_latents_and_only_when_as
 def test_a_folder_beside_the_latents_that_encode_did_not_make_stays(tmp_path):
     (tmp_path / "lat.parts").mkdir()
     (tmp_path / "lat.parts" / "thesis.txt").write_text("mine")
-    with pytest.raises(DataError, match="lat.parts' holds other files"):
+    with pytest.raises(DataError, match=r"lat.parts' holds other files"):
         sampling.encode("toyfaces:4", PAIR[1], tmp_path / "lat.safetensors", progress=False)
     assert (tmp_path / "lat.parts" / "thesis.txt").read_text() == "mine"
 

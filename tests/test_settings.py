@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from minigen.errors import DataError
 from minigen.settings import Stage1, Stage2, make_config
 
@@ -52,7 +53,8 @@ def test_every_number_refuses_what_is_none_and_names_itself(cls, field):
 
 
 @pytest.mark.parametrize(("cls", "given", "words"), [
-    (Stage1, dict(lambda_d=2), "lambda_d .* at most 1"), (Stage1, dict(lr=0), "lr .* above 0"), (Stage1, dict(lr=1.5), "at most 1"),
+    (Stage1, dict(lambda_d=2), "lambda_d .* at most 1"), (Stage1, dict(lr=0), "lr .* above 0"),
+    (Stage1, dict(lr=1.5), "at most 1"), (Stage1, dict(preset=[]), "no preset"),
     (Stage1, dict(ema=1.0), "ema .* below 1"), (Stage2, dict(dropout=1.0), "below 1"), (Stage2, dict(levels=4), "at most 3"),
     (Stage1, dict(steps=500, discriminator_start=700), "a step from 1 to 500, the last; got 700"),
     (Stage1, dict(perceptual="vgg"), "toy, lpips or none; got 'vgg'"), (Stage2, dict(fusion="sum"), "add, concat or adaptive"),

@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return look(folder)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DataError, match="The folder '.*dog' cannot be read .Permission denied.: allow it"):
+    with pytest.raises(DataError, match=r"The folder '.*dog' cannot be read .Permission denied.: allow it"):
         ImageSource(path)
 
 
@@ -293,7 +293,8 @@ def test_a_stylegan_set_has_the_labels_of_its_table(tmp_path, kind):
     assert ImageSource(path, use_classes=False).classes == []
 
 
-@pytest.mark.parametrize(("table", "words"), [('{"labels": null}', "no labels"), ("{torn", "no list of labels"), ("[]", "no list of labels")])
+@pytest.mark.parametrize(("table", "words"), [
+    ('{"labels": null}', "no labels"), ("{torn", "no list of labels"), ("[]", "no list of labels")])
 def test_a_table_without_labels_leaves_pieces_without_classes(tmp_path, table, words):
     path = make_folder(tmp_path / "f", ["00000/a.png", "00001/b.png"])
     (path / "dataset.json").write_text(table)

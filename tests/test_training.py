@@ -191,9 +191,11 @@ def test_a_second_process_is_refused_while_one_trains(tmp_path):
     class Nosy(Line):
         def step(self, step, indices, flips):
             if step == 2:
-                code = ("import sys; sys.path.insert(0, '.'); from tests.test_training import Line, run; from minigen.errors import DataError"
-                        "\ntry: run(Line(), sys.argv[1], resume=True)\nexcept DataError as e: print(e)")
-                self.told = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+                code = ("import sys; sys.path.insert(0, '.'); from tests.test_training import Line, run\n"
+                        "from minigen.errors import DataError\ntry: run(Line(), sys.argv[1], resume=True)\n"
+                        "except DataError as e: print(e)")
+                command = [sys.executable, "-c", code, str(tmp_path)]
+                self.told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
             return super().step(step, indices, flips)
 
     task = Nosy()
