@@ -12,6 +12,7 @@ from PIL import Image
 from minigen.data import PreparedImages, ToyFaces, from_uint8, prepare, prepared, to_uint8
 from minigen.data.prepared import decode
 from minigen.errors import DataError
+from tests import test_pictures as pictures
 from tests.test_sources import make_folder, make_parquet, make_zip, png
 
 
@@ -199,3 +200,51 @@ def test_more_images_than_one_chunk_keep_their_order(tmp_path):
         (tmp_path / "f" / f"{i:03}.png").write_bytes(encoded(p))
     prepare(tmp_path / "f", tmp_path / "out", size=16)
     assert np.array_equal(np.load(tmp_path / "out" / "images.npy"), pixels)
+
+
+def test_the_manifest_tells_the_size_before_and_which_images_were_enlarged(tmp_path):
+    (tmp_path / "f").mkdir()
+    for name, size in (("a", (40, 20)), ("b", (20, 40)), ("c", (15, 40)), ("d", (16, 16))):
+        (tmp_path / "f" / f"{name}.png").write_bytes(png(0, size))
+    manifest = prepare(tmp_path / "f", tmp_path / "out", 16)
+    assert [(e["width"], e["height"]) for e in manifest["files"]] == [(40, 20), (20, 40), (15, 40), (16, 16)]
+    assert manifest["upscaled"] == 1
+
+
+def test_chunks_are_bounded_by_bytes(monkeypatch):
+    class Item:
+        data = bytes(1000)
+
+    items = [Item()] * 200
+    assert [len(c) for c in prepared._chunks(items, 16)] == [64, 64, 64, 8]
+    monkeypatch.setattr(prepared, "AT_ONCE", 10_000)
+    assert [len(c) for c in prepared._chunks(items[:25], 16)] == [11, 11, 3]           # by the files' bytes
+    assert [len(c) for c in prepared._chunks(items[:4], 64)] == [1, 1, 1, 1]           # by the pixels'
+
+
+@pytest.mark.parametrize("size", [7, 8193, 16.0, "16", True, None, float("nan"), -16])
+def test_sizes_that_are_none(tmp_path, size):
+    with pytest.raises(DataError, match="size is a whole number up to 8,192"):
+        prepare(make_folder(tmp_path / "f", ["a.png"]), tmp_path / "out", size=size)
+    assert left_behind(tmp_path) == ["f"]
+
+
+def test_one_odd_photograph_among_good_ones_is_read_or_named(tmp_path):
+    source = make_folder(tmp_path / "f", ["a.png", "b.png"])
+    (source / "odd.jpg").write_bytes(pictures.encoded("JPEG", exif=pictures.exif(pictures.TURNED, (0x011A, 2, 4, b"abc\0"))))
+    manifest = prepare(source, tmp_path / "out", 16)
+    assert manifest["count"] == 3 and not manifest["skipped"]
+    assert [(e["width"], e["height"]) for e in manifest["files"]][2] == (12, 20)
+
+
+def test_whatever_a_decoder_raises_it_costs_one_image(tmp_path, monkeypatch):
+    whole = prepared.decode
+
+    def decode_or_trip(data, size, kernel):
+        if data == png(1):
+            raise ValueError("damaged image (odd)")
+        return whole(data, size, kernel)
+
+    monkeypatch.setattr(prepared, "decode", decode_or_trip)
+    manifest = prepare(make_folder(tmp_path / "f", ["a.png", "b.png", "c.png"]), tmp_path / "out", 16)
+    assert [s["name"] for s in manifest["skipped"]] == ["b.png"] and manifest["count"] == 2

@@ -1,3 +1,4 @@
+import inspect
 import io
 import shutil
 import zipfile
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from minigen import files, sampling
+from minigen import files, ivqvae, latents, sampling
+from minigen.data import ToyFaces
 from minigen.errors import DataError
 from minigen.files import data_path
 
@@ -160,3 +162,18 @@ def test_guidance_that_runs_away_is_said(tmp_path):
         sampler = sampling.Sampler(*PAIR, steps=2, label=1, scale=2)
         sampler.scale = 1e38
         sampler(0, 2)
+
+
+def test_latents_of_several_parts_are_those_of_all_images_in_order(tmp_path):
+    path = sampling.encode("toyfaces:520", PAIR[1], tmp_path / "z.safetensors", progress=False)
+    stored, tokenizer = sampling.read_latents(path), files.load_weights(ivqvae.IVQVAE, PAIR[1])
+    x = ToyFaces(520, seed=0).images()
+    for name, images in (("z", x), ("flipped", x.flip(-1))):
+        torch.testing.assert_close(stored[name], latents.encode(tokenizer, images).z)
+    assert torch.equal(stored["labels"], ToyFaces(520, seed=0)["hair"]) and stored["classes"][3] == "red"
+    assert [p.name for p in tmp_path.iterdir()] == ["z.safetensors"]
+
+
+def test_the_defaults_are_the_papers():
+    defaults = {k: p.default for k, p in inspect.signature(sampling.Sampler).parameters.items()}
+    assert (defaults["steps"], defaults["eta"], defaults["scale"], defaults["seed"]) == (500, 0.0, 1.0, 0)
