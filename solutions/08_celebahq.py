@@ -83,6 +83,7 @@ What it guards against has all happened to others:
 - **JPEG instead of PNG** has moved an FID from 2.5 to 5.8. Take lossless sources where there are some.
 - **Sorted files.** Some mirrors hold all women first. The order of training is a permutation of everything, so this does no harm; taking "the first thousand" as a test set would.
 - A broken image stops nothing and is not silently replaced: it is listed.
+- **Folders are not always classes.** They may be splits, or pieces of a thousand files each. The command says what it took them for, and `--classes` settles it.
 
 Here drawn faces stand in:
 """
@@ -314,9 +315,9 @@ assert all(same)
 
 # %% [markdown]
 r"""
-The torn file was refused by name, the checkpoint of step 4 used instead, and the end is the same to the last bit. The tests of `minigen` do the same for stage 2, for encoding and for sampling, kill processes at random moments (`kill -9`), and run two processes side by side. (On a GPU, sums may be added in another order from run to run, and "bit for bit" becomes "as close as two runs are".)
+The torn file was refused by name, the checkpoint of step 4 used instead, and the end is the same to the last bit. The tests of `minigen` do the same for stage 2, for encoding and for sampling, kill processes at random moments (`kill -9`), and run two processes side by side. (It holds on a CPU with the same number of threads and of processes. With other numbers, and on a GPU, sums are added in another order, and "bit for bit" becomes "as close as two runs are".)
 
-Other things the engine does: Ctrl-C and the system's polite request to stop save at the end of the step. A gradient that is not finite skips the step and is counted, and ten in a row stop the run and tell which images were in the batch (a latent map that is not finite stops it at once). A full disk stops it with the last checkpoint whole. Another learning rate than before is refused by name, and so is another data set under the same path.
+Other things the engine does: Ctrl-C and the system's polite request to stop save at the end of the step. A gradient that is not finite skips the step and is counted, and ten in a row stop the run and tell which images were in the batch (a latent map that is not finite stops it at once). A full disk stops it with the last checkpoint whole. Another learning rate than before is refused by name, and so is another data set under the same path, while a folder that was moved goes on. A second process in the same folder is turned away. Settings, room on the disk and the pixels' digest are checked before the first step, and a run that is refused leaves nothing behind.
 
 **In Colab**, put the runs on your drive (`MINIGEN_RUNS=/content/drive/MyDrive/runs`); after a disconnect, run the cells again: they go on. **Several GPUs**: the same commands behind `torchrun --nproc_per_node=4 -m minigen train-fftd …`. **AFHQ**, with its three classes: `--data data/afhq256`, then `sample --label 1 --scale 1.5`.
 
