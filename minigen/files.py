@@ -175,7 +175,8 @@ def _built(cls, config, state, path):
         if shapes.get(k) != stored.get(k):
             raise DataError(f"{path.name} does not fit its own config: {k} should be {_shape(shapes.get(k))}, "
                             f"and is {_shape(stored.get(k))}.")
-    return cls(**config)
+    with torch.random.fork_rng(devices=[]):       # its random start is replaced at once, and must not move anyone's chance
+        return cls(**config)
 
 
 def _shape(shape):

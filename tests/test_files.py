@@ -165,3 +165,11 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):
 def test_a_name_of_255_characters_can_be_written(tmp_path):
     files.write_text(tmp_path / ("x" * 255), "whole")
     assert os.listdir(tmp_path) == ["x" * 255]
+
+
+def test_reading_weights_leaves_the_random_numbers_as_they_were(tmp_path):
+    """A table's cell that was measured first in a process, or after others, must be the same cell."""
+    files.save_weights(tmp_path / "g.safetensors", gan.Generator(width=8))
+    before = torch.get_rng_state()
+    files.load_weights(gan.Generator, tmp_path / "g.safetensors")
+    assert torch.equal(torch.get_rng_state(), before)
