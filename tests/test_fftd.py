@@ -112,6 +112,8 @@ def test_adaptive_fusion_is_its_equations():
     assert bool((w["w_spatial"] > 0).all() and (w["w_spatial"] < 1).all())
     want = channel[:, None] * fusion.norm1(x1) + spatial.reshape(3, 4, 1) * fusion.norm2(x2) + fusion.s * fusion.linear(both)
     torch.testing.assert_close(out, want)                                      # Eqs. 23 to 25
+    torch.testing.assert_close(w["x_channel"], channel[:, None] * fusion.norm1(x1))
+    torch.testing.assert_close(w["x_spatial"], spatial.reshape(3, 4, 1) * fusion.norm2(x2))
 
 
 def test_gradcheck_of_adaptive_fusion():
@@ -294,7 +296,7 @@ def test_a_block_written_out():
     torch.manual_seed(0)
     block = Block(8, 2, fftd.ConcatFusion, mlp_ratio=3, dropout=0.5).eval()
     nn.init.normal_(block.table), nn.init.normal_(block.fuse.linear.weight)
-    x, six = torch.randn(2, 4, 8), torch.randn(2, 6, 8)
+    x, six = 1e-3 * torch.randn(2, 4, 8), torch.randn(2, 6, 8)  # small, so that ε matters
     b1, a1, g1, b2, a2, g2 = (six[:, k, None] + block.table[k] for k in range(6))
 
     def normed(h):
@@ -384,3 +386,10 @@ def test_what_is_taken_unless_told():
         mlp_ratio=4,
         dropout=0.0,
     )
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    config = dict(latent_channels=3, grid=8, patch=2, dim=32, depth=3, heads=2, levels=2)
+    config |= dict(fusion="concat", num_classes=4, mlp_ratio=2, dropout=0.1)
+    model = FFTD(**config)
+    assert model.config == config and layers(FFTD(**model.config)) == layers(model)

@@ -476,3 +476,10 @@ def test_what_is_taken_unless_told():
         decay=False,
         seed=0,
     )
+
+
+def test_a_network_is_rebuilt_from_its_config():
+    config = dict(latent_dim=5, width=8, size=16, num_classes=3)
+    assert gan.Generator(**config).config == config
+    config = dict(width=8, size=16, num_classes=3, batch_norm=False)
+    assert gan.Discriminator(**config).config == config

@@ -464,3 +464,7 @@ def test_what_is_taken_unless_told():
         lr=1e-3,
         init_batches=4,
     )
+
+
+def test_a_judge_is_rebuilt_from_its_config():
+    assert PatchDiscriminator(width=8, layers=2).config == dict(width=8, layers=2)

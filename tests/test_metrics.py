@@ -227,3 +227,7 @@ def test_the_results_table_line_by_line(monkeypatch):
     )
     assert len(second) == len(first) + len("  measured now")
     assert [line.split()[0] for line in metrics.results_table(2).splitlines()[1:]] == ["A"]
+
+
+def test_a_classifier_is_rebuilt_from_its_config():
+    assert metrics.AttributeClassifier(width=8, features=10).config == dict(width=8, features=10)

@@ -260,3 +260,8 @@ def test_what_is_taken_unless_told():
     assert defaults(PixelCNN) == dict(dim=64, blocks=4, grid=4, num_classes=0, dropout=0.1)
     assert defaults(sample_codes) == dict(y=None, prefix=None, temperature=1.0, seed=0)
     assert defaults(pixelcnn.train_pixelcnn) == dict(lr=2e-3, label_dropout=0.2, seed=0)
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    config = dict(num_codes=6, dim=8, blocks=1, grid=3, num_classes=2, dropout=0.3)
+    assert PixelCNN(**config).config == config

@@ -5,6 +5,7 @@ import math
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from minigen import plots
@@ -229,3 +230,13 @@ def test_what_is_taken_unless_told():
     assert defaults(plots.points) == dict(columns=4, limit=3.0, titles=None, size=3) and defaults(
         plots.to_png
     ) == dict(dpi=100)
+
+
+def test_curves_bring_their_colours_and_grids_stand_close():
+    ax = Figure().subplots()
+    ax.plot([1, 2])
+    plots.curves({"a": [1, 2], "b": [2, 1]}, ax=ax)
+    assert [line.get_color() for line in ax.lines[1:]] == list(plots.COLOURS[:2])
+    pads = plots.image_grid(torch.zeros(4, 1, 2, 2), columns=2).get_layout_engine().get()
+    assert (pads["w_pad"], pads["h_pad"]) == (0.01, 0.01)
+    assert (pads["wspace"], pads["hspace"]) == (0.02, 0.02)

@@ -249,3 +249,11 @@ def test_what_is_taken_unless_told():
         learn_variance=False,
     )
     assert defaults(PointDenoiser) == dict(width=128, layers=3, learn_variance=False)
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    config = dict(size=8, width=8, multipliers=(1, 3), blocks=2, attention_at=4, channels=1)
+    config |= dict(num_classes=2, dropout=0.3, learn_variance=True)
+    assert UNet(**config).config == config
+    config = dict(dim=2, width=8, layers=2, learn_variance=True)
+    assert PointDenoiser(**config).config == config

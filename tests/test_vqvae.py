@@ -479,3 +479,9 @@ def test_what_is_taken_unless_told():
     assert defaults(vqvae.train_vqvae) == dict(lr=2e-3, init_batches=4)
     assert defaults(vqvae.Tokenizer.encode_indices) == dict(batch_size=256)
     assert defaults(vqvae.Tokenizer.decode_indices) == dict(batch_size=256)
+
+
+def test_double_precision_is_kept():
+    """Two codes whose distances from 1 differ by 3e-8, which float32 does not see beside 1."""
+    codebook = torch.tensor([[1 - 2e-4], [1 + 1e-4]], dtype=torch.float64)
+    assert vqvae.nearest_code(torch.ones(1, 1, dtype=torch.float64), codebook).tolist() == [1]
