@@ -183,3 +183,19 @@ def test_ideal_denoiser_by_hand_with_a_time_for_each_point():
         ]
         x0 = sum(w * p for w, p in zip(weights, data, strict=True)) / sum(weights)
         torch.testing.assert_close(got[k], (xt[k] - a**0.5 * x0) / (1 - a) ** 0.5)
+
+
+def test_the_limits_of_betas_and_time_steps():
+    assert Diffusion([0.001, 0.999]).T == 2 and Diffusion(torch.tensor([0.5])).T == 1
+    for betas in ([0.0, 0.1], [0.1, 1.0], [0.1, -0.1], [[0.1]], 0.1):
+        with pytest.raises(ValueError):
+            Diffusion(betas)
+    x = torch.zeros(2, 1)
+    for t in ([0, 1000], [-1, 0]):
+        with pytest.raises(ValueError):
+            D.add_noise(x, torch.tensor(t), x)
+    assert D.add_noise(x, torch.tensor([0, 999]), x).shape == x.shape
+    with pytest.raises(ValueError):
+        D.target(x, x, torch.tensor([1]), "score")
+    with pytest.raises(ValueError):
+        D.views(x, x, torch.tensor([1]), "score")

@@ -393,3 +393,20 @@ def test_a_model_is_rebuilt_from_its_config():
     config |= dict(fusion="concat", num_classes=4, mlp_ratio=2, dropout=0.1)
     model = FFTD(**config)
     assert model.config == config and layers(FFTD(**model.config)) == layers(model)
+
+
+def test_the_limits_of_the_sizes():
+    wrong = (dict(patch=0), dict(patch=3), dict(levels=0), dict(levels=4), dict(dim=48, heads=5))
+    for config in wrong:
+        with pytest.raises(ValueError):
+            FFTD(**TINY | config)
+    with pytest.raises(ValueError):
+        FFTD(dim=6, heads=2, fusion="add")  # four kinds of position features
+    model, z = FFTD(**TINY, num_classes=3), torch.zeros(2, 4, 4, 4)
+    assert model(z, ONE, torch.tensor([0, 3])).shape == z.shape
+    for y in ([0, 4], [-1, 0]):
+        with pytest.raises(ValueError):
+            model(z, ONE, torch.tensor(y))
+    for shape in ((2, 3, 4, 4), (2, 4, 4, 8), (2, 4, 8, 4)):
+        with pytest.raises(ValueError):
+            model(torch.zeros(shape), ONE)

@@ -483,3 +483,11 @@ def test_a_network_is_rebuilt_from_its_config():
     assert gan.Generator(**config).config == config
     config = dict(width=8, size=16, num_classes=3, batch_norm=False)
     assert gan.Discriminator(**config).config == config
+
+
+def test_the_limits_of_labels():
+    x = torch.zeros(2, 4)
+    assert gan.with_label(x, torch.tensor([0, 2]), 3).shape == (2, 7)
+    for y in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError):
+            gan.with_label(x, torch.tensor(y), 3)

@@ -106,3 +106,13 @@ def test_any_label_below_the_null_label_may_be_dropped_or_asked_for():
     y = torch.zeros(8, dtype=torch.long)
     chance = torch.rand(8, generator=torch.Generator().manual_seed(1))
     assert torch.equal(drop_labels(y, 3, 0.5, torch.Generator().manual_seed(1)) == 3, chance < 0.5)
+
+
+def test_the_limits_of_labels_and_chances():
+    for p in (-0.01, 1.01):
+        with pytest.raises(ValueError):
+            drop_labels(Y, 3, p)
+    for y in ([0, 3], [-1, 0]):
+        for scale in (0.0, 1.0, 2.0):
+            with pytest.raises(ValueError):
+                Guided(Toy(), 3, scale)(X, T, torch.tensor(y))

@@ -231,3 +231,16 @@ def test_the_results_table_line_by_line(monkeypatch):
 
 def test_a_classifier_is_rebuilt_from_its_config():
     assert metrics.AttributeClassifier(width=8, features=10).config == dict(width=8, features=10)
+
+
+def test_one_value_out_of_range_is_enough():
+    for wrong in (1.02, -1.02):
+        x = torch.zeros(2, 3, 32, 32)
+        x[1, 2, 3, 4] = wrong
+        with pytest.raises(ValueError):
+            metrics.toy_features(x)
+    features = torch.zeros(3, 2)
+    for wrong in (math.nan, math.inf):
+        features[2, 1] = wrong
+        with pytest.raises(ValueError):
+            metrics.gaussian_statistics(features)

@@ -265,3 +265,26 @@ def test_what_is_taken_unless_told():
 def test_a_model_is_rebuilt_from_its_config():
     config = dict(num_codes=6, dim=8, blocks=1, grid=3, num_classes=2, dropout=0.3)
     assert PixelCNN(**config).config == config
+
+
+def test_the_limits_of_codes_labels_and_temperatures():
+    model = PixelCNN(6, dim=8, blocks=1, num_classes=3)
+    codes = torch.zeros(2, 4, 4, dtype=torch.long)
+    codes[1, 3, 3] = 5
+    assert model(codes, torch.tensor([0, 2])).shape == (2, 6, 4, 4)
+    for y in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError):
+            model(codes, torch.tensor(y))
+    for wrong in (6, -1):
+        codes[1, 3, 3] = wrong
+        with pytest.raises(ValueError):
+            model(codes)
+    for temperature in (0.0, -1.0):
+        with pytest.raises(ValueError):
+            sample_codes(model, 1, temperature=temperature)
+    for shape in ((2, 4, 5), (2, 5, 4), (2, 16)):
+        with pytest.raises(ValueError):
+            model(torch.zeros(shape, dtype=torch.long))
+    for size in (0, -1, 2):
+        with pytest.raises(ValueError):
+            causal_mask(size, "A")

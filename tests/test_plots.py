@@ -240,3 +240,23 @@ def test_curves_bring_their_colours_and_grids_stand_close():
     pads = plots.image_grid(torch.zeros(4, 1, 2, 2), columns=2).get_layout_engine().get()
     assert (pads["w_pad"], pads["h_pad"]) == (0.01, 0.01)
     assert (pads["wspace"], pads["hspace"]) == (0.02, 0.02)
+
+
+def test_one_value_out_of_range_is_enough():
+    for wrong in (1.02, -1.02, math.inf, -math.inf, math.nan):
+        x = torch.zeros(2, 1, 4, 4)
+        x[1, 0, 2, 3] = wrong
+        with pytest.raises(ValueError):
+            plots.image_grid(x)
+
+
+def test_letters_are_of_eight_and_nine_points():
+    grid = plots.image_grid(torch.zeros(2, 1, 2, 2), titles=["a"], row_titles=["b"]).axes[0]
+    assert (grid.title.get_fontsize(), grid.yaxis.label.get_fontsize()) == (8, 8)
+    assert (grid.yaxis.label.get_ha(), grid.yaxis.label.get_va()) == ("right", "center")
+    (ax,) = plots.curves({"a": [1, 2]}, ylabel="y", title="t").axes
+    sizes = [t.get_fontsize() for t in (ax.xaxis.label, ax.yaxis.label, ax.title)]
+    assert sizes == [9, 9, 9] and ax.get_legend().get_texts()[0].get_fontsize() == 8
+    ax = plots.points([{"a": torch.zeros(1, 2)}], titles=["t"]).axes[0]
+    assert ax.title.get_fontsize() == 9 and ax.get_legend().get_texts()[0].get_fontsize() == 6
+    assert not ax.get_legend().get_frame_on()

@@ -257,3 +257,15 @@ def test_a_model_is_rebuilt_from_its_config():
     assert UNet(**config).config == config
     config = dict(dim=2, width=8, layers=2, learn_variance=True)
     assert PointDenoiser(**config).config == config
+
+
+def test_the_limits_of_labels_and_shapes():
+    model, x = UNet(**TINY, num_classes=3), torch.zeros(2, 3, 16, 16)
+    t = torch.tensor([1])
+    assert model(x, t, torch.tensor([0, 3])).shape == x.shape
+    for y in ([0, 4], [-1, 0]):
+        with pytest.raises(ValueError):
+            model(x, t, torch.tensor(y))
+    for shape in ((2, 1, 16, 16), (2, 3, 16, 8), (2, 3, 8, 16)):
+        with pytest.raises(ValueError):
+            model(torch.zeros(shape), t)

@@ -295,13 +295,8 @@ def test_the_loop_written_out(warm_up):
         optimiser.zero_grad()
         (distortion + beta * rate).backward()
         optimiser.step()
-        assert got[k] == (
-            k + 1,
-            *(
-                pytest.approx(float(v), rel=1e-4)
-                for v in (distortion + beta * rate, distortion, rate)
-            ),
-        )
+        want = [v.item() for v in (distortion + beta * rate, distortion, rate)]
+        assert got[k] == pytest.approx([k + 1, *want], rel=1e-4)
     for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
 
@@ -351,3 +346,10 @@ def test_what_is_taken_unless_told():
 def test_a_model_is_rebuilt_from_its_config():
     config = dict(latent_dim=5, width=8, size=16, num_classes=3)
     assert vae.VAE(**config).config == config
+
+
+@pytest.mark.parametrize("warm_up", [-0.01, 1.01])
+def test_a_warm_up_is_a_share(warm_up):
+    training = vae.train_vae(vae.VAE(width=8, size=8), iter([]), steps=3, warm_up=warm_up)
+    with pytest.raises(ValueError):
+        next(training)

@@ -143,6 +143,8 @@ def test_the_bound_reads_every_kind_of_prediction(prediction):
     )
     xt = D.add_noise(x0, t, eps)
     want = vlb.vlb_terms(D, 0.9 * eps, x0, xt, t, "small")
+    flat = vlb.vlb_terms(D, *(v.flatten(1) for v in (0.9 * eps, x0, xt)), t, "small")
+    assert want.shape == (3,) and torch.equal(want, flat)  # one term an image
     guess = D.views(0.9 * eps, xt, t)[0]
     output = D.target(guess, 0.9 * eps, t, prediction)
     torch.testing.assert_close(

@@ -485,3 +485,25 @@ def test_double_precision_is_kept():
     """Two codes whose distances from 1 differ by 3e-8, which float32 does not see beside 1."""
     codebook = torch.tensor([[1 - 2e-4], [1 + 1e-4]], dtype=torch.float64)
     assert vqvae.nearest_code(torch.ones(1, 1, dtype=torch.float64), codebook).tolist() == [1]
+
+
+def test_the_limits_of_the_quantizers_options():
+    VectorQuantizer(1, 1, beta=0, decay=0.001, eps=0, revive_below=0.0)
+    VectorQuantizer(1, 1, decay=0.999, revive_below=0.999)
+    wrong = (dict(beta=-0.1), dict(eps=-1e-6), dict(revive_below=-0.1), dict(decay=1.5))
+    for options in (*wrong, dict(decay=-0.5)):
+        with pytest.raises(ValueError):
+            VectorQuantizer(4, 4, **options)
+    z = torch.zeros(2, 4, 3, 3)
+    z[1, 2, 0, 1] = float("inf")
+    for bad in (z, torch.zeros(2, 3, 3, 4), torch.zeros(2, 4, 3)):
+        with pytest.raises(ValueError):
+            VectorQuantizer(4, 4)(bad)
+    points = torch.randn(5, 2)
+    assert vqvae.kmeans(points, 5).shape == (5, 2)
+    with pytest.raises(ValueError):
+        vqvae.kmeans(points, 6)
+    assert VectorQuantizer(4, 2).embed(torch.tensor([[[0, 3]]])).shape == (1, 2, 1, 2)
+    for bad in ([[0, 4]], [[-1, 0]]):
+        with pytest.raises(ValueError):
+            VectorQuantizer(4, 2).embed(torch.tensor([bad]))
