@@ -477,3 +477,10 @@ def test_what_is_taken_unless_told():
     )
     assert defaults(ddim.ddim_invert) == shared | dict(refine=0)
     assert defaults(ddim.inpaint) == shared | dict(repeats=1, eta=1.0, clip=None, generator=None)
+
+
+def test_slerp_of_many_vectors_alike_gives_numbers():
+    """A cosine of 1 and a rounding error has no angle; among 500 there are many."""
+    a = torch.randn(500, 7, dtype=torch.float64)
+    torch.testing.assert_close(ddim.slerp(a, 3 * a, 0.3), 1.6 * a)
+    torch.testing.assert_close(ddim.slerp(a, -a, 0.25), 0.5 * a)

@@ -244,3 +244,9 @@ def test_one_value_out_of_range_is_enough():
         features[2, 1] = wrong
         with pytest.raises(ValueError):
             metrics.gaussian_statistics(features)
+
+
+def test_single_precision_statistics_are_measured_in_double():
+    (m1, c1), (m2, c2) = (tuple(t.float() for t in stats(seed=s, scale=30)) for s in (0, 1))
+    want = metrics.frechet_distance(m1.double(), c1.double(), m2.double(), c2.double())
+    assert metrics.frechet_distance(m1, c1, m2, c2) == pytest.approx(want, rel=1e-12)
