@@ -482,9 +482,11 @@ def test_what_is_taken_unless_told():
 
 
 def test_double_precision_is_kept():
-    """Two codes whose distances from 1 differ by 3e-8, which float32 does not see beside 1."""
-    codebook = torch.tensor([[1 - 2e-4], [1 + 1e-4]], dtype=torch.float64)
-    assert vqvae.nearest_code(torch.ones(1, 1, dtype=torch.float64), codebook).tolist() == [1]
+    """Points and codes far from zero, whose distances float32 does not see beside their lengths."""
+    z, codebook = (1e4 + torch.randn(n, 4, dtype=torch.float64) for n in (200, 64))
+    want = torch.cdist(z, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    assert torch.equal(vqvae.nearest_code(z, codebook), want)
+    assert not torch.equal(vqvae.nearest_code(z.float(), codebook.float()), want)
 
 
 def test_the_limits_of_the_quantizers_options():
