@@ -33,10 +33,11 @@ def read(name, out=None):
     path = results_file(name, out)
     if not path.exists():
         return []
+    measured = TABLES[name].columns if name in TABLES else ()
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         whole = all({"row", "seed", "steps", "options"} <= c.keys() for c in cells) and all(
-            isinstance(c.get(column), int | float) for c in cells for column in TABLES[name].columns)
+            isinstance(c.get(column), int | float) for c in cells for column in measured)
     except OSError as e:
         raise DataError(disk.sentence_of(e, f"'{path}' could not be read", "choose another --out")) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

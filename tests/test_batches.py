@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from minigen.data import batches
+from tests.conftest import defaults
 
 
 def test_each_epoch_is_a_permutation_in_step_across_tensors():
@@ -25,3 +26,13 @@ def test_seeded():
 def test_bad_input(tensors, size):
     with pytest.raises(ValueError):
         next(batches(*tensors, batch_size=size))
+
+
+def test_epochs_follow_the_seeds_permutations_and_drop_what_is_short():
+    x, dice = torch.arange(11), torch.Generator().manual_seed(3)
+    got = [a for (a,) in itertools.islice(batches(x, batch_size=4, seed=3), 4)]
+    for epoch in (got[:2], got[2:]):
+        order = torch.randperm(11, generator=dice)
+        assert torch.equal(torch.cat(epoch), order[:8])
+    assert [len(a) for a in got] == [4] * 4 and defaults(batches) == dict(batch_size=64, seed=0)
+    assert next(batches(x, batch_size=11))[0].sort().values.tolist() == list(range(11))

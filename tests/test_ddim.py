@@ -6,7 +6,7 @@ import torch
 
 from minigen import ddim, ddpm
 from minigen.diffusion import Diffusion, linear_betas
-from tests.conftest import peer
+from tests.conftest import defaults, peer
 
 D = Diffusion()
 ZERO = torch.zeros(1, 1)
@@ -211,3 +211,276 @@ def test_inpainting_keeps_what_is_known_and_follows_the_data():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    ("T", "steps", "spacing", "want"),
+    [
+        (10, 4, "trailing", [9, 7, 4, 2]),
+        (10, 4, "leading", [7, 5, 2, 0]),
+        (10, 4, "linspace", [9, 6, 3, 0]),
+        (11, 4, "trailing", [10, 7, 5, 2]),
+        (11, 4, "leading", [8, 5, 2, 0]),
+        (11, 4, "linspace", [10, 7, 3, 0]),
+        (12, 5, "trailing", [11, 9, 6, 4, 1]),
+        (12, 5, "leading", [9, 7, 4, 2, 0]),
+        (12, 5, "linspace", [11, 8, 6, 3, 0]),
+        (10, 1, "trailing", [9]),
+        (10, 1, "leading", [0]),
+        (10, 1, "linspace", [9]),
+        (10, 2, "linspace", [9, 0]),
+    ],
+)
+def test_time_steps_by_hand(T, steps, spacing, want):
+    assert ddim.timesteps(T, steps, spacing) == want
+
+
+@pytest.mark.parametrize(("t", "t_prev"), [(999, 900), (500, 499), (20, 0), (0, -1)])
+def test_sigma_by_hand(t, t_prev):
+    now, before = float(D.alpha_bar[t]), float(D.alpha_bar[t_prev]) if t_prev >= 0 else 1.0
+    most = math.sqrt((1 - before) / (1 - now)) * math.sqrt(1 - now / before)
+    for eta in (0.0, 0.4, 1.0):
+        assert ddim.sigma(D, t, t_prev, eta) == pytest.approx(eta * most, rel=1e-12, abs=1e-15)
+    if t_prev >= 0:
+        largest = math.sqrt(1 - before) / most  # σ² is all the noise there is
+        assert ddim.sigma(D, t, t_prev, largest) == pytest.approx(math.sqrt(1 - before))
+        with pytest.raises(ValueError):
+            ddim.sigma(D, t, t_prev, 1.01 * largest)
+
+
+def test_a_step_by_hand():
+    x0, eps, noise = torch.randn(3, 2, 5, dtype=torch.float64)
+    for t, t_prev, eta in ((700, 400, 0.5), (700, 400, 0.0), (400, 700, 0.0), (3, -1, 1.0)):
+        before, s = (
+            float(D.alpha_bar[t_prev]) if t_prev >= 0 else 1.0,
+            ddim.sigma(D, t, t_prev, eta) if eta else 0.0,
+        )
+        want = math.sqrt(before) * x0 + math.sqrt(1 - before - s**2) * eps + s * noise
+        torch.testing.assert_close(ddim.ddim_step(D, x0, eps, t, t_prev, eta, noise), want)
+    assert torch.equal(
+        ddim.ddim_step(D, x0, eps, 700, 400), ddim.ddim_step(D, x0, eps, 700, 400, 0.0)
+    )
+
+
+def drawn(run, shape, most=9):
+    """How many pieces of noise of this shape `run(generator)` draws."""
+    generator = torch.Generator().manual_seed(8)
+    run(generator)
+    other = torch.Generator().manual_seed(8)
+    for n in range(most):
+        if torch.equal(generator.get_state(), other.get_state()):
+            return n
+        torch.randn(shape, generator=other, dtype=torch.float64)
+    raise AssertionError(f"more than {most} draws")
+
+
+def test_noise_is_drawn_where_it_is_used_alone():
+    x = torch.randn(2, 9, dtype=torch.float64)
+    known, mask = torch.zeros_like(x), torch.ones(1, 9)
+    for eta, want in ((0.0, 0), (0.3, 3), (1.0, 3)):  # four steps, none after the last
+        assert (
+            drawn(
+                lambda g, e=eta: ddpm.last(
+                    ddim.ddim_sample(gauss_eps, D, x, steps=4, eta=e, generator=g)
+                ),
+                (2, 9),
+            )
+            == want
+        )
+    # in each of two steps one for the step, unless it is the last, and one for what is known
+    assert (
+        drawn(
+            lambda g: ddpm.last(ddim.inpaint(gauss_eps, D, known, mask, x, steps=2, generator=g)),
+            (2, 9),
+        )
+        == 3
+    )
+
+
+class Half(torch.nn.Module):
+    """Answers with half its input and a part of its label; notes its mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, t, y=None):
+        self.seen.append((self.training, torch.is_grad_enabled()))
+        return 0.5 * x if y is None else 0.5 * x + 0.1 * y.view(-1, *[1] * (x.ndim - 1))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6])
+def test_sampling_is_its_steps(eta):
+    x, y, model = torch.randn(5, 1, 2, 2, dtype=torch.float64), torch.arange(5), Half().train()
+    states = list(
+        ddim.ddim_sample(
+            model,
+            D,
+            x,
+            y,
+            steps=3,
+            eta=eta,
+            spacing="linspace",
+            clip=(-1, 1),
+            batch_size=2,
+            generator=torch.Generator().manual_seed(1),
+        )
+    )
+    dice = torch.Generator().manual_seed(1)
+    for state, (t, t_prev) in zip(states, [(999, 500), (500, 0), (0, -1)], strict=True):
+        a = float(D.alpha_bar[t])
+        x0 = ((x - math.sqrt(1 - a) * (0.5 * x + 0.1 * y.view(-1, 1, 1, 1))) / math.sqrt(a)).clamp(
+            -1, 1
+        )
+        eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
+        noise = torch.randn(x.shape, generator=dice, dtype=torch.float64) if t_prev >= 0 else None
+        x = ddim.ddim_step(D, x0, eps, t, t_prev, eta, noise)
+        assert state.t == t
+        torch.testing.assert_close(state.x, x)
+        torch.testing.assert_close(state.x0, x0)
+    assert set(model.seen) == {(False, False)} and model.training
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_sampling_and_inversion_read_every_kind_of_prediction(prediction):
+    def model(x, t, y=None):
+        eps = gauss_eps(x, t)
+        return D.target(D.views(eps, x, t)[0], eps, t, prediction)
+
+    x = torch.randn(3, 1, dtype=torch.float64)
+    for run in (
+        lambda m, **kw: ddim.ddim_sample(m, D, x, steps=5, **kw),
+        lambda m, **kw: ddim.ddim_invert(m, D, x, steps=5, **kw),
+        lambda m, **kw: ddim.inpaint(m, D, x, torch.zeros(1, 1), x, steps=5, eta=0.0, **kw),
+    ):
+        torch.testing.assert_close(
+            ddpm.last(run(model, prediction=prediction)),
+            ddpm.last(run(gauss_eps)),
+            rtol=1e-6,
+            atol=1e-8,
+        )
+
+
+@pytest.mark.parametrize("refine", [0, 2])
+def test_inversion_by_hand(refine):
+    x, y, model = torch.randn(4, 1, 2, 2, dtype=torch.float64), torch.arange(4), Half().train()
+    states = list(
+        ddim.ddim_invert(model, D, x, y, steps=3, refine=refine, spacing="leading", batch_size=3)
+    )
+    for state, (t_prev, t) in zip(states, [(-1, 0), (0, 333), (333, 666)], strict=True):
+        before, now = float(D.alpha_bar[t_prev]) if t_prev >= 0 else 1.0, float(D.alpha_bar[t])
+        end = x
+        for _ in range(refine + 1):
+            eps = 0.5 * end + 0.1 * y.view(-1, 1, 1, 1)
+            clean = (end - math.sqrt(1 - now) * eps) / math.sqrt(now)
+            # the state at t_prev with this noise, taken to its x_0 and from there to t
+            end = (
+                math.sqrt(now) * (x - math.sqrt(1 - before) * eps) / math.sqrt(before)
+                + math.sqrt(1 - now) * eps
+            )
+        x = end
+        assert state.t == t
+        torch.testing.assert_close(state.x, x)
+        torch.testing.assert_close(state.x0, clean)
+    assert set(model.seen) == {(False, False)} and model.training
+
+
+@pytest.mark.parametrize(("repeats", "eta"), [(1, 1.0), (3, 1.0), (2, 0.4)])
+def test_inpainting_is_its_formula(repeats, eta):
+    """Algorithm 1 of RePaint written out: step, the known part noised to that level, and back up
+    before a repeat."""
+    known, x, y = (
+        torch.randn(2, 1, 2, 2, dtype=torch.float64),
+        torch.randn(2, 1, 2, 2, dtype=torch.float64),
+        torch.tensor([0, 3]),
+    )
+    mask, model = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), Half().train()
+    states = list(
+        ddim.inpaint(
+            model,
+            D,
+            known,
+            mask,
+            x,
+            y,
+            steps=2,
+            repeats=repeats,
+            eta=eta,
+            spacing="leading",
+            batch_size=1,
+            generator=torch.Generator().manual_seed(3),
+        )
+    )
+    dice = torch.Generator().manual_seed(3)
+
+    def z():
+        return torch.randn(x.shape, generator=dice, dtype=torch.float64)
+
+    for state, (t, t_prev) in zip(states, [(500, 0), (0, -1)], strict=True):
+        now, before = float(D.alpha_bar[t]), float(D.alpha_bar[t_prev]) if t_prev >= 0 else 1.0
+        for left in range(repeats - 1, -1, -1):
+            eps = 0.5 * x + 0.1 * y.view(-1, 1, 1, 1)
+            x0 = (x - math.sqrt(1 - now) * eps) / math.sqrt(now)
+            x = ddim.ddim_step(D, x0, eps, t, t_prev, eta, z() if t_prev >= 0 else None)
+            kept = math.sqrt(before) * known + math.sqrt(1 - before) * z()
+            x = mask * kept + (1 - mask) * x
+            if left:
+                x = math.sqrt(now / before) * x + math.sqrt(1 - now / before) * z()
+        assert state.t == t
+        torch.testing.assert_close(state.x, x)
+        torch.testing.assert_close(state.x0, x0)
+    assert set(model.seen) == {(False, False)} and model.training
+
+
+def test_one_wrong_value_in_the_mask_is_refused():
+    mask = torch.tensor([[0.0, 1.0, 1.0, 0.5]])
+    with pytest.raises(ValueError):
+        next(ddim.inpaint(gauss_eps, D, torch.zeros(1, 4), mask, torch.zeros(1, 4), steps=2))
+    ddpm.last(
+        ddim.inpaint(
+            gauss_eps, D, torch.zeros(1, 4), mask.round(), torch.zeros(1, 4), steps=2, repeats=1
+        )
+    )
+
+
+def test_inpainting_clips_the_guess():
+    x = torch.ones(1, 4, dtype=torch.float64)
+    free, bound = (
+        next(ddim.inpaint(delta_eps, D, x, torch.zeros(4), x, steps=4, clip=clip)).x0
+        for clip in (None, (-1, 2))
+    )
+    torch.testing.assert_close(free, 3 * x)
+    assert torch.equal(bound, 2 * x)
+
+
+def test_slerp_of_vectors_alike_opposite_and_at_a_right_angle():
+    a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    want = torch.tensor([[2 * math.cos(math.pi / 8), math.sin(math.pi / 8)]])
+    torch.testing.assert_close(ddim.slerp(a, b, 0.25), want)
+    torch.testing.assert_close(ddim.slerp(a, 3 * a, 0.25), 1.5 * a)  # no angle: a straight line
+    torch.testing.assert_close(ddim.slerp(a, -a, 0.25), 0.5 * a)
+    wide = torch.tensor([[-1.0, 1.0]])  # at 135°
+    want = (
+        math.sin(0.75 * 0.75 * math.pi) * a + math.sin(0.25 * 0.75 * math.pi) * wide
+    ) / math.sin(0.75 * math.pi)
+    torch.testing.assert_close(ddim.slerp(a, wide, 0.25), want)
+    assert ddim.slerp(a.half(), b.half(), 0.5).dtype == torch.float16
+    assert torch.equal(ddim.slerp(0 * a, b, 1.0), b)  # a vector without length has no angle
+
+
+def test_what_is_taken_unless_told():
+    shared = dict(y=None, spacing="trailing", prediction="eps", batch_size=256)
+    assert defaults(ddim.timesteps) == dict(spacing="trailing")
+    assert defaults(ddim.ddim_step) == dict(eta=0.0, noise=None)
+    assert defaults(ddim.ddim_sample) == shared | dict(
+        eta=0.0, clip=None, generator=None, progress=False
+    )
+    assert defaults(ddim.ddim_invert) == shared | dict(refine=0)
+    assert defaults(ddim.inpaint) == shared | dict(repeats=1, eta=1.0, clip=None, generator=None)
+
+
+def test_slerp_of_many_vectors_alike_gives_numbers():
+    """A cosine of 1 and a rounding error has no angle; among 500 there are many."""
+    a = torch.randn(500, 7, dtype=torch.float64)
+    torch.testing.assert_close(ddim.slerp(a, 3 * a, 0.3), 1.6 * a)
+    torch.testing.assert_close(ddim.slerp(a, -a, 0.25), 0.5 * a)

@@ -6,7 +6,7 @@ from torch import nn
 
 from minigen import ddpm
 from minigen.diffusion import Diffusion, linear_betas
-from tests.conftest import peer
+from tests.conftest import defaults, one_cycle, peer
 
 SHORT = Diffusion(linear_betas(40, 1e-3, 0.2))
 
@@ -210,3 +210,200 @@ def test_training_says_when_the_data_end():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 256])
+def test_samples_without_labels_do_not_depend_on_the_batch_size(batch_size):
+    asked = []
+
+    def model(x, t, y=None):
+        asked.append(len(x))
+        return 0.2 * x.sin()
+
+    x = torch.randn(5, 2, 3, 3, dtype=torch.float64)
+    got = ddpm.last(
+        ddpm.ddpm_sample(
+            model, SHORT, x, generator=torch.Generator().manual_seed(0), batch_size=batch_size
+        )
+    )
+    whole = ddpm.last(
+        ddpm.ddpm_sample(
+            lambda x, t: 0.2 * x.sin(), SHORT, x, generator=torch.Generator().manual_seed(0)
+        )
+    )
+    torch.testing.assert_close(got, whole, rtol=0, atol=1e-9)
+    assert asked[: -(-5 // batch_size)] == [min(batch_size, 5 - k) for k in range(0, 5, batch_size)]
+
+
+@pytest.mark.parametrize("variance", ["small", "large", "learned"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_sampling_is_its_formula(variance, prediction):
+    """μ̃(x̂_0, x_t) + √v z, step by step, with Bayes' rule for the posterior and the guess
+    clipped."""
+    tiny, channels = Diffusion([0.1, 0.3, 0.6]), 1 + (variance == "learned")
+
+    def model(x, t, y=None):
+        return torch.cat([0.4 * x, 0.3 * x], 1)[:, : channels * x.shape[1]]
+
+    x = 2 * torch.randn(4, 2, 1, 1, dtype=torch.float64)
+    states = list(
+        ddpm.ddpm_sample(
+            model,
+            tiny,
+            x,
+            prediction=prediction,
+            variance=variance,
+            clip=(-1, 0.9),
+            batch_size=3,
+            generator=torch.Generator().manual_seed(2),
+        )
+    )
+    dice = torch.Generator().manual_seed(2)
+    kept = {2: 0.9 * 0.7 * 0.4, 1: 0.9 * 0.7, 0: 0.9, -1: 1.0}  # ᾱ
+    beta, small = {0: 0.1, 1: 0.3, 2: 0.6}, {1: 0.3 * 0.1 / 0.37, 2: 0.6 * 0.37 / (1 - 0.252)}
+    for state, t in zip(states, (2, 1, 0), strict=True):
+        a, before = kept[t], kept[t - 1]
+        out = 0.4 * x
+        x0 = {
+            "eps": (x - (1 - a) ** 0.5 * out) / a**0.5,
+            "x0": out,
+            "v": a**0.5 * x - (1 - a) ** 0.5 * out,
+        }[prediction]
+        x0 = x0.clamp(-1, 0.9)
+        mean = (
+            before**0.5 * beta[t] / (1 - a) * x0 + (1 - beta[t]) ** 0.5 * (1 - before) / (1 - a) * x
+        )
+        if t:
+            share = (0.3 * x + 1) / 2
+            v = {
+                "small": small[t],
+                "large": beta[t],
+                "learned": beta[t] ** share * small[t] ** (1 - share),
+            }[variance]
+            noise = torch.randn(x.shape, generator=dice, dtype=torch.float64)
+            mean = mean + torch.as_tensor(v, dtype=torch.float64).sqrt() * noise
+        x = mean
+        assert state.t == t
+        torch.testing.assert_close(state.x, x)
+        torch.testing.assert_close(state.x0, x0)
+
+
+def test_noise_for_each_image_is_its_generators():
+    like = torch.zeros(3, 2, 2, dtype=torch.float64)
+    got = ddpm.draw_like(like, tuple(torch.Generator().manual_seed(k) for k in (7, 8, 9)))
+    for k, seed in enumerate((7, 8, 9)):
+        assert torch.equal(
+            got[k],
+            torch.randn(2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),
+        )
+    assert torch.equal(
+        ddpm.draw_like(like, torch.Generator().manual_seed(7)),
+        torch.randn(3, 2, 2, generator=torch.Generator().manual_seed(7), dtype=torch.float64),
+    )
+
+
+def test_the_average_by_hand_weights_and_buffers():
+    """d = min(decay, (1 + n) / (10 + n)), n from 1 at the second update; running statistics are
+    averaged, counts copied."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    average, kept = ddpm.ema(model, 0.5), None
+    for n in range(12):
+        with torch.no_grad():
+            (
+                model[0].weight.normal_(),
+                model[1].running_mean.normal_(),
+                model[1].num_batches_tracked.fill_(7 + n),
+            )
+        average.update_parameters(model)
+        d = min(0.5, (1 + n) / (10 + n))
+        new = [model[0].weight.detach().clone(), model[1].running_mean.clone()]
+        kept = [d * a + (1 - d) * b for a, b in zip(kept, new, strict=True)] if n else new
+        for got, want in zip(
+            (average.module[0].weight, average.module[1].running_mean), kept, strict=True
+        ):
+            torch.testing.assert_close(got.detach(), want)
+        assert int(average.module[1].num_batches_tracked) == 7 + n
+
+
+def test_a_training_step_by_hand():
+    """t, then the noise, from the seed; loss, shortened gradient, Adam, average; and the model in
+    training mode."""
+    x, seen = torch.randn(8, 1), []
+
+    def loss(model, diffusion, x0, t, eps, *y):
+        seen.append((model.training, t, eps, y))
+        return 40 * ddpm.simple_loss(model, diffusion, x0, t, eps)
+
+    model, label = Line().eval(), torch.arange(8)
+    twin = copy.deepcopy(model)
+    average = ddpm.ema(model)
+    (step,) = ddpm.train_ddpm(
+        model, iter([(x, label)]), SHORT, steps=1, loss=loss, lr=0.1, average=average, seed=6
+    )
+    dice = torch.Generator().manual_seed(6)
+    t = torch.randint(40, (8,), generator=dice)
+    eps = torch.randn(8, 1, generator=dice)
+    ((training, its_t, its_eps, its_y),) = seen
+    assert (
+        training
+        and torch.equal(its_t, t)
+        and torch.equal(its_eps, eps)
+        and torch.equal(its_y[0], label)
+    )
+    a = SHORT.alpha_bar[t].float()[:, None]
+    value = 40 * (twin(a.sqrt() * x + (1 - a).sqrt() * eps, t) - eps).square().mean()
+    value.backward()
+    length = torch.cat([p.grad.flatten() for p in twin.parameters()]).norm()
+    assert length > 1
+    for p in twin.parameters():
+        p.grad /= length
+    torch.optim.Adam(twin.parameters(), one_cycle(0.1, 1)[0]).step()
+    assert step == (1, pytest.approx(value.item()))
+    for p, q, r in zip(
+        model.parameters(), twin.parameters(), average.module.parameters(), strict=True
+    ):
+        torch.testing.assert_close(p, q)
+        torch.testing.assert_close(r, q)
+
+
+def test_the_learning_rate_is_one_cycle_and_gradients_are_shortened(optimiser_steps):
+    def steep(*args):
+        return 1000 * ddpm.simple_loss(*args)
+
+    data = [(torch.randn(16, 1),)] * 30
+    assert [
+        s.step
+        for s in ddpm.train_ddpm(Line(), iter(data), SHORT, steps=30, lr=0.02, loss=steep, clip=0.5)
+    ] == list(range(1, 31))
+    assert [s["lr"] for _, s, _ in optimiser_steps] == pytest.approx(one_cycle(0.02, 30))
+    assert {name for name, _, _ in optimiser_steps} == {"Adam"}
+    assert [length for _, _, length in optimiser_steps] == pytest.approx([0.5] * 30, rel=1e-4)
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(ddpm.ema) == dict(decay=0.9999)
+    assert defaults(ddpm.simple_loss) == dict(y=None, prediction="eps")
+    assert defaults(ddpm.train_ddpm) == dict(
+        loss=ddpm.simple_loss, lr=1e-3, average=None, clip=1.0, seed=0
+    )
+    assert defaults(ddpm.guess) == dict(
+        y=None, prediction="eps", clip=None, batch_size=256, channels=1
+    )
+    assert defaults(ddpm.ddpm_sample) == dict(
+        y=None,
+        prediction="eps",
+        variance="small",
+        clip=None,
+        generator=None,
+        batch_size=256,
+        progress=False,
+    )
+
+
+def test_one_step_is_sampled_with_every_variance():
+    for variance in ("small", "large", "learned"):
+        model = zero if variance != "learned" else lambda x, t: torch.zeros(len(x), 2, 3)
+        x = torch.randn(2, 1, 3)
+        torch.testing.assert_close(
+            ddpm.last(ddpm.ddpm_sample(model, Diffusion([0.36]), x, variance=variance)), x / 0.8
+        )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minigen.diffusion import Diffusion, cosine_betas, ideal_eps, learned_variance, linear_betas, log_variances
-from tests.conftest import peer
+from tests.conftest import defaults, peer
 
 D = Diffusion()
 ALL = torch.arange(1000)
@@ -126,3 +126,76 @@ def test_types_and_devices_are_the_inputs():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
         call()
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(linear_betas) == dict(T=1000, start=1e-4, end=0.02)
+    assert defaults(cosine_betas) == dict(T=1000, s=0.008, largest=0.999)
+    assert defaults(Diffusion) == dict(betas=None)
+    assert defaults(Diffusion.target) == defaults(Diffusion.views) == dict(prediction="eps")
+    assert (
+        torch.equal(Diffusion().betas, torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64))
+        and Diffusion().T == 1000
+    )
+
+
+def test_three_steps_by_hand():
+    three = Diffusion([0.1, 0.3, 0.6])
+    assert three.alpha_bar.tolist() == pytest.approx([0.9, 0.63, 0.252])
+    assert three.alpha_bar_prev.tolist() == pytest.approx([1, 0.9, 0.63])
+    assert three.snr.tolist() == pytest.approx([9, 0.63 / 0.37, 0.252 / 0.748])
+    assert three.posterior_variance.tolist() == pytest.approx(
+        [0, 0.3 * 0.1 / 0.37, 0.6 * 0.37 / 0.748]
+    )
+    x0, xt = torch.tensor([[2.0]], dtype=torch.float64), torch.tensor([[-1.0]], dtype=torch.float64)
+    mean, variance = three.posterior(x0, xt, torch.tensor([2]))
+    assert float(mean) == pytest.approx(0.63**0.5 * 0.6 / 0.748 * 2 - 0.4**0.5 * 0.37 / 0.748)
+    assert float(variance) == pytest.approx(0.6 * 0.37 / 0.748)
+    small, large = (table.exp().tolist() for table in log_variances(three))
+    assert small == pytest.approx(
+        [0.03 / 0.37, 0.03 / 0.37, 0.6 * 0.37 / 0.748]
+    ) and large == pytest.approx([0.1, 0.3, 0.6])
+    (only,), _ = log_variances(Diffusion([0.2]))
+    assert float(only) == pytest.approx(math.log(0.2))  # one step: nothing but β
+    assert cosine_betas(2, s=0.0).tolist() == pytest.approx([0.5, 0.999])
+    assert cosine_betas(1).tolist() == [0.999] and linear_betas(1, 0.3, 0.4).tolist() == [0.3]
+
+
+def test_a_table_is_read_for_each_image():
+    x, t = torch.zeros(3, 2, 4, 4), torch.tensor([5, 0, 999])
+    got = D.at(D.betas, t, x)
+    assert got.shape == (3, 1, 1, 1) and got.dtype == torch.float32
+    assert got.flatten().tolist() == pytest.approx([float(D.betas[k]) for k in (5, 0, 999)])
+
+
+def test_ideal_denoiser_by_hand_with_a_time_for_each_point():
+    """Weights of three points from their squared distances, one by one."""
+    data, xt = (
+        torch.tensor([[1.0, 0.0], [-1.0, 2.0], [0.5, 0.5]]).double(),
+        torch.randn(4, 2, dtype=torch.float64),
+    )
+    t, got = torch.tensor([100, 300, 500, 900]), None
+    got = ideal_eps(D, data, xt, t)
+    for k in range(4):
+        a = float(D.alpha_bar[t[k]])
+        weights = [
+            math.exp(-float((xt[k] - a**0.5 * p).square().sum()) / (2 * (1 - a))) for p in data
+        ]
+        x0 = sum(w * p for w, p in zip(weights, data, strict=True)) / sum(weights)
+        torch.testing.assert_close(got[k], (xt[k] - a**0.5 * x0) / (1 - a) ** 0.5)
+
+
+def test_the_limits_of_betas_and_time_steps():
+    assert Diffusion([0.001, 0.999]).T == 2 and Diffusion(torch.tensor([0.5])).T == 1
+    for betas in ([0.0, 0.1], [0.1, 1.0], [0.1, -0.1], [[0.1]], 0.1):
+        with pytest.raises(ValueError):
+            Diffusion(betas)
+    x = torch.zeros(2, 1)
+    for t in ([0, 1000], [-1, 0]):
+        with pytest.raises(ValueError):
+            D.add_noise(x, torch.tensor(t), x)
+    assert D.add_noise(x, torch.tensor([0, 999]), x).shape == x.shape
+    with pytest.raises(ValueError):
+        D.target(x, x, torch.tensor([1]), "score")
+    with pytest.raises(ValueError):
+        D.views(x, x, torch.tensor([1]), "score")

@@ -17,3 +17,14 @@ def test_range_and_item():
     image, label = digits[0]
     assert image.shape == (1, 8, 8) and int(label) == 0
     assert digits.images.min() == -1 and digits.images.max() == 1 and digits.images.dtype == torch.float32
+
+
+def test_types_and_lengths():
+    digits = Digits()
+    assert digits.images.shape == (1797, 1, 8, 8) and digits.labels.dtype == torch.int64
+    image, label = digits[5]
+    assert (
+        image.dtype == torch.float32
+        and torch.equal(image, digits.images[5])
+        and label == digits.labels[5]
+    )

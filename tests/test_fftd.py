@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -6,7 +7,8 @@ from torch import nn
 
 from minigen import fftd
 from minigen.fftd import FFTD, PRESETS, AdaptiveFusion, Block
-from tests.conftest import peer
+from minigen.unet import time_features
+from tests.conftest import defaults, layers, peer, said, size_of
 
 ONE = torch.tensor([1])
 TINY = dict(dim=32, heads=2)
@@ -110,6 +112,8 @@ def test_adaptive_fusion_is_its_equations():
     assert bool((w["w_spatial"] > 0).all() and (w["w_spatial"] < 1).all())
     want = channel[:, None] * fusion.norm1(x1) + spatial.reshape(3, 4, 1) * fusion.norm2(x2) + fusion.s * fusion.linear(both)
     torch.testing.assert_close(out, want)                                      # Eqs. 23 to 25
+    torch.testing.assert_close(w["x_channel"], channel[:, None] * fusion.norm1(x1))
+    torch.testing.assert_close(w["x_spatial"], spatial.reshape(3, 4, 1) * fusion.norm2(x2))
 
 
 def test_gradcheck_of_adaptive_fusion():
@@ -190,3 +194,219 @@ def test_autocast_and_compile():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+ADAPTIVE = """Linear 128 2; SiLU; Linear 2 32; Conv2d 64 8 3 1 1; SiLU; Conv2d 8 8 3 1 1; SiLU;
+    Conv2d 8 1 3 1 1; LayerNorm 32; LayerNorm 32; Linear 64 32"""
+
+
+def test_the_architecture_layer_by_layer():
+    block = "Linear 32 96; Linear 32 32; Linear 32 64; GELU tanh; Dropout 0.1; Linear 64 32"
+    fusions = {"add": "; AddFusion", "concat": "; Linear 64 32", "adaptive": "; " + said(ADAPTIVE)}
+    for fusion, fuse in fusions.items():
+        model = FFTD(
+            dim=32,
+            heads=2,
+            depth=3,
+            num_classes=3,
+            patch=2,
+            mlp_ratio=2,
+            dropout=0.1,
+            fusion=fusion,
+        )
+        assert layers(model) == "; ".join(
+            [
+                "Conv2d 4 32 2 2 0; Linear 256 32; SiLU; Linear 32 32; Embedding 4 32",
+                "Linear 32 192; Linear 32 192",
+                *[block + fuse] * 3,
+                "Conv2d 32 32 3 2 1; Upsample 2.0 nearest; Conv2d 32 32 3 1 1" + fuse,
+                "Linear 32 64; Linear 32 16",
+            ]
+        )
+
+
+def test_sizes_of_the_presets():
+    """The network of chapter 7 and the paper's (14.98 M in its Table 9), as the text names them."""
+    sizes = [size_of(lambda p=p: FFTD(**p)) for p in ({}, PRESETS["small"], PRESETS["paper"])]
+    assert sizes == [2_423_274, 2_423_274, 14_943_918]
+    shared = dict(latent_channels=4, grid=4, patch=1, depth=5, levels=2, fusion="adaptive")
+    assert PRESETS["paper"] == shared | dict(dim=320, heads=5)
+    assert PRESETS["small"] == shared | dict(dim=128, heads=4)
+    assert (fftd.FUSIONS, fftd.TIME_FEATURES) == (("add", "concat", "adaptive"), 256)
+
+
+def test_levels_and_links_of_deeper_nets():
+    for depth, levels, want, links in (
+        (7, 3, [0, 1, 2, 2, 2, 1, 0], 3),
+        (4, 2, [0, 1, 1, 0], 2),
+        (3, 2, [0, 1, 0], 1),
+        (1, 1, [0], 0),
+    ):
+        model = FFTD(**TINY, depth=depth, levels=levels)
+        assert model.level_of == want and len(model.links) == links
+        assert len(model.down) == len(model.up) == levels - 1 and len(model.norms) == levels
+        assert model(torch.randn(1, 4, 4, 4), ONE).shape == (1, 4, 4, 4)
+
+
+def test_weights_start_as_dits_do():
+    """Uniform within √(6 / (in + out)) for the blocks and the patches, √0.0004 for time and
+    labels, zero for gates and last layer."""
+    model = FFTD(dim=64, heads=4, patch=2, num_classes=40, levels=1).requires_grad_(False)
+    for block in model.blocks:
+        for layer in (block.qkv, block.out, block.feed_forward[0], block.feed_forward[3]):
+            limit = math.sqrt(6 / sum(layer.weight.shape))
+            assert 0.98 * limit < float(layer.weight.abs().max()) <= limit
+            assert (
+                float(layer.weight.std()) == pytest.approx(limit / math.sqrt(3), rel=0.05)
+                and not layer.bias.any()
+            )
+        assert block.table.shape == (6, 64) and not block.table.any()
+    limit = math.sqrt(6 / (16 + 64))
+    assert (
+        0.95 * limit < float(model.embed.weight.abs().max()) <= limit and not model.embed.bias.any()
+    )
+    for table in (model.time[0].weight, model.time[2].weight, model.label.weight):
+        assert float(table.std()) == pytest.approx(0.02, rel=0.05)
+    for layer in (*model.norms, model.last_norm, model.last):
+        assert not layer.weight.any() and not layer.bias.any()
+
+
+def test_a_new_fusion_has_the_weights_of_a_plain_sum():
+    fusion = AdaptiveFusion(16).requires_grad_(False)
+    eye = torch.eye(16)
+    for linear in (fusion.linear, fftd.ConcatFusion(16).linear):
+        assert torch.equal(linear.weight, torch.cat([eye, eye], 1)) and not linear.bias.any()
+    assert not fusion.norm1.weight.any() and not fusion.norm2.weight.any() and float(fusion.s) == 1
+    x1, x2 = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
+    assert torch.equal(fftd.AddFusion(16)(x1, x2), x1 + x2)
+
+
+def test_positions_by_hand():
+    """Column first, then row; sines before cosines; the second frequency is a hundredth of the
+    first."""
+    got = fftd.positions(8, 3)
+    assert got.shape == (9, 8) and got.dtype == torch.float32
+    for place in range(9):
+        row, column = divmod(place, 3)
+        want = [f(at * w) for at in (column, row) for f in (math.sin, math.cos) for w in (1, 0.01)]
+        assert got[place].tolist() == pytest.approx(want, abs=1e-6)
+
+
+def test_a_block_written_out():
+    torch.manual_seed(0)
+    block = Block(8, 2, fftd.ConcatFusion, mlp_ratio=3, dropout=0.5).eval()
+    nn.init.normal_(block.table), nn.init.normal_(block.fuse.linear.weight)
+    x, six = 1e-3 * torch.randn(2, 4, 8), torch.randn(2, 6, 8)  # small, so that ε matters
+    b1, a1, g1, b2, a2, g2 = (six[:, k, None] + block.table[k] for k in range(6))
+
+    def normed(h):
+        centred = h - h.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    def attend(h):
+        q, k, v = (part.view(2, 4, 2, 4).transpose(1, 2) for part in block.qkv(h).chunk(3, -1))
+        weights = torch.softmax(q @ k.mT / 2, -1)  # √4 numbers a head
+        return block.out((weights @ v).transpose(1, 2).reshape(2, 4, 8))
+
+    x1 = x + g1 * attend(normed(x) * (1 + a1) + b1)
+    x2 = g2 * block.feed_forward(normed(x1) * (1 + a2) + b2)
+    torch.testing.assert_close(block(x, six), block.fuse(x1, x2), rtol=1e-4, atol=1e-5)
+    for got, want in zip(block.streams(x, six), (x1, x2), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
+    assert torch.equal(block.attend(x), block.attend(x))
+    block.train()
+    assert not torch.equal(
+        block.attend(x), block.attend(x)
+    )  # attention drops out in training alone
+    assert block.feed_forward[0].out_features == 24
+
+
+@pytest.mark.parametrize("fusion", fftd.FUSIONS)
+def test_a_pass_written_out(fusion):
+    """Down and up over two levels: positions are added where the level changes, then the partner
+    on the left is fused in."""
+    model = woken(fusion=fusion, num_classes=3, patch=2, grid=8)
+    z, t, y = torch.randn(2, 4, 8, 8), torch.tensor([7, 400]), torch.tensor([2, 3])
+    c = model.time(time_features(t, 256)) + model.label.weight[y]
+    torch.testing.assert_close(model.condition(t, y), c)
+    c = c * torch.sigmoid(c)
+    fine, coarse = (norm(c).view(2, 6, 32) for norm in model.norms)
+    down = lambda x: fftd.to_tokens(model.down[0](fftd.to_map(x)))  # noqa: E731
+    up = lambda x: fftd.to_tokens(model.up[0](fftd.to_map(x)))  # noqa: E731
+    x0 = model.blocks[0](fftd.to_tokens(model.embed(z)) + fftd.positions(32, 4), fine)
+    x1 = model.blocks[1](down(x0) + fftd.positions(32, 2), coarse)
+    x2 = model.blocks[2](x1, coarse)
+    x3 = model.blocks[3](model.links[1](x1, x2), coarse)
+    x4 = model.blocks[4](model.links[0](x0, up(x3) + fftd.positions(32, 4)), fine)
+    shift, scale = model.last_norm(c)[:, None].split(32, -1)
+    out = model.last(nn.functional.layer_norm(x4, (32,), eps=1e-6) * (1 + scale) + shift)
+    trace = []
+    got = model(z, t, y, trace=trace)
+    torch.testing.assert_close(
+        got, nn.functional.pixel_shuffle(fftd.to_map(out), 2), rtol=1e-4, atol=1e-5
+    )
+    for seen, want in zip(trace, (x0, x1, x2, x3, x4), strict=True):
+        torch.testing.assert_close(seen, fftd.to_map(want), rtol=1e-4, atol=1e-5)
+    assert not [n for n in model.state_dict() if n.startswith("positions")]
+
+
+def test_no_link_without_levels():
+    model = woken(levels=1, depth=2, fusion="add")
+    z = torch.randn(2, 4, 4, 4)
+    c = nn.functional.silu(model.condition(ONE))
+    x = fftd.to_tokens(model.embed(z)) + fftd.positions(32, 4)
+    for block in model.blocks:
+        x = block(x, model.norms[0](c).view(1, 6, 32))
+    shift, scale = model.last_norm(c)[:, None].chunk(2, -1)
+    out = model.last(fftd.modulate(nn.functional.layer_norm(x, (32,), eps=1e-6), shift, scale))
+    torch.testing.assert_close(model(z, ONE), fftd.to_map(out), rtol=1e-4, atol=1e-5)
+
+
+def test_modulate_by_hand():
+    x, shift, scale = (
+        torch.tensor([[[2.0, 3.0]]]),
+        torch.tensor([[[10.0, 20.0]]]),
+        torch.tensor([[[0.5, -1.0]]]),
+    )
+    assert fftd.modulate(x, shift, scale).tolist() == [[[13.0, 20.0]]]
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(Block) == dict(mlp_ratio=4, dropout=0.0)
+    assert defaults(FFTD) == dict(
+        latent_channels=4,
+        grid=4,
+        patch=1,
+        dim=128,
+        depth=5,
+        heads=4,
+        levels=2,
+        fusion="adaptive",
+        num_classes=0,
+        mlp_ratio=4,
+        dropout=0.0,
+    )
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    config = dict(latent_channels=3, grid=8, patch=2, dim=32, depth=3, heads=2, levels=2)
+    config |= dict(fusion="concat", num_classes=4, mlp_ratio=2, dropout=0.1)
+    model = FFTD(**config)
+    assert model.config == config and layers(FFTD(**model.config)) == layers(model)
+
+
+def test_the_limits_of_the_sizes():
+    wrong = (dict(patch=0), dict(patch=3), dict(levels=0), dict(levels=4), dict(dim=48, heads=5))
+    for config in wrong:
+        with pytest.raises(ValueError):
+            FFTD(**TINY | config)
+    with pytest.raises(ValueError):
+        FFTD(dim=6, heads=2, fusion="add")  # four kinds of position features
+    model, z = FFTD(**TINY, num_classes=3), torch.zeros(2, 4, 4, 4)
+    assert model(z, ONE, torch.tensor([0, 3])).shape == z.shape
+    for y in ([0, 4], [-1, 0]):
+        with pytest.raises(ValueError):
+            model(z, ONE, torch.tensor(y))
+    for shape in ((2, 3, 4, 4), (2, 4, 4, 8), (2, 4, 8, 4)):
+        with pytest.raises(ValueError):
+            model(torch.zeros(shape), ONE)

@@ -8,6 +8,7 @@ from torch import nn
 
 from minigen import gan
 from minigen.data import batches, ring_of_gaussians
+from tests.conftest import defaults, layers, said, size_of
 
 
 def test_losses_at_logits_zero():
@@ -224,3 +225,269 @@ def test_decay_ends_with_the_learning_rate_at_zero():
     assert moves[3] == pytest.approx(1e-3, rel=1e-2) and moves[-1] == pytest.approx(1e-4, rel=1e-2)
     with pytest.raises(ValueError, match="number of steps"):
         next(gan.train_gan(g, d, batches(x, batch_size=16), decay=True))
+
+
+def test_architectures_layer_by_layer():
+    """Radford 2015, table of §3: strided convolutions, batch norm but at the two ends, ReLU and
+    leaky ReLU, no bias before a norm."""
+    assert layers(gan.Generator(latent_dim=5, width=8, size=16, num_classes=3)) == said("""
+        Linear 8 256 no bias; Unflatten; BatchNorm2d 16; ReLU;
+        ConvTranspose2d 16 8 4 2 1 no bias; BatchNorm2d 8; ReLU; ConvTranspose2d 8 3 4 2 1; Tanh""")
+    assert layers(gan.Discriminator(width=8, size=16, num_classes=3)) == said("""
+        Conv2d 6 8 4 2 1; LeakyReLU 0.2; Conv2d 8 16 4 2 1 no bias; BatchNorm2d 16; LeakyReLU 0.2;
+        Flatten; Linear 256 1""")
+    assert layers(gan.Discriminator(width=8, size=16, batch_norm=False)) == said("""
+        Conv2d 3 8 4 2 1; LeakyReLU 0.2; Conv2d 8 16 4 2 1; LeakyReLU 0.2; Flatten; Linear 256 1""")
+    # sizes of the networks of chapter 1, which its text and the results table name
+    assert [size_of(gan.Generator), size_of(gan.Discriminator)] == [296_899, 167_841]
+    assert size_of(lambda: gan.Generator(num_classes=5)) == 296_899 + 5 * 128 * 16
+    assert size_of(lambda: gan.Discriminator(num_classes=5)) == 167_841 + 5 * 32 * 16
+
+
+def test_dcgan_starts_from_weights_of_two_hundredths():
+    for network in (
+        gan.Generator().requires_grad_(False),
+        gan.Discriminator().requires_grad_(False),
+    ):
+        for m in network.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                assert float((m.weight - 1).square().mean().sqrt()) == pytest.approx(0.02, rel=0.4)
+            elif getattr(m, "weight", None) is not None:
+                assert float(m.weight.square().mean().sqrt()) == pytest.approx(0.02, rel=0.1)
+                assert abs(float(m.weight.mean())) < 0.002
+
+
+def test_without_batch_norm_the_weights_start_as_he_says():
+    """Deviation √(2 / (1 + 0.2²) / fan-in), which keeps the size of a signal through leaky ReLUs
+    of slope 0.2."""
+    for m in gan.Discriminator(batch_norm=False).requires_grad_(False).modules():
+        if isinstance(m, nn.Conv2d | nn.Linear):
+            want = math.sqrt(2 / 1.04 / m.weight[0].numel())
+            assert float(m.weight.square().mean().sqrt()) == pytest.approx(want, rel=0.1)
+
+
+def test_labels_are_the_last_channels():
+    x, y = torch.randn(2, 3, 2, 4), torch.tensor([2, 0])
+    got = gan.with_label(x, y, 3)
+    assert got.shape == (2, 6, 2, 4) and torch.equal(got[:, :3], x)
+    assert torch.equal(got[0, 3:, 1, 3], torch.tensor([0.0, 0, 1]))
+    assert torch.equal(got[1, 3:].flatten(1), torch.tensor([[1.0], [0], [0]]).expand(3, 8))
+    assert gan.with_label(x[:, :, 0, 0], y, 3)[:, 3:].tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert gan.with_label(x, None, 0) is x
+
+
+def test_minibatch_discrimination_by_hand():
+    """o_b = Σ over the others of exp(−Σ_l |M_ibl − M_jbl|), entry by entry."""
+    layer, x = gan.MinibatchDiscrimination(3).requires_grad_(False), torch.randn(4, 3)
+    assert layer.tensor.shape == (3, 8, 4)
+    wide = gan.MinibatchDiscrimination(50, 40, 30).tensor.detach()
+    assert float(wide.std()) == pytest.approx(0.1, rel=0.02) and abs(float(wide.mean())) < 0.002
+    out, m = layer(x), torch.einsum("id,dbl->ibl", x, layer.tensor)
+    for i, b in itertools.product(range(4), range(8)):
+        near = [
+            math.exp(-sum(abs(float(m[i, b, k] - m[j, b, k])) for k in range(4)))
+            for j in range(4)
+            if j != i
+        ]
+        assert float(out[i, 3 + b]) == pytest.approx(sum(near), rel=1e-4)
+
+
+def test_feature_matching_by_hand():
+    real, fake = (
+        torch.tensor([[1.0, 2.0], [3.0, 0.0]]),
+        torch.tensor([[0.0, 1.0], [0.0, 3.0], [0.0, 2.0]]),
+    )
+    assert gan.feature_matching_loss(real, fake).item() == pytest.approx(
+        (2 - 0) ** 2 + (1 - 2) ** 2
+    )
+
+
+def test_r1_by_hand_with_labels():
+    """½ mean over images of the squared slope, of a logit that is quadratic in the image."""
+    x, y = torch.randn(5, 3, 2, 2), torch.tensor([0, 1, 2, 3, 4])
+    penalty = gan.r1_penalty(lambda x, y: (1.0 + y) * x.square().flatten(1).sum(1), x, y)
+    want = sum(0.5 * float((2 * (1 + y[k]) * x[k]).square().sum()) for k in range(5)) / 5
+    assert penalty.item() == pytest.approx(want, rel=1e-5)
+
+
+def written_out(
+    g,
+    d,
+    data,
+    steps,
+    loss="nonsaturating",
+    lr=2e-4,
+    betas=(0.5, 0.999),
+    smooth=0.0,
+    feature_matching=False,
+    r1=0.0,
+    r1_every=8,
+    decay=False,
+    seed=0,
+):
+    """Algorithm 1 with every option, as plainly as can be: (both losses, mean probability of
+    "real" for both) a step."""
+    g.train(), d.train()
+    opt_g, opt_d = (
+        torch.optim.Adam(g.parameters(), lr, betas),
+        torch.optim.Adam(d.parameters(), lr, betas),
+    )
+    dice, told = torch.Generator().manual_seed(seed), []
+    for k, (x, y) in enumerate(data):
+        now = lr if not decay or k < steps / 2 else lr * (steps - k) / (steps / 2)
+        opt_g.param_groups[0]["lr"] = opt_d.param_groups[0]["lr"] = now
+        fake = g(torch.randn(len(x), 4, generator=dice), y)
+        r, f = d(x, y), d(fake.detach(), y)
+        if loss == "hinge":
+            d_loss = ((1 - r).clamp_min(0).mean() + (1 + f).clamp_min(0).mean()) / 2
+        else:
+            d_loss = (
+                -((1 - smooth) * F.logsigmoid(r) + smooth * F.logsigmoid(-r)).mean()
+                - F.logsigmoid(-f).mean()
+            )
+        penalty = 0
+        if r1 and (k + 1) % r1_every == 0:
+            leaf = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(d(leaf, y).sum(), leaf, create_graph=True)
+            penalty = r1 * r1_every * 0.5 * slope.square().sum((1, 2, 3)).mean()
+        opt_d.zero_grad()
+        (d_loss + penalty).backward()
+        opt_d.step()
+        if feature_matching:
+            with torch.no_grad():
+                real_mean = d.features(x, y).mean(0)
+            g_loss = (real_mean - d.features(fake, y).mean(0)).square().sum()
+        elif loss == "hinge":
+            g_loss = -d(fake, y).mean()
+        elif loss == "minimax":
+            g_loss = F.logsigmoid(-d(fake, y)).mean()
+        else:
+            g_loss = -F.logsigmoid(d(fake, y)).mean()
+        opt_g.zero_grad()
+        g_loss.backward()
+        opt_g.step()
+        told.append(
+            (d_loss.item(), g_loss.item(), r.sigmoid().mean().item(), f.sigmoid().mean().item())
+        )
+    return told
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(loss="hinge", betas=(0.0, 0.9)),
+        dict(loss="minimax", seed=3),
+        dict(smooth=0.1, lr=1e-3),
+        dict(feature_matching=True),
+        dict(r1=2.0, r1_every=2),
+        dict(decay=True, lr=1e-3),
+    ],
+    ids=str,
+)
+def test_the_loop_written_out(options):
+    def pair():
+        torch.manual_seed(0)
+        g = gan.Generator(latent_dim=4, width=8, size=8, num_classes=3)
+        d = gan.Discriminator(width=8, size=8, num_classes=3, batch_norm="r1" not in options)
+        return g.eval(), d.eval()
+
+    data = [(torch.rand(6, 3, 8, 8) * 2 - 1, torch.randint(3, (6,))) for _ in range(6)]
+    (g, d), (g2, d2) = pair(), pair()
+    got = list(gan.train_gan(g, d, iter(data), steps=6, **options))
+    want = written_out(g2, d2, data, 6, **options)
+    assert [s.step for s in got] == [1, 2, 3, 4, 5, 6]
+    for s, w in zip(got, want, strict=True):
+        assert (s.d_loss, s.g_loss, s.d_real, s.d_fake) == pytest.approx(w, rel=1e-4, abs=1e-6)
+    for a, b in zip(
+        [*g.parameters(), *d.parameters()], [*g2.parameters(), *d2.parameters()], strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5)
+    assert g.training and d.training
+
+
+def test_both_learning_rates_fall_over_the_second_half(optimiser_steps):
+    g, d = networks()
+    data = [(torch.rand(4, 3, 8, 8),)] * 10
+    list(gan.train_gan(g, d, iter(data), steps=10, decay=True, lr=1.0, betas=(0.1, 0.2)))
+    want = [1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]
+    discriminators, generators = optimiser_steps[::2], optimiser_steps[1::2]
+    for steps in (discriminators, generators):
+        assert [s["lr"] for _, s, _ in steps] == pytest.approx(want)
+        assert {s["betas"] for _, s, _ in steps} == {(0.1, 0.2)}
+    assert len(list(gan.train_gan(g, d, iter(data)))) == 10  # without steps: to the end of the data
+    assert {s["lr"] for _, s, _ in optimiser_steps[20:]} == {2e-4}
+
+
+def test_samples_are_the_generators_answers_to_the_seeds_noise():
+    g = gan.Generator(latent_dim=4, width=8, size=8, num_classes=3)
+    for m in g.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_()
+    y = [0, 1, 2, 1, 0]
+    got = gan.sample(g, 5, y, seed=9, batch_size=2)
+    with torch.no_grad():
+        want = g.eval()(
+            torch.randn(5, 4, generator=torch.Generator().manual_seed(9)), torch.tensor(y)
+        )
+    torch.testing.assert_close(got, want)
+    assert torch.equal(gan.sample(g, 5, y), gan.sample(g, 5, y, seed=0))
+
+
+def test_evaluating_leaves_a_plain_function_and_a_mode_as_they_were():
+    def double(x):
+        return 2 * x
+
+    with gan.evaluating(double) as same:
+        assert same is double and not torch.is_grad_enabled()
+    for mode in (True, False):
+        model = nn.Dropout().train(mode)
+        with gan.evaluating(model) as same:
+            assert same is model and not model.training
+        assert model.training is mode and torch.is_grad_enabled()
+
+
+def test_games_by_hand():
+    """Two densities on a grid of two cells of width ½, one cell of which the data never reach."""
+    p, q = torch.tensor([2.0, 0.0]), torch.tensor([0.5, 1.5])
+    assert gan.optimal_discriminator(p, q).tolist() == pytest.approx([0.8, 0])
+    want = 0.5 * (2 * math.log(0.8) + 0.5 * math.log(0.2) + 1.5 * math.log(1.0))
+    assert gan.game_value(p, q, 0.5) == pytest.approx(want)
+    assert gan.js_divergence(p, q, 0.5) == pytest.approx((want + math.log(4)) / 2)
+
+
+def test_what_is_taken_unless_told():
+    assert gan.LOSSES == ("minimax", "nonsaturating", "hinge")
+    assert defaults(gan.discriminator_loss) == dict(kind="nonsaturating", smooth=0.0)
+    assert defaults(gan.generator_loss) == dict(kind="nonsaturating")
+    assert defaults(gan.MinibatchDiscrimination) == dict(kernels=8, kernel_dim=4)
+    assert defaults(gan.Generator) == dict(latent_dim=64, width=32, size=32, num_classes=0)
+    assert defaults(gan.Discriminator) == dict(width=32, size=32, num_classes=0, batch_norm=True)
+    assert defaults(gan.sample) == dict(y=None, seed=0, batch_size=256)
+    assert defaults(gan.train_gan) == dict(
+        steps=None,
+        loss="nonsaturating",
+        lr=2e-4,
+        betas=(0.5, 0.999),
+        smooth=0.0,
+        feature_matching=False,
+        r1=0.0,
+        r1_every=8,
+        decay=False,
+        seed=0,
+    )
+
+
+def test_a_network_is_rebuilt_from_its_config():
+    config = dict(latent_dim=5, width=8, size=16, num_classes=3)
+    assert gan.Generator(**config).config == config
+    config = dict(width=8, size=16, num_classes=3, batch_norm=False)
+    assert gan.Discriminator(**config).config == config
+
+
+def test_the_limits_of_labels():
+    x = torch.zeros(2, 4)
+    assert gan.with_label(x, torch.tensor([0, 2]), 3).shape == (2, 7)
+    for y in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError):
+            gan.with_label(x, torch.tensor(y), 3)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from minigen.gaussian import GaussianModel
-from tests.conftest import peer
+from tests.conftest import defaults, peer
 
 
 @pytest.mark.parametrize("n", [20, 200])                     # fewer and more images than the 48 pixels
@@ -41,3 +41,40 @@ def test_seed_range_and_errors():
     assert model.parameters == 48 + 48 * 49 // 2
     with pytest.raises(ValueError, match="N at least 2"):
         GaussianModel(torch.rand(1, 3, 4, 4))
+
+
+def test_coordinates_and_samples_by_hand():
+    x = torch.rand(12, 1, 2, 3) - 0.5
+    model = GaussianModel(x)
+    flat = x.flatten(1).double()
+    coordinates = (flat - flat.mean(0)) @ model.eigenfaces[:, :2]
+    torch.testing.assert_close(model.encode(x, 2), coordinates)
+    torch.testing.assert_close(
+        model.decode(coordinates),
+        (flat.mean(0) + coordinates @ model.eigenfaces[:, :2].T).float().view_as(x),
+    )
+    for components, r in ((None, 6), (2, 2)):
+        eps = torch.randn(5, r, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        want = model.decode(eps * model.variances[:r].sqrt()).clamp(-1, 1)
+        torch.testing.assert_close(model.sample(5, components, seed=3), want)
+    assert bool((model.variances.diff() <= 0).all()) and defaults(GaussianModel.sample) == dict(
+        components=None, seed=0
+    )
+    assert model.sample(1).dtype == torch.float32
+
+
+@pytest.mark.parametrize("n", [10, 48, 49, 200])
+def test_eigenfaces_are_of_length_one_at_right_angles(n):
+    model = GaussianModel(torch.randn(n, 3, 4, 4))
+    r = min(n - 1, 48)
+    assert model.eigenfaces.shape == (48, r)
+    assert torch.allclose(
+        model.eigenfaces.T @ model.eigenfaces, torch.eye(r, dtype=torch.float64), atol=1e-6
+    )
+
+
+def test_images_that_are_alike_have_no_variance_and_no_nan():
+    model = GaussianModel(torch.full((3, 1, 2, 2), 0.5))
+    assert float(model.variances.abs().max()) == 0 and torch.isfinite(model.eigenfaces).all()
+    torch.testing.assert_close(model.sample(2), torch.full((2, 1, 2, 2), 0.5))
+    assert GaussianModel(4 * torch.randn(9, 1, 3, 3)).sample(50).abs().max() == 1

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from minigen.guidance import Guided, drop_labels
+from tests.conftest import defaults
 
 
 class Toy(nn.Module):
@@ -73,3 +74,45 @@ def test_dropped_labels():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_five_images_with_a_label_each():
+    """ε_u + 3 (ε_c − ε_u), image by image: the first half of the doubled batch is the one with
+    labels."""
+    x, y, t = (
+        torch.randn(5, 4, 3, 3),
+        torch.tensor([2, 0, 1, 2, 0]),
+        torch.tensor([7, 8, 9, 10, 11]),
+    )
+
+    def model(x, t, y):
+        return (1.0 + y).view(-1, 1, 1, 1) * x + t.view(-1, 1, 1, 1)
+
+    got = Guided(model, 3, 3.0)(x, t, y)
+    for k in range(5):
+        conditional, unconditional = (1 + y[k]) * x[k] + t[k], 4 * x[k] + t[k]
+        torch.testing.assert_close(got[k], unconditional + 3 * (conditional - unconditional))
+    torch.testing.assert_close(Guided(model, 3, 3.0)(x, t[:1], y)[0], got[0])
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(Guided) == dict(scale=1.0)
+    assert defaults(drop_labels) == dict(p=0.1, generator=None)
+
+
+def test_any_label_below_the_null_label_may_be_dropped_or_asked_for():
+    assert Guided(Toy(), 3, 2.0)(X, T, torch.tensor([0, 2])).shape == X.shape
+    assert Guided(lambda x, t, y: x, 3, 1.0)(X[:0], T, Y[:0]).shape == (0, 4, 3, 3)
+    y = torch.zeros(8, dtype=torch.long)
+    chance = torch.rand(8, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(drop_labels(y, 3, 0.5, torch.Generator().manual_seed(1)) == 3, chance < 0.5)
+
+
+def test_the_limits_of_labels_and_chances():
+    for p in (-0.01, 1.01):
+        with pytest.raises(ValueError):
+            drop_labels(Y, 3, p)
+    for y in ([0, 3], [-1, 0]):
+        for scale in (0.0, 1.0, 2.0):
+            with pytest.raises(ValueError):
+                Guided(Toy(), 3, scale)(X, T, torch.tensor(y))

@@ -12,7 +12,7 @@ from minigen.data import ToyFaces, batches
 from minigen.files import load_weights
 from minigen.ivqvae import IVQVAE, PRESETS, Attention, Encoder, PatchDiscriminator, ResidualBlock, mixed_loss
 from minigen.perceptual import ToyPerceptual
-from tests.conftest import peer
+from tests.conftest import defaults, layers, one_cycle, peer, said, size_of
 
 TINY = dict(size=16, width=8, multipliers=(1, 2, 2), attention_at=8, num_codes=16)
 
@@ -224,3 +224,247 @@ def test_the_longer_trained_model_is_what_its_card_says():
     assert len(codes.unique()) >= 0.6 * 512
     z = model.normalise(model.quantizer.embed(codes))
     assert z.mean((0, 2, 3)).abs().max() < 0.1 and (z.std((0, 2, 3)) - 1).abs().max() < 0.1
+
+
+def residual(c_in, c_out, short=True):
+    """A block's layers as text."""
+    shortcut = "; Identity" if c_in == c_out else f"; Conv2d {c_in} {c_out} 1 1 0"
+    return f"GroupNorm {c_in // 4} {c_in}; SiLU; Conv2d {c_in} {c_out} 3 1 1" + (
+        shortcut if short else ""
+    )
+
+
+def test_architectures_layer_by_layer():
+    model = IVQVAE(size=8, width=8, multipliers=(1, 3), attention_at=4, num_codes=16)
+    attention = "GroupNorm 6 24; Conv2d 24 72 1 1 0; Conv2d 24 24 1 1 0"
+    assert layers(model) == "; ".join(
+        [
+            "Conv2d 3 8 3 1 1",
+            residual(8, 8),
+            residual(8, 8),
+            "Conv2d 8 8 3 2 1",
+            residual(8, 24),
+            residual(24, 24),
+            attention,
+            "GroupNorm 6 24; SiLU; Conv2d 24 4 1 1 0",
+            "Conv2d 4 24 1 1 0",
+            residual(24, 24),
+            residual(24, 24),
+            attention,
+            "Upsample 2.0 nearest; Conv2d 24 24 3 1 1",
+            residual(24, 8),
+            residual(8, 8),
+            "GroupNorm 2 8; SiLU; Conv2d 8 3 3 1 1; Tanh",
+            "VectorQuantizer",
+        ]
+    )
+    plain = Encoder(8, 8, (1, 2), 8, 3, residual=False)
+    assert layers(plain) == "; ".join(
+        [
+            "Conv2d 3 8 3 1 1",
+            residual(8, 8, False),
+            residual(8, 8, False),
+            "GroupNorm 2 8; Conv2d 8 24 1 1 0; Conv2d 8 8 1 1 0",
+            "Conv2d 8 8 3 2 1",
+            residual(8, 16, False),
+            residual(16, 16, False),
+            "GroupNorm 4 16; SiLU; Conv2d 16 3 1 1 0",
+        ]
+    )
+    judge = PatchDiscriminator(width=16, layers=4)
+    assert layers(judge) == said("""
+        Conv2d 3 16 4 2 1; LeakyReLU 0.2; Conv2d 16 32 4 2 1 no bias; GroupNorm 8 32; LeakyReLU 0.2;
+        Conv2d 32 64 4 2 1 no bias; GroupNorm 16 64; LeakyReLU 0.2;
+        Conv2d 64 128 4 2 1 no bias; GroupNorm 32 128; LeakyReLU 0.2;
+        Conv2d 128 128 4 1 1 no bias; GroupNorm 32 128; LeakyReLU 0.2; Conv2d 128 1 4 1 1""")
+    assert {
+        m.eps for net in (model, judge) for m in net.modules() if isinstance(m, nn.GroupNorm)
+    } == {1e-6}
+
+
+def test_groups_are_of_four_channels_and_32_at_most():
+    assert [ivqvae.group_norm(c).num_groups for c in (4, 64, 124, 128, 256)] == [1, 16, 31, 32, 32]
+
+
+def test_sizes_of_the_presets():
+    """The small model of chapter 4, the paper's, and the judge that reproduces its tables: as the
+    text names them."""
+    sizes = [size_of(lambda p=p: IVQVAE(**p)) for p in ({}, PRESETS["small"], PRESETS["paper"])]
+    assert sizes == [1_037_815, 1_037_815, 50_612_871]
+    assert size_of(lambda: PatchDiscriminator(32, 2)) == 167_841
+    assert PRESETS["paper"] == dict(
+        size=256,
+        width=128,
+        multipliers=(1, 1, 2, 2, 4, 4, 4),
+        attention_at=16,
+        num_codes=16384,
+        code_dim=4,
+        decay=None,
+        revive_below=0.0,
+    )
+    assert PRESETS["small"] == dict(
+        size=32, width=16, multipliers=(1, 2, 4, 8), attention_at=8, num_codes=512, code_dim=4
+    )
+
+
+def test_the_model_hands_its_options_on():
+    model = IVQVAE(**TINY, beta=0.7, decay=0.8, revive_below=0.3, code_dim=3, residual=False)
+    q = model.quantizer
+    assert (q.num_codes, q.dim, q.beta, q.decay, q.revive_below, q.eps) == (
+        16,
+        3,
+        0.7,
+        0.8,
+        0.3,
+        1e-5,
+    )
+    assert model.config == TINY | dict(
+        beta=0.7, decay=0.8, revive_below=0.3, code_dim=3, residual=False
+    )
+    assert (model.f, model.grid) == (4, 4)
+    assert not any(m.shortcut for m in model.modules() if isinstance(m, ResidualBlock))
+    assert model.latent_mean.tolist() == [0, 0, 0] and model.latent_std.tolist() == [1, 1, 1]
+
+
+def test_statistics_of_the_latents_by_hand():
+    model, x = IVQVAE(**TINY).eval(), ToyFaces(6, size=16, seed=0).images()
+    model.measure_latents(x)
+    z = model(x)[1].z_q.detach()
+    for channel in range(4):
+        values = z[:, channel].flatten()
+        assert float(model.latent_mean[channel]) == pytest.approx(float(values.mean()), abs=1e-5)
+        assert float(model.latent_std[channel]) == pytest.approx(float(values.std()), rel=1e-4)
+    scaled = (z - model.latent_mean.view(1, 4, 1, 1)) / model.latent_std.view(1, 4, 1, 1)
+    torch.testing.assert_close(model.normalise(z), scaled, rtol=1e-4, atol=1e-5)
+    model.quantizer.codebook.fill_(2.0)  # no deviation at all: nothing is divided by zero
+    model.measure_latents(x)
+    assert model.latent_std.tolist() == pytest.approx([1e-6] * 4)
+
+
+@pytest.mark.parametrize("start", [None, 1, 3])
+def test_the_loop_written_out(start):
+    """Algorithm 1: the autoencoder's step, then the judge's; learning rate in one cycle, the
+    judge's constant."""
+
+    def fresh():
+        torch.manual_seed(0)
+        return IVQVAE(**TINY, decay=0.9), PatchDiscriminator(width=8, layers=1) if start else None
+
+    (model, judge), (twin, other) = fresh(), fresh()
+    data = [(ToyFaces(5, size=16, seed=s).images(), torch.zeros(5)) for s in range(6)]
+
+    def far(x_hat, x):
+        return (x_hat - x).square().mean((1, 2, 3)) * (1 + x.mean((1, 2, 3)).square())
+
+    got = list(
+        ivqvae.train_ivqvae(
+            model.eval(),
+            iter(data),
+            steps=4,
+            perceptual=far,
+            discriminator=judge,
+            start=start,
+            lambda_d=0.2,
+            lambda_vq=0.8,
+            lr=0.01,
+            init_batches=2,
+        )
+    )
+    with torch.no_grad():
+        twin.quantizer.init_codebook(torch.cat([twin.encode(x) for x, _ in data[:2]]))
+    optimiser = torch.optim.Adam(twin.parameters(), 0.01, (0.5, 0.9) if start else (0.9, 0.999))
+    opt_d = torch.optim.Adam(other.parameters(), 0.01, (0.5, 0.9)) if start else None
+    for k, (x, _) in enumerate(data[2:]):
+        optimiser.param_groups[0]["lr"] = one_cycle(0.01, 4)[k]
+        quantized = twin.quantizer(twin.encoder(x))
+        x_hat, judged = twin.decoder(quantized.z_q), start and k + 1 >= start
+        l1, p, vq = (x_hat - x).abs().mean(), far(x_hat, x).mean(), 0.25 * quantized.commitment_loss
+        g = -other(x_hat).mean() if judged else torch.zeros(())
+        total = l1 + p + 0.2 * g + 0.8 * vq
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        d = torch.zeros(())
+        if judged:
+            d = (
+                (1 - other(x)).clamp_min(0).mean() + (1 + other(x_hat.detach())).clamp_min(0).mean()
+            ) / 2
+            opt_d.zero_grad()
+            d.backward()
+            opt_d.step()
+        want = [k + 1, *(v.item() for v in (total, l1, p, g, vq, d))] + [
+            ivqvae.perplexity(quantized.indices, 16)
+        ]
+        assert got[k] == pytest.approx(want, rel=1e-3, abs=1e-6)
+    assert model.training
+    pairs = [(model, twin)] + ([(judge, other)] if start else [])
+    for a, b in pairs:
+        for p, q in zip(a.parameters(), b.parameters(), strict=True):
+            torch.testing.assert_close(p, q, rtol=1e-2, atol=1e-3)
+            assert p.requires_grad
+
+
+def test_learning_rates_of_both_networks(optimiser_steps):
+    x = ToyFaces(4, size=16, seed=0).images()
+    judge = PatchDiscriminator(width=8, layers=1)
+    for options in (dict(discriminator=judge, start=11), {}):
+        list(
+            ivqvae.train_ivqvae(
+                IVQVAE(**TINY), iter([(x,)] * 20), steps=20, lr=0.01, init_batches=0, **options
+            )
+        )
+    own = optimiser_steps[:10] + optimiser_steps[10:30:2] + optimiser_steps[30:]
+    assert [s["lr"] for _, s, _ in own] == pytest.approx(2 * one_cycle(0.01, 20))
+    assert {s["lr"] for _, s, _ in optimiser_steps[11:30:2]} == {0.01}
+    assert {s["betas"] for _, s, _ in optimiser_steps[:30]} == {(0.5, 0.9)}
+    assert {s["betas"] for _, s, _ in optimiser_steps[30:]} == {(0.9, 0.999)}
+
+
+def test_the_limits_of_the_mixed_losses_weights():
+    x = torch.zeros(1, 3, 8, 8)
+    for pair in ((0.0, 1.0), (1.0, 0.0)):
+        assert mixed_loss(x, x, torch.tensor(2.0), None, None, *pair).total == 2 * pair[1]
+    for pair in ((0.5, 0.50001), (0.5, 0.49999)):
+        with pytest.raises(ValueError):
+            mixed_loss(x, x, torch.tensor(2.0), None, None, *pair)
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(IVQVAE) == dict(
+        size=32,
+        width=16,
+        multipliers=(1, 2, 4, 8),
+        attention_at=8,
+        num_codes=512,
+        code_dim=4,
+        beta=0.25,
+        decay=0.99,
+        revive_below=0.05,
+        residual=True,
+    )
+    assert (
+        defaults(ResidualBlock)
+        == defaults(Encoder)
+        == defaults(ivqvae.Decoder)
+        == dict(residual=True)
+    )
+    assert defaults(Attention) == dict(num_heads=1) and defaults(PatchDiscriminator) == dict(
+        width=64, layers=3
+    )
+    assert defaults(mixed_loss) == dict(
+        perceptual=None, discriminator=None, lambda_d=0.05, lambda_vq=0.95
+    )
+    assert defaults(ivqvae.adaptive_weight) == dict(eps=1e-4)
+    assert defaults(ivqvae.train_ivqvae) == dict(
+        perceptual=None,
+        discriminator=None,
+        start=None,
+        lambda_d=0.05,
+        lambda_vq=0.95,
+        lr=1e-3,
+        init_batches=4,
+    )
+
+
+def test_a_judge_is_rebuilt_from_its_config():
+    assert PatchDiscriminator(width=8, layers=2).config == dict(width=8, layers=2)

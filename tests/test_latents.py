@@ -1,9 +1,12 @@
+import hashlib
+
 import pytest
 import torch
 
 from minigen import ivqvae, latents
 from minigen.data import ToyFaces
 from minigen.files import load_weights
+from tests.conftest import defaults
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +49,44 @@ def test_another_autoencoder_is_refused(tokenizer):
 def test_the_kept_fftd_belongs_to_the_kept_autoencoder(tokenizer):
     from minigen.fftd import FFTD
     assert load_weights(FFTD, "fftd").card["tokenizer"] == latents.fingerprint(tokenizer)
+
+
+class Small(ivqvae.IVQVAE):
+    """Notes the sizes of the batches it decodes, and its mode."""
+
+    def decode(self, z_q):
+        self.seen = [*getattr(self, "seen", []), (len(z_q), self.training, torch.is_grad_enabled())]
+        return super().decode(z_q)
+
+
+def test_latents_by_hand():
+    model = Small(size=8, width=8, multipliers=(1, 2), attention_at=0, num_codes=16).train()
+    (
+        model.latent_mean.copy_(torch.tensor([1.0, 2, 3, 4])),
+        model.latent_std.copy_(torch.tensor([0.5, 1, 2, 4])),
+    )
+    before = model.quantizer.cluster_size.clone()
+    x = torch.rand(5, 3, 8, 8) * 2 - 1
+    z, mark = latents.encode(model, x, batch_size=2)
+    codes = model.quantizer.codebook[model.encode_indices(x)].permute(0, 3, 1, 2)
+    shift, scale = model.latent_mean.view(1, 4, 1, 1), model.latent_std.view(1, 4, 1, 1)
+    torch.testing.assert_close(z, (codes - shift) / scale)
+    assert mark == latents.fingerprint(model) and model.training
+    got = latents.decode(model, z, batch_size=2)
+    assert (
+        model.seen == [(2, False, False), (2, False, False), (1, False, False)] and model.training
+    )
+    torch.testing.assert_close(got, model.decoder(codes))
+    assert torch.equal(model.quantizer.cluster_size, before)  # neither counts as training
+    assert latents.decode(model, z, made_with=mark).shape == x.shape
+
+
+def test_the_fingerprint_is_of_names_and_values():
+    model = torch.nn.Linear(2, 1)
+    digest = hashlib.sha256()
+    for name in ("bias", "weight"):
+        digest.update(name.encode() + getattr(model, name).detach().numpy().tobytes())
+    assert latents.fingerprint(model) == digest.hexdigest()
+    assert defaults(latents.encode) == dict(batch_size=256) and defaults(latents.decode) == dict(
+        batch_size=256, made_with=None
+    )

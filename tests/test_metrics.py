@@ -1,10 +1,15 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from minigen import metrics
 from minigen.data import ATTRIBUTES, ToyFaces
-from tests.conftest import peer
+from minigen.files import data_path
+from tests.conftest import defaults, layers, peer, said
 
 
 def stats(n=500, d=6, seed=0, scale=1.0):
@@ -103,3 +108,145 @@ def test_results_table_grows_by_chapter():
     assert all({"model", "chapter", "parameters", "frechet"} <= set(r) for r in metrics.results())
     first, both = metrics.results_table(0), metrics.results_table(1, GAN=12.3)
     assert "Gaussian" in first and "GAN" not in first and "GAN" in both and "12.30" in both
+
+
+def test_the_classifier_layer_by_layer():
+    assert (
+        layers(metrics.AttributeClassifier())
+        == said("""
+        Conv2d 3 32 3 1 1; GroupNorm 8 32; ReLU; Conv2d 32 32 3 2 1; GroupNorm 8 32; ReLU;
+        Conv2d 32 64 3 2 1; GroupNorm 8 64; ReLU; Conv2d 64 64 3 1 1; GroupNorm 8 64; ReLU;
+        Conv2d 64 64 3 2 1; GroupNorm 8 64; ReLU; Flatten;
+        Linear 1024 128; ReLU; Linear 128 64; ReLU;
+        Linear 64 6; Linear 64 5; Linear 64 5; Linear 64 3; Linear 64 5; Linear 64 3; Linear 64 2;
+        Linear 64 3; Linear 64 3""")
+    )
+    assert defaults(metrics.AttributeClassifier) == dict(width=32, features=64)
+    assert layers(metrics.AttributeClassifier(16, 10).body).endswith(
+        "Linear 512 20; ReLU; Linear 20 10; ReLU"
+    )
+
+
+def test_the_protocol_of_the_results_table():
+    """2,000 samples against 10,000 faces of seed 1: every row ever measured was measured so."""
+    assert (metrics.N_SAMPLES, metrics.N_REFERENCE, metrics.REFERENCE_SEED) == (2000, 10_000, 1)
+    # the reference's own first 2,000 faces are nearer to it than any fresh ones
+    own = metrics.toy_frechet(ToyFaces(2000, seed=1).images())
+    assert own < 9 < metrics.toy_frechet(ToyFaces(2000, seed=3).images())
+
+
+def test_statistics_equal_numpys():
+    x = torch.randn(7, 3)
+    mean, cov = metrics.gaussian_statistics(x)
+    assert mean.dtype == cov.dtype == torch.float64
+    assert mean.tolist() == pytest.approx(x.double().numpy().mean(0).tolist())
+    torch.testing.assert_close(cov, torch.as_tensor(np.cov(x.double().numpy().T)))
+    assert metrics.gaussian_statistics(x[:2, :1])[1].shape == (1, 1)
+    assert metrics.frechet_distance(mean, cov, mean + 2, cov) == pytest.approx(12)
+
+
+def test_the_toy_distance_is_frechets_in_the_classifiers_features():
+    x, seen = ToyFaces(128, seed=3).images(), []
+    classifier = metrics.attribute_classifier()
+    assert classifier is metrics.attribute_classifier() and not classifier.training
+    assert not any(p.requires_grad for p in classifier.parameters())
+    features = classifier.body(x)
+    torch.testing.assert_close(metrics.toy_features(x), features)
+    assert (
+        features.shape == (128, 64) and not metrics.toy_features(x.requires_grad_()).requires_grad
+    )
+    x = x.detach()
+    stats = load_file(data_path("pretrained", "toy_reference.safetensors"))
+    want = metrics.frechet_distance(
+        *metrics.gaussian_statistics(features), stats["mean"], stats["cov"]
+    )
+    assert metrics.toy_frechet(x) == pytest.approx(want)
+    with pytest.raises(ValueError):
+        metrics.toy_frechet(x[:127])
+    handle = classifier.register_forward_pre_hook(lambda m, args: seen.append(len(args[0])))
+    metrics.attribute_probabilities(ToyFaces(501).images(), "hair")
+    handle.remove()
+    assert seen == [500, 1]
+
+
+def test_what_is_read_is_the_likeliest_value():
+    x = ToyFaces(20, seed=3).images()
+    classifier = metrics.attribute_classifier()
+    h = classifier.body(x)
+    for name, read in metrics.predict_attributes(x).items():
+        logits = classifier.heads[name](h)
+        assert torch.equal(read, logits.argmax(1))
+        torch.testing.assert_close(
+            metrics.attribute_probabilities(x, name),
+            logits.exp() / logits.exp().sum(1, keepdim=True),
+        )
+    hair = metrics.predict_attributes(x)["hair"]
+    wanted = hair.clone()
+    wanted[:5] = (hair[:5] + 1) % 5
+    assert metrics.obedience(x, "hair", wanted.tolist()) == 0.75
+
+
+def test_images_a_little_out_of_range_are_read():
+    edge = torch.full((1, 3, 32, 32), 1.005)
+    assert metrics.toy_features(edge).shape == metrics.toy_features(-edge).shape == (1, 64)
+    for value in (1.02, -1.02):
+        with pytest.raises(ValueError):
+            metrics.toy_features(torch.full((1, 3, 32, 32), value))
+
+
+def test_inception_score_by_hand():
+    p = torch.tensor([[0.7, 0.3, 0.0], [0.1, 0.4, 0.5]])
+    middle = [0.4, 0.35, 0.25]
+    kl = [
+        sum(a * math.log(a / m) for a, m in zip(row, middle, strict=True) if a)
+        for row in ([0.7, 0.3, 0.0], [0.1, 0.4, 0.5])
+    ]
+    assert metrics.inception_score(p) == pytest.approx(math.exp(sum(kl) / 2))
+
+
+def test_the_results_table_line_by_line(monkeypatch):
+    rows = [
+        dict(model="A", chapter=0, parameters=1234, frechet=3.14159),
+        dict(model="Long", chapter=3, parameters=0, frechet=20.0),
+    ]
+    monkeypatch.setattr(metrics, "results", lambda: rows)
+    head, first, second = metrics.results_table(3).splitlines()
+    assert head.split("  ")[-2:] == ["parameters", "toy Fréchet"] and "measured now" not in head
+    assert first.split() == ["A", "0", "1,234", "3.14"] and second.split() == [
+        "Long",
+        "3",
+        "0",
+        "20.00",
+    ]
+    assert len(first) == len(second) == len("Long  chapter  parameters  toy Fréchet")
+    head, first, second = metrics.results_table(Long=7.777).splitlines()
+    assert (
+        head.endswith("measured now")
+        and first.split()[-1] == "3.14"
+        and second.split()[-2:] == ["20.00", "7.78"]
+    )
+    assert len(second) == len(first) + len("  measured now")
+    assert [line.split()[0] for line in metrics.results_table(2).splitlines()[1:]] == ["A"]
+
+
+def test_a_classifier_is_rebuilt_from_its_config():
+    assert metrics.AttributeClassifier(width=8, features=10).config == dict(width=8, features=10)
+
+
+def test_one_value_out_of_range_is_enough():
+    for wrong in (1.02, -1.02):
+        x = torch.zeros(2, 3, 32, 32)
+        x[1, 2, 3, 4] = wrong
+        with pytest.raises(ValueError):
+            metrics.toy_features(x)
+    features = torch.zeros(3, 2)
+    for wrong in (math.nan, math.inf):
+        features[2, 1] = wrong
+        with pytest.raises(ValueError):
+            metrics.gaussian_statistics(features)
+
+
+def test_single_precision_statistics_are_measured_in_double():
+    (m1, c1), (m2, c2) = (tuple(t.float() for t in stats(seed=s, scale=30)) for s in (0, 1))
+    want = metrics.frechet_distance(m1.double(), c1.double(), m2.double(), c2.double())
+    assert metrics.frechet_distance(m1, c1, m2, c2) == pytest.approx(want, rel=1e-12)

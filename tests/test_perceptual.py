@@ -1,4 +1,5 @@
 import urllib.error
+import warnings
 
 import pytest
 import torch
@@ -92,3 +93,59 @@ def test_it_sees_what_squared_error_does_not():
     assert torch.allclose((shift - face).square().mean(), (noise - face).square().mean(), atol=1e-6)
     distance = perceptual.ToyPerceptual()
     assert distance(noise, face) > 2 * distance(shift, face)
+
+
+def test_lpips_takes_64_pixels_and_more_on_both_sides():
+    def network(x, y):
+        return (x - y).mean((1, 2, 3)).view(-1, 1, 1, 1)
+
+    distance = perceptual.LPIPS(network_of(network))
+    assert distance(torch.ones(2, 3, 64, 64), torch.zeros(2, 3, 64, 64)).tolist() == [1, 1]
+    for shape in ((1, 3, 63, 64), (1, 3, 64, 63)):
+        with pytest.raises(ValueError):
+            distance(torch.zeros(shape), torch.zeros(shape))
+
+
+def network_of(function):
+    class Network(nn.Module):
+        def forward(self, x, y):
+            return function(x, y)
+
+    return Network()
+
+
+def test_five_maps_of_length_one():
+    maps = perceptual.ToyPerceptual().features(ToyFaces(2, seed=5).images())
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (32, 32, 32),
+        (32, 16, 16),
+        (64, 8, 8),
+        (64, 8, 8),
+        (64, 4, 4),
+    ]
+    for m in maps:
+        length = m.norm(dim=1)
+        assert bool(((length - 1).abs() < 1e-5).logical_or(length == 0).all())
+
+
+def test_the_weights_are_fetched_whole_and_the_packages_network_is_vggs(monkeypatch):
+    lpips, models, told = peer("lpips"), peer("torchvision.models"), []
+
+    class Network(nn.Module):
+        def __init__(self, **options):
+            super().__init__()
+            warnings.warn("pretrained is deprecated", UserWarning, stacklevel=1)
+            told.append(options)
+
+    monkeypatch.setattr(
+        models.VGG16_Weights,
+        "get_state_dict",
+        lambda self, **options: told.append((self.name, options)),
+    )
+    monkeypatch.setattr(lpips, "LPIPS", Network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the package's warning about torchvision is kept back
+        distance = perceptual.LPIPS()
+    assert isinstance(distance.network, Network) and not distance.training
+    assert told[0][0] == "IMAGENET1K_V1" and told[0][1]["check_hash"] is True
+    assert told[1]["net"] == "vgg"

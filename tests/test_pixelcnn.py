@@ -5,7 +5,8 @@ import torch
 
 from minigen import pixelcnn
 from minigen.data import batches
-from minigen.pixelcnn import PixelCNN, causal_mask, sample_codes
+from minigen.pixelcnn import MaskedConv2d, PixelCNN, causal_mask, sample_codes
+from tests.conftest import defaults, layers, momentum, one_cycle, said, size_of
 
 
 def busy(model):
@@ -126,3 +127,164 @@ def test_bad_input(make, words):
 def test_another_grid():
     model = busy(PixelCNN(12, dim=8, grid=3))
     assert sample_codes(model, 2).shape == (2, 3, 3)
+
+
+def test_the_architecture_layer_by_layer():
+    assert layers(PixelCNN(12, dim=8, blocks=2, num_classes=2, dropout=0.3)) == said("""
+        Embedding 12 8; Embedding 3 8; MaskedConv2d 8 8 7 1 3;
+        LayerNorm 8; LayerNorm 8; MaskedConv2d 8 8 3 1 1; Conv2d 8 8 1 1 0; Dropout 0.3;
+        LayerNorm 8; LayerNorm 8; MaskedConv2d 8 8 3 1 1; Conv2d 8 8 1 1 0; Dropout 0.3;
+        LayerNorm 8; Conv2d 8 12 1 1 0""")
+    model = PixelCNN(12, dim=64)
+    assert not model.head.weight.any() and not model.head.bias.any()
+    assert model.position.shape == (64, 4, 4) and float(
+        model.position.detach().std()
+    ) == pytest.approx(0.02, rel=0.1)
+    assert model.first.mask.sum() == 24 and model.blocks[0].conv1.mask.sum() == 5
+    # sizes of the prior of chapter 3 over 512 codes, without and with five labels
+    assert [size_of(lambda: PixelCNN(512)), size_of(lambda: PixelCNN(512, num_classes=5))] == [
+        433_408,
+        433_728,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("size", "kind", "taps"), [(3, "A", 4), (3, "B", 5), (7, "A", 24), (5, "B", 13), (1, "A", 1)]
+)
+def test_fewer_taps_start_larger_by_the_root_of_their_share(size, kind, taps):
+    torch.manual_seed(3)
+    plain = torch.nn.Conv2d(2, 4, size)
+    torch.manual_seed(3)
+    masked = MaskedConv2d(2, 4, size, kind)
+    torch.testing.assert_close(masked.weight, plain.weight * math.sqrt(size * size / taps))
+    assert torch.equal(masked.bias, plain.bias) and "mask" not in masked.state_dict()
+    x = torch.randn(2, 2, 6, 5)
+    seen = (masked.weight * causal_mask(size, kind)).detach()
+    torch.testing.assert_close(
+        masked(x), torch.nn.functional.conv2d(x, seen, masked.bias, padding=size // 2)
+    )
+
+
+def test_larger_masks():
+    assert causal_mask(5, "A").tolist() == [[1] * 5, [1] * 5, [1, 1, 0, 0, 0], [0] * 5, [0] * 5]
+    assert causal_mask(5, "B").tolist() == [[1] * 5, [1] * 5, [1, 1, 1, 0, 0], [0] * 5, [0] * 5]
+    assert causal_mask(1, "A").tolist() == [[0]]
+
+
+def test_a_pass_written_out():
+    """Embedding, first layer and position; in a block norm, label, masked layer, norm, 1×1; norm
+    and head at the end."""
+    model = busy(PixelCNN(12, dim=8, blocks=2, num_classes=3))
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    silu, codes, y = torch.nn.functional.silu, torch.randint(12, (2, 4, 4)), torch.tensor([2, 0])
+
+    def normed(norm, h):
+        centred = h - h.mean(1, keepdim=True)
+        h = centred / (centred.square().mean(1, keepdim=True) + 1e-5).sqrt()
+        return h * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+
+    def written(label):
+        h = model.first(model.embedding.weight[codes].permute(0, 3, 1, 2)) + model.position
+        for block in model.blocks:
+            u = block.conv1(silu(normed(block.norm1, h) + label[:, :, None, None]))
+            h = h + block.conv2(silu(normed(block.norm2, u)))
+        return model.head(silu(normed(model.norm, h)))
+
+    torch.testing.assert_close(model(codes, y), written(model.label.weight[y]))
+    torch.testing.assert_close(
+        model(codes), written(model.label.weight[[3, 3]])
+    )  # no label is the last row
+
+
+def test_samples_one_position_after_another_with_labels_and_temperature():
+    model = busy(PixelCNN(12, dim=8, blocks=1, num_classes=3, dropout=0.5))
+    torch.nn.init.normal_(model.label.weight)
+    y = [2, 0, 1]
+    got = sample_codes(model.train(), 3, y, temperature=0.7, seed=4)
+    codes, dice = torch.zeros(3, 16, dtype=torch.long), torch.Generator().manual_seed(4)
+    model.eval()
+    with torch.no_grad():
+        for n in range(16):
+            p = torch.softmax(
+                model(codes.view(3, 4, 4), torch.tensor(y)).flatten(2)[..., n] / 0.7, 1
+            )
+            codes[:, n] = torch.multinomial(p, 1, generator=dice)[:, 0]
+    assert torch.equal(got, codes.view(3, 4, 4))
+
+
+@pytest.mark.parametrize("label_dropout", [0.0, 0.5, 1.0])
+def test_the_loop_written_out(label_dropout):
+    """The chance to go without labels is drawn first; bits become nats; AdamW with a hundredth of
+    decay."""
+
+    def fresh():
+        torch.manual_seed(0)
+        return PixelCNN(6, dim=8, blocks=1, num_classes=3, dropout=0.0)
+
+    model, twin = fresh().eval(), fresh()
+    data = [(torch.randint(6, (5, 4, 4)), torch.randint(3, (5,))) for _ in range(6)]
+    training = pixelcnn.train_pixelcnn(
+        model, iter(data), steps=6, lr=0.01, label_dropout=label_dropout, seed=2
+    )
+    got = list(training)
+    dice, optimiser, without = (
+        torch.Generator().manual_seed(2),
+        torch.optim.AdamW(twin.parameters(), 0.01, weight_decay=0.01),
+        [],
+    )
+    for k, (codes, y) in enumerate(data):
+        optimiser.param_groups[0].update(lr=one_cycle(0.01, 6)[k], betas=(momentum(6)[k], 0.999))
+        without.append(float(torch.rand((), generator=dice)) < label_dropout)
+        logits = twin(codes, None if without[-1] else y)
+        nats = -logits.log_softmax(1).gather(1, codes[:, None]).sum() / 5
+        optimiser.zero_grad()
+        nats.backward()
+        optimiser.step()
+        assert got[k] == (k + 1, pytest.approx(nats.item() / math.log(2), rel=1e-5))
+    assert model.training and sum(without) in {0.0: [0], 0.5: [2, 3, 4], 1.0: [6]}[label_dropout]
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+
+def test_the_learning_rate_is_one_cycle(optimiser_steps):
+    model, data = PixelCNN(4, dim=8, blocks=1), [(torch.randint(4, (2, 4, 4)),)] * 20
+    assert (
+        len(list(pixelcnn.train_pixelcnn(model, iter(data), steps=20, lr=0.01))) == 20
+    )  # codes without labels
+    assert [s["lr"] for _, s, _ in optimiser_steps] == pytest.approx(one_cycle(0.01, 20))
+    assert {(name, s["weight_decay"]) for name, s, _ in optimiser_steps} == {("AdamW", 0.01)}
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(PixelCNN) == dict(dim=64, blocks=4, grid=4, num_classes=0, dropout=0.1)
+    assert defaults(sample_codes) == dict(y=None, prefix=None, temperature=1.0, seed=0)
+    assert defaults(pixelcnn.train_pixelcnn) == dict(lr=2e-3, label_dropout=0.2, seed=0)
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    config = dict(num_codes=6, dim=8, blocks=1, grid=3, num_classes=2, dropout=0.3)
+    assert PixelCNN(**config).config == config
+
+
+def test_the_limits_of_codes_labels_and_temperatures():
+    model = PixelCNN(6, dim=8, blocks=1, num_classes=3)
+    codes = torch.zeros(2, 4, 4, dtype=torch.long)
+    codes[1, 3, 3] = 5
+    assert model(codes, torch.tensor([0, 2])).shape == (2, 6, 4, 4)
+    for y in ([0, 3], [-1, 0]):
+        with pytest.raises(ValueError):
+            model(codes, torch.tensor(y))
+    for wrong in (6, -1):
+        codes[1, 3, 3] = wrong
+        with pytest.raises(ValueError):
+            model(codes)
+    for temperature in (0.0, -1.0):
+        with pytest.raises(ValueError):
+            sample_codes(model, 1, temperature=temperature)
+    for shape in ((2, 4, 5), (2, 5, 4), (2, 16)):
+        with pytest.raises(ValueError):
+            model(torch.zeros(shape, dtype=torch.long))
+    for size in (0, -1, 2):
+        with pytest.raises(ValueError):
+            causal_mask(size, "A")

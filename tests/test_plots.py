@@ -1,10 +1,15 @@
+import base64
+import io
 import math
 
 import matplotlib.pyplot as plt
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 
 from minigen import plots
+from tests.conftest import defaults
 
 
 def test_figures_are_returned_and_none_is_left_open():
@@ -53,3 +58,205 @@ def test_show_needs_a_caption_and_gives_it_as_alternative_text(monkeypatch):
     assert options["metadata"]["image/png"]["alt"] == bundle["text/plain"] == "An empty panel."
     with pytest.raises(ValueError, match="caption"):
         plots.show(plots.panels()[0], " ")
+
+
+def test_panels_have_the_courses_style():
+    fig, axes = plots.panels(2, 3, height=2.0, sharex=True)
+    assert axes.shape == (2, 3) and fig.get_size_inches().tolist() == [plots.WIDTH, 4.0]
+    assert plots.panels()[1].shape == (1, 1) and plots.panels()[0].get_size_inches().tolist() == [
+        7.2,
+        2.6,
+    ]
+    ax = axes[0, 0]
+    assert (
+        not ax.spines["top"].get_visible()
+        and not ax.spines["right"].get_visible()
+        and ax.spines["left"].get_visible()
+    )
+    assert [line.get_color() for line in (*ax.plot([1, 2]), *ax.plot([1, 2]))] == [
+        "#0072B2",
+        "#D55E00",
+    ]
+    assert (
+        ax.get_shared_x_axes().joined(ax, axes[1, 0])
+        and ax.yaxis.get_ticklabels()[0].get_fontsize() == 8
+    )
+    assert len(set(plots.COLOURS)) == 7
+
+
+def test_a_grid_of_five_in_two_columns():
+    x = torch.linspace(-1, 1, 5).view(5, 1, 1, 1).expand(5, 1, 4, 8)
+    fig = plots.image_grid(x, columns=2, titles=list("abcd"), row_titles=list("xyz"))
+    assert len(fig.axes) == 6
+    for k, ax in enumerate(fig.axes):
+        assert len(ax.images) == (k < 5) and ax.get_title() == "abcd"[k : k + 1]
+        assert ax.get_ylabel() == ("xyz"[k // 2] if k % 2 == 0 else "")
+        assert (
+            not ax.get_xticks().size
+            and not ax.get_yticks().size
+            and not any(s.get_visible() for s in ax.spines.values())
+        )
+        if k < 5:
+            image = ax.images[0]
+            assert float(image.get_array()[0, 0]) == pytest.approx(k / 4) and image.get_clim() == (
+                0,
+                1,
+            )
+            assert image.get_interpolation() == "nearest" and image.get_cmap().name == "gray"
+    # two columns and the row's names, three rows half as high as wide, two lines of titles
+    assert fig.get_size_inches().tolist() == pytest.approx([2.7, 3 * 1.35 / 2 + 0.48])
+    assert fig.axes[0].yaxis.label.get_rotation() == 0
+
+
+def test_the_width_of_a_grid():
+    x = torch.zeros(9, 3, 4, 4)
+    for options, want in (
+        ({}, [7.2, 1.8 + 0.02]),
+        (dict(columns=3), [2.7, 2.7 + 0.02]),
+        (dict(columns=20), [7.2, 0.8 + 0.02]),
+        (dict(columns=3, width=6), [6, 6 + 0.02]),
+    ):
+        assert plots.image_grid(x, **options).get_size_inches().tolist() == pytest.approx(want)
+    assert len(plots.image_grid(x).axes) == 16 and len(plots.image_grid(x, columns=20).axes) == 9
+
+
+def test_images_a_little_out_of_range_are_clipped():
+    shown = plots.image_grid(torch.full((1, 3, 2, 2), 1.005)).axes[0].images[0].get_array()
+    assert float(shown.max()) == 1
+    for value in (1.02, -1.02):
+        with pytest.raises(ValueError):
+            plots.image_grid(torch.full((1, 3, 2, 2), value))
+
+
+def test_curves_have_their_names_colours_and_smoothed_lines():
+    series = {"a": [4.0, 2.0, 1.0], "b": torch.tensor([1.0, 2.0, 3.0], requires_grad=True)}
+    (ax,) = plots.curves(series, xlabel="t", ylabel="y", title="T", logy=True).axes
+    assert [line.get_xydata().tolist() for line in ax.lines] == [
+        [[1, 4], [2, 2], [3, 1]],
+        [[1, 1], [2, 2], [3, 3]],
+    ]
+    assert [(line.get_label(), line.get_color(), line.get_linewidth()) for line in ax.lines] == [
+        ("a", plots.COLOURS[0], 1.5),
+        ("b", plots.COLOURS[1], 1.5),
+    ]
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title(), ax.get_yscale()) == (
+        "t",
+        "y",
+        "T",
+        "log",
+    )
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["a", "b"]
+    fig, axes = plots.panels(1, 2)
+    assert plots.curves(series, x=[0.5, 1.0, 8.0], smooth=2, ax=axes[0, 1]) is fig
+    raw, smooth = axes[0, 1].lines[:2]
+    assert raw.get_ydata().tolist() == [4, 2, 1] and smooth.get_ydata().tolist() == [4, 3, 1.5]
+    assert (
+        raw.get_alpha() == 0.2
+        and raw.get_linewidth() == 0.7
+        and raw.get_color() == smooth.get_color()
+    )
+    assert raw.get_xdata().tolist() == smooth.get_xdata().tolist() == [0.5, 1.0, 8.0]
+    assert (
+        smooth.get_label() == "a" and axes[0, 1].get_yscale() == "linear" and not axes[0, 0].lines
+    )
+    (ax,) = plots.curves({str(k): [k] for k in range(8)}).axes
+    assert ax.lines[7].get_color() == plots.COLOURS[0]  # the eighth begins anew
+    ticks = plots.curves({"a": list(range(100))}).axes[0].get_xticks()
+    assert all(float(t).is_integer() for t in ticks) and len(ticks) <= 8
+
+
+def test_points_are_where_they_were_given():
+    clouds = [
+        torch.tensor([[1.0, 2.0], [0.5, -1.0]]),
+        {"real": torch.zeros(3, 2), "fake": torch.ones(2, 2)},
+        torch.zeros(1, 2),
+    ]
+    fig = plots.points(clouds, columns=2, limit=2.5, titles=list("abc"), size=7)
+    assert len(fig.axes) == 4 and fig.get_size_inches().tolist() == pytest.approx(
+        [7.2, 2 * (3.6 + 0.2)]
+    )
+    first, second, _, empty = fig.axes
+    assert first.collections[0].get_offsets().tolist() == [[1, 2], [0.5, -1]]
+    assert [len(c.get_offsets()) for c in second.collections] == [3, 2]
+    assert (
+        first.collections[0].get_sizes().tolist() == [7] and first.collections[0].get_alpha() == 0.5
+    )
+    assert first.get_xlim() == first.get_ylim() == (-2.5, 2.5) and first.get_aspect() == 1
+    assert [ax.get_title() for ax in fig.axes] == [
+        "a",
+        "b",
+        "c",
+        "",
+    ] and not first.get_xticks().size
+    assert (
+        first.spines["top"].get_visible()
+        and not empty.spines["left"].get_visible()
+        and not empty.collections
+    )
+    assert first.get_legend() is None and second.get_legend() is None
+    named = plots.points([clouds[1], clouds[1]])
+    assert [t.get_text() for t in named.axes[0].get_legend().get_texts()] == ["real", "fake"]
+    assert len(named.axes) == 2 and named.axes[1].get_legend() is None
+
+
+def test_a_picture_has_a_hundred_dots_an_inch_and_no_date():
+    for options, want in (({}, (720, 260)), (dict(dpi=50), (360, 130))):
+        picture = Image.open(io.BytesIO(plots.to_png(plots.panels()[0], **options)))
+        assert picture.size == want and "Software" not in picture.info
+
+
+def test_the_caption_stands_below_the_picture(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
+    fig = plots.panels()[0]
+    plots.show(fig, "What is *seen*.")
+    (picture, options), (words, _) = shown
+    assert base64.b64decode(picture[0]["image/png"]) == plots.to_png(fig) and options["raw"] is True
+    assert words[0].data == "*What is *seen*.*"
+
+
+def test_running_means_of_three():
+    assert plots.smoothed([3, 6, 9, 0, 3], 3) == [3, 4.5, 6, 5, 4] and plots.smoothed(
+        [1, 5], 1
+    ) == [1, 5]
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(plots.panels) == dict(rows=1, columns=1, height=2.6, width=7.2)
+    assert defaults(plots.image_grid) == dict(columns=8, titles=None, row_titles=None, width=None)
+    assert defaults(plots.curves) == dict(
+        xlabel="step", ylabel="", x=None, smooth=1, logy=False, ax=None, title=None, height=2.6
+    )
+    assert defaults(plots.points) == dict(columns=4, limit=3.0, titles=None, size=3) and defaults(
+        plots.to_png
+    ) == dict(dpi=100)
+
+
+def test_curves_bring_their_colours_and_grids_stand_close():
+    ax = Figure().subplots()
+    ax.plot([1, 2])
+    plots.curves({"a": [1, 2], "b": [2, 1]}, ax=ax)
+    assert [line.get_color() for line in ax.lines[1:]] == list(plots.COLOURS[:2])
+    pads = plots.image_grid(torch.zeros(4, 1, 2, 2), columns=2).get_layout_engine().get()
+    assert (pads["w_pad"], pads["h_pad"]) == (0.01, 0.01)
+    assert (pads["wspace"], pads["hspace"]) == (0.02, 0.02)
+
+
+def test_one_value_out_of_range_is_enough():
+    for wrong in (1.02, -1.02, math.inf, -math.inf, math.nan):
+        x = torch.zeros(2, 1, 4, 4)
+        x[1, 0, 2, 3] = wrong
+        with pytest.raises(ValueError):
+            plots.image_grid(x)
+
+
+def test_letters_are_of_eight_and_nine_points():
+    grid = plots.image_grid(torch.zeros(2, 1, 2, 2), titles=["a"], row_titles=["b"]).axes[0]
+    assert (grid.title.get_fontsize(), grid.yaxis.label.get_fontsize()) == (8, 8)
+    assert (grid.yaxis.label.get_ha(), grid.yaxis.label.get_va()) == ("right", "center")
+    (ax,) = plots.curves({"a": [1, 2]}, ylabel="y", title="t").axes
+    sizes = [t.get_fontsize() for t in (ax.xaxis.label, ax.yaxis.label, ax.title)]
+    assert sizes == [9, 9, 9] and ax.get_legend().get_texts()[0].get_fontsize() == 8
+    ax = plots.points([{"a": torch.zeros(1, 2)}], titles=["t"]).axes[0]
+    assert ax.title.get_fontsize() == 9 and ax.get_legend().get_texts()[0].get_fontsize() == 6
+    assert not ax.get_legend().get_frame_on()

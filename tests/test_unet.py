@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from minigen.unet import PRESETS, PointDenoiser, TimeBlock, UNet, time_features
-from tests.conftest import peer
+from tests.conftest import defaults, layers, peer, said, size_of
 
 TINY = dict(size=16, width=8, multipliers=(1, 2), blocks=2, attention_at=8)
 
@@ -90,3 +92,180 @@ def test_point_denoiser():
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def time_block(c_in, c_out, dim, dropout=0.0):
+    """A block's layers as text."""
+
+    def norm(c):
+        return f"GroupNorm {c // 4} {c}; SiLU"
+
+    short = "Identity" if c_in == c_out else f"Conv2d {c_in} {c_out} 1 1 0"
+    return (
+        f"{norm(c_in)}; Conv2d {c_in} {c_out} 3 1 1; SiLU; Linear {dim} {c_out}; {norm(c_out)}; "
+        f"Dropout {dropout}; "
+        f"Conv2d {c_out} {c_out} 3 1 1; {short}"
+    )
+
+
+def test_the_architecture_layer_by_layer():
+    model = UNet(
+        size=8,
+        width=8,
+        multipliers=(1, 3),
+        attention_at=4,
+        num_classes=2,
+        dropout=0.3,
+        learn_variance=True,
+    )
+    attention = "GroupNorm 6 24; Conv2d 24 72 1 1 0; Conv2d 24 24 1 1 0"
+    assert (
+        layers(model)
+        == "; ".join(
+            [
+                "Linear 8 32; SiLU; Linear 32 32; Embedding 3 32; Conv2d 3 8 3 1 1",
+                time_block(8, 8, 32, 0.3),
+                "Identity",
+                time_block(8, 24, 32, 0.3),
+                attention,  # down
+                "Conv2d 8 8 3 2 1; Conv2d 24 24 3 2 1",  # halvings
+                "Upsample 2.0 nearest; Conv2d 24 24 3 1 1",  # doublings
+                "Upsample 2.0 nearest; Conv2d 24 8 3 1 1",
+                time_block(48, 24, 32, 0.3),
+                attention,
+                time_block(16, 8, 32, 0.3),
+                "Identity",  # up
+                time_block(24, 24, 32, 0.3),
+                "Identity",
+                time_block(24, 24, 32, 0.3),
+                "Identity",  # middle
+                "GroupNorm 2 8; SiLU; Conv2d 8 6 3 1 1",
+            ]
+        )
+    )
+    assert (
+        layers(PointDenoiser(2, width=8, layers=2, learn_variance=True))
+        == said("""
+        Linear 2 8; Linear 64 8; SiLU; Linear 8 16; SiLU; Linear 16 8; SiLU; Linear 8 16; SiLU;
+        Linear 16 8; Linear 8 4""")
+    )
+
+
+def test_sizes_of_the_presets():
+    """The networks of chapter 5, the paper's size at DDPM's width, and the network for points: as
+    the text names them."""
+    sizes = [size_of(lambda p=p: UNet(**p)) for p in ({}, PRESETS["small"], PRESETS["paper"])]
+    assert (
+        sizes == [2_059_747, 2_059_747, 60_110_467] and size_of(lambda: PointDenoiser(2)) == 206_722
+    )
+    assert PRESETS["small"] == dict(
+        size=32, width=16, multipliers=(1, 2, 4, 8), blocks=1, attention_at=8
+    )
+    assert PRESETS["paper"] == dict(
+        size=256, width=128, multipliers=(1, 2, 2, 4), blocks=2, attention_at=16
+    )
+
+
+def test_what_starts_at_zero():
+    model = UNet(**TINY)
+    zero = {n.rsplit(".", 1)[0] for n, p in model.named_parameters() if p.ndim > 1 and not p.any()}
+    seconds = {n for n, m in model.named_modules() if n.endswith("second.3")}
+    assert zero == seconds | {"last.2"} and len(seconds) == 10
+    assert not any(p.any() for n in zero for p in model.get_submodule(n).parameters())
+    point = PointDenoiser(3)
+    assert [n for n, p in point.named_parameters() if not p.any()] == ["last.weight", "last.bias"]
+
+
+def test_time_features_by_hand():
+    got = time_features(torch.tensor([3, 70]), 4)
+    for row, t in zip(got.tolist(), (3, 70), strict=True):
+        assert row == pytest.approx(
+            [math.cos(t), math.cos(t / 100), math.sin(t), math.sin(t / 100)], abs=1e-5
+        )
+    assert time_features(torch.tensor([3]), 4, longest=9)[0, 1].item() == pytest.approx(
+        math.cos(1), abs=1e-5
+    )
+
+
+def test_a_block_written_out():
+    block = TimeBlock(8, 12, 5)
+    nn.init.normal_(block.second[-1].weight)
+    h, vector = torch.randn(3, 8, 4, 4), torch.randn(3, 5)
+    silu, group = nn.functional.silu, nn.functional.group_norm
+    u = block.first[2](silu(group(h, 2, eps=1e-6)))
+    u = u + block.condition[1](silu(vector))[:, :, None, None]
+    want = block.shortcut(h) + block.second[3](silu(group(u, 3, eps=1e-6)))
+    torch.testing.assert_close(block(h, vector), want, rtol=1e-4, atol=1e-4)
+
+
+def test_a_pass_written_out():
+    """Two stages of two blocks, with labels: what goes down comes up again in the reverse order."""
+    model = woken(**TINY, num_classes=3)
+    x, t, y = torch.randn(2, 3, 16, 16), torch.tensor([10, 500]), torch.tensor([2, 3])
+    v = model.time(time_features(t, 8)) + model.label.weight[y]
+
+    def step(pair, h):
+        return pair[1](pair[0](h, v))
+
+    a0 = model.first(x)
+    a1 = step(model.down[0][0], a0)
+    a2 = step(model.down[0][1], a1)
+    b1 = step(model.down[1][0], model.shrink[0](a2))
+    b2 = step(model.down[1][1], b1)
+    c = step(model.middle[1], step(model.middle[0], model.shrink[1](b2)))
+    u = step(model.up[0][0], torch.cat([model.grow[0](c), b2], 1))
+    u = step(model.up[0][1], torch.cat([u, b1], 1))
+    w = step(model.up[1][0], torch.cat([model.grow[1](u), a2], 1))
+    w = step(model.up[1][1], torch.cat([w, a1], 1))
+    torch.testing.assert_close(model(x, t, y), model.last(w))
+
+
+def test_the_point_denoiser_written_out():
+    model, x, t = (
+        PointDenoiser(2, width=8, layers=2),
+        torch.randn(5, 2),
+        torch.tensor([3, 4, 50, 600, 999]),
+    )
+    nn.init.normal_(model.last.weight)
+    time, h = model.time(time_features(t, 64)), model.first(x)
+    h = h + model.layers[0](h + time)
+    h = h + model.layers[1](h + time)
+    torch.testing.assert_close(model(x, t), model.last(h))
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(time_features) == dict(longest=10_000) and defaults(TimeBlock) == dict(
+        dropout=0.0
+    )
+    assert defaults(UNet) == dict(
+        size=32,
+        width=16,
+        multipliers=(1, 2, 4, 8),
+        blocks=1,
+        attention_at=8,
+        channels=3,
+        num_classes=0,
+        dropout=0.0,
+        learn_variance=False,
+    )
+    assert defaults(PointDenoiser) == dict(width=128, layers=3, learn_variance=False)
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    config = dict(size=8, width=8, multipliers=(1, 3), blocks=2, attention_at=4, channels=1)
+    config |= dict(num_classes=2, dropout=0.3, learn_variance=True)
+    assert UNet(**config).config == config
+    config = dict(dim=2, width=8, layers=2, learn_variance=True)
+    assert PointDenoiser(**config).config == config
+
+
+def test_the_limits_of_labels_and_shapes():
+    model, x = UNet(**TINY, num_classes=3), torch.zeros(2, 3, 16, 16)
+    t = torch.tensor([1])
+    assert model(x, t, torch.tensor([0, 3])).shape == x.shape
+    for y in ([0, 4], [-1, 0]):
+        with pytest.raises(ValueError):
+            model(x, t, torch.tensor(y))
+    for shape in ((2, 1, 16, 16), (2, 3, 16, 8), (2, 3, 8, 16)):
+        with pytest.raises(ValueError):
+            model(torch.zeros(shape), t)

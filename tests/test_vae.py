@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
 from minigen import vae
 from minigen.data import ToyFaces, batches
+from tests.conftest import defaults, layers, momentum, one_cycle, said, size_of
 
 
 def posterior(*shape, dtype=torch.float64):
@@ -189,3 +191,165 @@ def test_unknown_sizes_and_shares_are_refused():
         vae.VAE(size=20)
     with pytest.raises(ValueError, match="warm_up is a share"):
         next(vae.train_vae(vae.VAE(width=8, size=8), iter([]), steps=3, warm_up=-1))
+
+
+def test_architectures_layer_by_layer():
+    assert layers(vae.ConvEncoder(8, 16, 5)) == said("""
+        Conv2d 5 8 4 2 1; GroupNorm 8 8; SiLU; Conv2d 8 16 4 2 1; GroupNorm 8 16; SiLU;
+        Conv2d 16 16 3 1 1; GroupNorm 8 16; SiLU""")
+    assert layers(vae.ConvDecoder(8, 16)) == said("""
+        Conv2d 16 16 3 1 1; GroupNorm 8 16; SiLU; ConvTranspose2d 16 8 4 2 1; GroupNorm 8 8; SiLU;
+        ConvTranspose2d 8 3 4 2 1; Tanh""")
+    model = vae.VAE(latent_dim=5, width=8, size=16, num_classes=3)
+    assert layers(model) == "; ".join(
+        [
+            layers(vae.ConvEncoder(8, 16, 6)),
+            layers(vae.ConvDecoder(8, 16)),
+            "Linear 256 10",
+            "Linear 8 256",
+        ]
+    )
+    assert (vae.ConvEncoder(8, 16).channels, vae.ConvDecoder(8, 16).channels) == (16, 16)
+    # sizes of the networks of chapter 2, which its text and the results table name
+    assert [size_of(vae.VAE), size_of(lambda: vae.VAE(num_classes=5))] == [826_115, 838_915]
+
+
+def test_the_first_half_is_the_mean_and_the_second_the_log_variance():
+    model, x = vae.VAE(latent_dim=3, width=8, size=8), torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        model.to_latent.weight.zero_()
+        model.to_latent.bias.copy_(torch.tensor([1.0, 2.0, 3.0, -4.0, 25.0, -35.0]))
+    mean, logvar = model.encode(x)
+    assert mean.tolist() == [[1, 2, 3]] * 2 and logvar.tolist() == [[-4, 20, -30]] * 2
+
+
+def test_a_pass_is_encoder_sample_and_decoder():
+    model, x, y = (
+        vae.VAE(latent_dim=4, width=8, size=8, num_classes=3),
+        torch.rand(2, 3, 8, 8),
+        torch.tensor([2, 1]),
+    )
+    x_hat, mean, logvar = model(x, y, torch.Generator().manual_seed(3))
+    one_hot = F.one_hot(y, 3).float()
+    h = model.encoder(torch.cat([x, one_hot[:, :, None, None].expand(2, 3, 8, 8)], 1)).flatten(1)
+    torch.testing.assert_close(torch.cat([mean, logvar], 1), model.to_latent(h))
+    z = mean + (logvar / 2).exp() * torch.randn(2, 4, generator=torch.Generator().manual_seed(3))
+    h = model.from_latent(torch.cat([z, one_hot], 1)).view(2, 8, 4, 4)
+    torch.testing.assert_close(x_hat, model.decoder(h))
+    torch.testing.assert_close(vae.reconstruct(model, x, y), model.decode(mean, y))
+    z = torch.randn(5, 4, generator=torch.Generator().manual_seed(7))
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    with torch.no_grad():
+        torch.testing.assert_close(
+            vae.sample(model, 5, labels.tolist(), seed=7, batch_size=2), model.decode(z, labels)
+        )
+    assert torch.equal(vae.sample(model, 2, y), vae.sample(model, 2, y, seed=0))
+
+
+class Modes(vae.VAE):
+    """Notes its mode and whether gradients are kept whenever it decodes."""
+
+    def decode(self, z, y=None):
+        self.seen = (self.training, torch.is_grad_enabled())
+        return super().decode(z, y)
+
+
+def test_pictures_are_made_in_eval_mode_and_training_is_training():
+    model, x = Modes(latent_dim=4, width=8, size=8), torch.rand(4, 3, 8, 8)
+    for run in (lambda: vae.sample(model.train(), 2), lambda: vae.reconstruct(model.train(), x)):
+        run()
+        assert model.seen == (False, False) and model.training
+    next(vae.train_vae(model.eval(), iter([(x,)]), steps=1))
+    assert model.seen == (True, True)
+
+
+def test_active_units_vary_by_more_than_a_hundredth():
+    mean = torch.tensor([[1.0], [-1.0]]) * torch.tensor(
+        [0.0700, 0.0714]
+    )  # variances 2 s²: 0.0098 and 0.0102
+    assert vae.active_units(mean).tolist() == [False, True]
+    assert vae.active_units(mean, 0.011).tolist() == [False, False]
+
+
+@pytest.mark.parametrize("warm_up", [0.0, 0.5, 1.0])
+def test_the_loop_written_out(warm_up):
+    def fresh():
+        torch.manual_seed(0)
+        return vae.VAE(latent_dim=4, width=8, size=8, num_classes=3)
+
+    model, twin = fresh(), fresh()
+    data = [(torch.rand(6, 3, 8, 8) * 2 - 1, torch.randint(3, (6,))) for _ in range(4)]
+    got = list(
+        vae.train_vae(model, iter(data), steps=4, beta=0.2, lr=0.01, warm_up=warm_up, seed=5)
+    )
+    dice, optimiser = torch.Generator().manual_seed(5), torch.optim.Adam(twin.parameters(), 0.01)
+    for k, (x, y) in enumerate(data):
+        optimiser.param_groups[0]["lr"] = one_cycle(0.01, 4)[k]
+        # one cycle of the learning rate turns Adam's first beta the other way round, from 0.95 to
+        # 0.85 and back
+        optimiser.param_groups[0]["betas"] = (momentum(4)[k], 0.999)
+        beta = 0.2 * {0.0: 1.0, 0.5: min(1.0, (k + 1) / 2), 1.0: (k + 1) / 4}[warm_up]
+        x_hat, mean, logvar = twin(x, y, dice)
+        distortion = 0.5 * (x - x_hat).square().sum((1, 2, 3)).mean()
+        rate = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(1).mean()
+        optimiser.zero_grad()
+        (distortion + beta * rate).backward()
+        optimiser.step()
+        want = [v.item() for v in (distortion + beta * rate, distortion, rate)]
+        assert got[k] == pytest.approx([k + 1, *want], rel=1e-4)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+
+def test_the_learning_rate_is_one_cycle(optimiser_steps):
+    data = [(torch.rand(2, 3, 8, 8),)] * 20
+    list(vae.train_vae(vae.VAE(latent_dim=2, width=8, size=8), iter(data), steps=20, lr=0.01))
+    assert [s["lr"] for _, s, _ in optimiser_steps] == pytest.approx(one_cycle(0.01, 20))
+    assert {name for name, _, _ in optimiser_steps} == {"Adam"}
+
+
+def test_the_importance_bound_of_images_and_labels_by_hand():
+    """Densities from torch.distributions, for a conditional model and two samples."""
+    model, x, y = (
+        vae.VAE(latent_dim=2, width=8, size=8, num_classes=3).double(),
+        torch.rand(2, 3, 8, 8).double(),
+        torch.tensor([2, 0]),
+    )
+    got = vae.importance_bound(model, x, y, samples=2, variance=0.3, seed=4)
+    with torch.no_grad():
+        mean, logvar = model.encode(x, y)
+        q, prior, dice, logs = (
+            Normal(mean, (logvar / 2).exp()),
+            Normal(0.0, 1.0),
+            torch.Generator().manual_seed(4),
+            [],
+        )
+        for _ in range(2):
+            z = mean + (logvar / 2).exp() * torch.randn(2, 2, generator=dice, dtype=torch.float64)
+            log_px = Normal(model.decode(z, y), 0.3**0.5).log_prob(x).sum((1, 2, 3))
+            logs.append(log_px + prior.log_prob(z).sum(1) - q.log_prob(z).sum(1))
+    torch.testing.assert_close(got, torch.stack(logs).exp().mean(0).log())
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(vae.vae_loss) == dict(beta=1.0) and defaults(vae.active_units) == dict(
+        threshold=0.01
+    )
+    assert defaults(vae.ConvEncoder) == dict(width=32, size=32, in_channels=3)
+    assert defaults(vae.ConvDecoder) == dict(width=32, size=32)
+    assert defaults(vae.VAE) == dict(latent_dim=32, width=32, size=32, num_classes=0)
+    assert defaults(vae.train_vae) == dict(beta=1.0, lr=2e-3, warm_up=0.0, seed=0)
+    assert defaults(vae.sample) == dict(y=None, seed=0, batch_size=256)
+    assert defaults(vae.importance_bound) == dict(y=None, samples=64, variance=1.0, seed=0)
+
+
+def test_a_model_is_rebuilt_from_its_config():
+    config = dict(latent_dim=5, width=8, size=16, num_classes=3)
+    assert vae.VAE(**config).config == config
+
+
+@pytest.mark.parametrize("warm_up", [-0.01, 1.01])
+def test_a_warm_up_is_a_share(warm_up):
+    training = vae.train_vae(vae.VAE(width=8, size=8), iter([]), steps=3, warm_up=warm_up)
+    with pytest.raises(ValueError):
+        next(training)

@@ -6,6 +6,7 @@ from torch.distributions import Normal, kl_divergence
 
 from minigen import vlb
 from minigen.diffusion import Diffusion, linear_betas, log_variances
+from tests.conftest import defaults
 
 D = Diffusion(linear_betas(50, 1e-3, 0.2))
 
@@ -84,3 +85,158 @@ def test_prior_bits_vanish_where_no_signal_is_left():
 def test_a_model_without_variance_is_told():
     with pytest.raises(ValueError, match=r"shape \(2, 4\)"):
         vlb.hybrid_loss(lambda x, t: x, D, torch.zeros(2, 2), torch.zeros(2).long(), torch.zeros(2, 2))
+
+
+def bin_by_hand(x, mean, std, levels):
+    """Mass of the normal distribution on x's bin, from the error function."""
+    low, high = (
+        0.5 * (1 + math.erf((edge - mean) / std / 2**0.5))
+        for edge in (x - 1 / (levels - 1), x + 1 / (levels - 1))
+    )
+    return (1.0 if x == 1 else high) - (0.0 if x == -1 else low)
+
+
+@pytest.mark.parametrize("x", [-1.0, -0.5, 0.0, 0.5, 1.0])
+def test_the_mass_of_a_bin_by_hand(x):
+    for mean, std in ((0.3, 0.2), (-0.8, 0.5), (0.0, 3.0)):
+        args = (torch.tensor(v, dtype=torch.float64) for v in (x, mean, std**2))
+        assert float(vlb.discretised_log_likelihood(*args, levels=5)) == pytest.approx(
+            math.log(bin_by_hand(x, mean, std, 5))
+        )
+
+
+def test_pixels_have_256_levels_unless_told_and_no_bin_costs_more_than_its_floor():
+    x, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    assert float(vlb.discretised_log_likelihood(x, 0 * one, one)) == pytest.approx(
+        math.log(bin_by_hand(0.0, 0.0, 1.0, 256))
+    )
+    assert float(vlb.discretised_log_likelihood(x, 9 * one, 0.01 * one)) == pytest.approx(
+        math.log(1e-12)
+    )
+
+
+def test_the_decoder_is_charged_at_step_zero_alone():
+    """At t = 0 the term is −log2 of the mass of x_0's bin, a mean over the pixels; at t = 1 it is
+    a divergence."""
+    x0 = torch.tensor([[-1.0, 0.5], [-1.0, 0.5]], dtype=torch.float64)
+    eps, t = torch.tensor([[0.3, -0.2]] * 2, dtype=torch.float64), torch.tensor([0, 1])
+    xt = D.add_noise(x0, t, eps)
+    for variance, v in (("small", D.posterior_variance[1]), ("large", D.betas[0])):
+        got = vlb.vlb_terms(D, 0.5 * eps, x0, xt, t, variance, levels=5)
+        guess = D.views(0.5 * eps[:1], xt[:1], t[:1])[0][
+            0
+        ].tolist()  # at t = 0 the posterior's mean is x_0 itself
+        bits = [
+            -math.log2(bin_by_hand(float(x), m, float(v) ** 0.5, 5))
+            for x, m in zip(x0[0], guess, strict=True)
+        ]
+        assert float(got[0]) == pytest.approx(sum(bits) / 2)
+        assert got.shape == (2,)
+
+
+@pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
+def test_the_bound_reads_every_kind_of_prediction(prediction):
+    x0, eps, t = (
+        torch.randn(3, 1, 2, 2).double(),
+        torch.randn(3, 1, 2, 2).double(),
+        torch.tensor([0, 7, 49]),
+    )
+    xt = D.add_noise(x0, t, eps)
+    want = vlb.vlb_terms(D, 0.9 * eps, x0, xt, t, "small")
+    flat = vlb.vlb_terms(D, *(v.flatten(1) for v in (0.9 * eps, x0, xt)), t, "small")
+    assert want.shape == (3,) and torch.equal(want, flat)  # one term an image
+    guess = D.views(0.9 * eps, xt, t)[0]
+    output = D.target(guess, 0.9 * eps, t, prediction)
+    torch.testing.assert_close(
+        vlb.vlb_terms(D, output, x0, xt, t, "small", prediction), want, rtol=1e-6, atol=1e-8
+    )
+
+
+def test_the_hybrid_loss_is_the_simple_one_and_a_thousandth_of_the_bound_of_all_steps():
+    x0, eps, t = (
+        torch.randn(6, 2).double(),
+        torch.randn(6, 2).double(),
+        torch.tensor([0, 1, 5, 20, 48, 49]),
+    )
+    output = torch.cat([0.7 * eps, torch.full_like(eps, 0.2)], 1)
+    terms = vlb.vlb_terms(D, output, x0, D.add_noise(x0, t, eps), t)
+    for weight, options in ((0.001, {}), (0.5, dict(weight=0.5))):
+        want = (0.3 * eps).square().mean() + weight * 50 * terms.mean()
+        torch.testing.assert_close(
+            vlb.hybrid_loss(lambda x, t: output, D, x0, t, eps, **options), want
+        )
+    coarse = vlb.vlb_terms(D, output, x0, D.add_noise(x0, t, eps), t, levels=5)
+    want = (0.3 * eps).square().mean() + 0.001 * 50 * coarse.mean()
+    torch.testing.assert_close(vlb.hybrid_loss(lambda x, t: output, D, x0, t, eps, levels=5), want)
+    seen = []
+    vlb.hybrid_loss(lambda x, t, y: seen.append(y) or output, D, x0, t, eps, torch.arange(6))
+    assert seen[0].tolist() == list(range(6))
+
+
+def test_prior_bits_by_hand():
+    x0 = torch.tensor([[1.0, -0.5], [0.0, 0.25]], dtype=torch.float64)
+    a = float(D.alpha_bar[-1])
+    want = [
+        sum(0.5 * (1 - a + a * x * x - 1 - math.log(1 - a)) for x in row) / 2 / math.log(2)
+        for row in x0.tolist()
+    ]
+    assert vlb.prior_bits(D, x0).tolist() == pytest.approx(want)
+
+
+class Shrink(torch.nn.Module):
+    """Answers with a part of its input; notes its mode and what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x, t, y=None):
+        self.seen.append((self.training, torch.is_grad_enabled(), t.tolist(), x))
+        return torch.cat([0.3 * x, 0.1 * x], 1)
+
+
+def test_the_whole_bound_is_its_terms_one_by_one():
+    x0, model = torch.randn(3, 1, 2, 2, dtype=torch.float64), Shrink().train()
+    got = vlb.bits_per_dim(model, D, x0, generator=torch.Generator().manual_seed(4), levels=17)
+    dice = torch.Generator().manual_seed(4)
+    for step in range(50):
+        t = torch.full((3,), step)
+        xt = D.add_noise(x0, t, torch.randn(x0.shape, generator=dice).double())
+        training, gradients, times, x = model.seen[step]
+        assert (training, gradients, times) == (False, False, [step] * 3)
+        torch.testing.assert_close(x, xt)
+        want = vlb.vlb_terms(D, torch.cat([0.3 * xt, 0.1 * xt], 1), x0, xt, t, levels=17)
+        assert float(got[step]) == pytest.approx(float(want.mean()))
+    assert float(got[50]) == pytest.approx(float(vlb.prior_bits(D, x0).mean())) and model.training
+
+
+@pytest.mark.parametrize("prediction", ["eps", "v"])
+def test_the_bound_of_a_known_gaussian_is_a_little_above_its_bits(prediction):
+    """Grey values of N(0, ¼²) cost ½ log2(2πe / 16) + log2(255 / 2) bits; the ideal model's bound
+    is nearly as low."""
+    long = Diffusion(linear_betas(300, 1e-4, 0.07))
+    x0 = (
+        (torch.randn(4000, 1, dtype=torch.float64) / 4).clamp(-1, 1) * 127.5 + 127.5
+    ).round() / 127.5 - 1
+
+    def ideal(x, t, y=None):
+        a = long.at(long.alpha_bar, t, x)
+        eps = (1 - a).sqrt() * x / (a / 16 + 1 - a)
+        return long.target((x - (1 - a).sqrt() * eps) / a.sqrt(), eps, t, prediction)
+
+    bits = float(
+        vlb.bits_per_dim(
+            ideal, long, x0, "large", torch.Generator().manual_seed(0), prediction=prediction
+        ).sum()
+    )
+    truth = 0.5 * math.log2(2 * math.pi * math.e / 16) + math.log2(255 / 2)
+    assert truth - 0.02 < bits < truth + 0.15
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(vlb.discretised_log_likelihood) == dict(levels=256)
+    assert defaults(vlb.vlb_terms) == dict(variance="learned", prediction="eps", levels=256)
+    assert defaults(vlb.hybrid_loss) == dict(y=None, weight=0.001, levels=256)
+    assert defaults(vlb.bits_per_dim) == dict(
+        variance="learned", generator=None, levels=256, prediction="eps"
+    )

@@ -1,3 +1,4 @@
+import math
 import subprocess
 import sys
 import textwrap
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from minigen import vqvae
 from minigen.data import ToyFaces, batches
 from minigen.vqvae import VectorQuantizer
-from tests.conftest import peer
+from tests.conftest import defaults, layers, momentum, one_cycle, peer, said, size_of
 
 
 def z_and(quantizer, shape=(3, 4, 2, 5), seed=0):
@@ -346,3 +347,192 @@ def test_a_block_that_fails_leaves_the_quantizer_as_it_was():
     assert all(torch.equal(v, before[k]) for k, v in quantizer.state_dict().items())
     quantizer(torch.randn(2, 4, 3, 3))
     assert not torch.equal(quantizer.cluster_size, before["cluster_size"])
+
+
+def test_the_architecture_layer_by_layer():
+    assert layers(vqvae.VQVAE(num_codes=16, code_dim=4, width=8, size=8)) == said("""
+        Conv2d 3 8 4 2 1; GroupNorm 8 8; SiLU; Conv2d 8 8 3 1 1; GroupNorm 8 8; SiLU;
+        Conv2d 8 8 3 1 1; GroupNorm 8 8; SiLU; ConvTranspose2d 8 3 4 2 1; Tanh;
+        Conv2d 8 4 1 1 0; Conv2d 4 8 1 1 0; VectorQuantizer""")
+    # the size of the network of chapter 3, which its text and the results table name; its
+    # codebook is no parameter
+    assert size_of(vqvae.VQVAE) == 631_635
+    assert size_of(lambda: vqvae.VQVAE(decay=None)) == 631_635 + 512 * 16
+
+
+def test_the_model_hands_its_options_to_the_quantizer():
+    model = vqvae.VQVAE(
+        num_codes=16, code_dim=4, width=8, size=8, beta=0.7, decay=0.8, revive_below=0.3
+    )
+    q = model.quantizer
+    assert (q.num_codes, q.dim, q.beta, q.decay, q.revive_below, q.eps) == (
+        16,
+        4,
+        0.7,
+        0.8,
+        0.3,
+        1e-5,
+    )
+    assert model.config == dict(
+        num_codes=16, code_dim=4, width=8, size=8, beta=0.7, decay=0.8, revive_below=0.3
+    )
+
+
+def test_a_new_codebook_is_standard_normal_and_every_code_has_been_used_once():
+    for decay in (None, 0.9):
+        quantizer = VectorQuantizer(4000, 4, decay=decay)
+        assert float(quantizer.codebook.detach().std()) == pytest.approx(1, abs=0.03)
+        assert bool((quantizer.cluster_size == 1).all())
+    assert torch.equal(quantizer.embed_avg, quantizer.codebook)
+    assert "embed_avg" not in VectorQuantizer(4, 2).state_dict()
+
+
+def test_one_update_by_hand_with_smoothing():
+    """Counts and sums are averaged; the code is the sum over the count + ε, counts scaled to keep
+    their total."""
+    quantizer = VectorQuantizer(3, 1, decay=0.9, eps=0.5).train()
+    quantizer._set(
+        slice(None), torch.tensor([[0.0], [10.0], [50.0]]), torch.tensor([2.0, 1.0, 5e-4])
+    )
+    quantizer(torch.tensor([1.0, 2.0, 9.0]).view(3, 1, 1, 1))
+    counts = [0.9 * 2 + 0.1 * 2, 0.9 + 0.1, 0.9 * 5e-4]
+    sums = [0.1 * 3, 0.9 * 10 + 0.1 * 9]
+    total = sum(counts)
+    assert quantizer.cluster_size.tolist() == pytest.approx(counts)
+    want = [s / ((n + 0.5) / (total + 3 * 0.5) * total) for s, n in zip(sums, counts, strict=False)]
+    assert quantizer.codebook.flatten().tolist() == pytest.approx(
+        [*want, 50]
+    )  # the last is hardly ever used, and stays
+
+
+def test_a_codebook_learned_by_gradient_counts_with_099():
+    quantizer = VectorQuantizer(2, 1).train()
+    quantizer.codebook.data.copy_(torch.tensor([[0.0], [9.0]]))
+    quantizer(torch.ones(3, 1, 1, 1))
+    assert quantizer.cluster_size.tolist() == pytest.approx([0.99 + 0.03, 0.99])
+
+
+@pytest.mark.parametrize(("count", "dead"), [(1.05, True), (1.2, False)])
+def test_a_code_is_dead_below_its_share_of_the_average_count(count, dead):
+    """12 vectors on 4 codes: the average is 3, the limit 0.3 of it; the third code's count falls
+    by a tenth first."""
+    quantizer = VectorQuantizer(4, 1, decay=0.9, revive_below=0.35).train()
+    quantizer._set(
+        slice(None),
+        torch.tensor([[0.0], [10.0], [100.0], [20.0]]),
+        torch.tensor([9.0, 9.0, count, 9.0]),
+    )
+    quantizer(torch.tensor([0.0, 10.0, 20.0] * 4).view(12, 1, 1, 1))
+    assert (float(quantizer.codebook[2]) < 50) is dead
+    assert float(quantizer.cluster_size[2]) == pytest.approx(3 if dead else 0.9 * count)
+    if dead:
+        torch.testing.assert_close(quantizer.embed_avg[2], 3 * quantizer.codebook[2])
+
+
+def test_kmeans_starts_from_different_points_moves_to_means_and_keeps_lonely_centres():
+    points = torch.tensor([[0.0], [1.0], [10.0], [11.0], [12.0]])
+    assert vqvae.kmeans(points, 2).flatten().sort().values.tolist() == [0.5, 11.0]
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(vqvae.kmeans(points, 3, steps=0, seed=3), points[order[:3]])
+    start = vqvae.kmeans(points, 2, steps=0, seed=3)
+    near = (points - start.T).abs().argmin(1)
+    want = [points[near == k].mean() for k in (0, 1)]
+    assert vqvae.kmeans(points, 2, steps=1, seed=3).flatten().tolist() == pytest.approx(
+        [float(w) for w in want]
+    )
+    twice = torch.tensor([[3.0], [3.0]])
+    assert vqvae.kmeans(twice, 2).tolist() == [[3], [3]]  # one of them without points
+
+
+def test_counts_and_sums_by_hand():
+    counts, sums = vqvae.count_and_sum(
+        torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([2, 0, 2]), 4
+    )
+    assert counts.tolist() == [1, 0, 2, 0] and sums.tolist() == [[3, 4], [0, 0], [6, 8], [0, 0]]
+
+
+def test_perplexity_of_uneven_use():
+    p = (0.5, 0.25, 0.25)
+    want = math.exp(-sum(x * math.log(x) for x in p))
+    assert vqvae.perplexity(torch.tensor([[0, 0], [1, 2]]), 5) == pytest.approx(want)
+
+
+@pytest.mark.parametrize("init_batches", [0, 2])
+def test_the_loop_written_out(init_batches):
+    def fresh():
+        torch.manual_seed(0)
+        return vqvae.VQVAE(num_codes=8, code_dim=4, width=8, size=8, decay=0.9, revive_below=0.0)
+
+    model, twin = fresh().eval(), fresh()
+    data = [(torch.rand(6, 3, 8, 8) * 2 - 1, torch.zeros(6)) for _ in range(5)]
+    got = list(vqvae.train_vqvae(model, iter(data), steps=3, lr=0.01, init_batches=init_batches))
+    if init_batches:
+        with torch.no_grad():
+            twin.quantizer.init_codebook(torch.cat([twin.encode(x) for x, _ in data[:2]]))
+    optimiser = torch.optim.Adam(twin.parameters(), 0.01)
+    for k, (x, _) in enumerate(data[init_batches:][:3]):
+        optimiser.param_groups[0].update(lr=one_cycle(0.01, 3)[k], betas=(momentum(3)[k], 0.999))
+        z = twin.to_code(twin.encoder(x))
+        out = twin.quantizer(z)
+        x_hat = twin.decoder(twin.from_code(out.z_q))
+        error, commitment = (x - x_hat).square().mean(), (z - out.z_q.detach()).square().mean()
+        optimiser.zero_grad()
+        (error + 0.25 * commitment).backward()
+        optimiser.step()
+        want = (k + 1, error.item(), commitment.item(), vqvae.perplexity(out.indices, 8))
+        assert got[k] == pytest.approx(want, rel=1e-4)
+    assert model.training
+    for p, q in zip(model.state_dict().values(), twin.state_dict().values(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
+
+
+def test_the_learning_rate_is_one_cycle(optimiser_steps):
+    data = [(torch.rand(2, 3, 8, 8),)] * 20
+    model = vqvae.VQVAE(num_codes=4, code_dim=2, width=8, size=8)
+    list(vqvae.train_vqvae(model, iter(data), steps=20, lr=0.01, init_batches=0))
+    assert [s["lr"] for _, s, _ in optimiser_steps] == pytest.approx(one_cycle(0.01, 20))
+    assert {name for name, _, _ in optimiser_steps} == {"Adam"}
+
+
+def test_what_is_taken_unless_told():
+    assert (vqvae.CHUNK, vqvae.UNUSED) == (2**22, 1e-3)
+    assert (
+        defaults(vqvae.kmeans) == defaults(VectorQuantizer.init_codebook) == dict(steps=10, seed=0)
+    )
+    assert defaults(VectorQuantizer) == dict(beta=0.25, decay=None, eps=1e-5, revive_below=0.0)
+    assert defaults(vqvae.VQVAE) == dict(
+        num_codes=512, code_dim=16, width=32, size=32, beta=0.25, decay=0.99, revive_below=0.05
+    )
+    assert defaults(vqvae.train_vqvae) == dict(lr=2e-3, init_batches=4)
+    assert defaults(vqvae.Tokenizer.encode_indices) == dict(batch_size=256)
+    assert defaults(vqvae.Tokenizer.decode_indices) == dict(batch_size=256)
+
+
+def test_double_precision_is_kept():
+    """Points and codes far from zero, whose distances float32 does not see beside their lengths."""
+    z, codebook = (1e4 + torch.randn(n, 4, dtype=torch.float64) for n in (200, 64))
+    want = torch.cdist(z, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+    assert torch.equal(vqvae.nearest_code(z, codebook), want)
+    assert not torch.equal(vqvae.nearest_code(z.float(), codebook.float()), want)
+
+
+def test_the_limits_of_the_quantizers_options():
+    VectorQuantizer(1, 1, beta=0, decay=0.001, eps=0, revive_below=0.0)
+    VectorQuantizer(1, 1, decay=0.999, revive_below=0.999)
+    wrong = (dict(beta=-0.1), dict(eps=-1e-6), dict(revive_below=-0.1), dict(decay=1.5))
+    for options in (*wrong, dict(decay=-0.5)):
+        with pytest.raises(ValueError):
+            VectorQuantizer(4, 4, **options)
+    z = torch.zeros(2, 4, 3, 3)
+    z[1, 2, 0, 1] = float("inf")
+    for bad in (z, torch.zeros(2, 3, 3, 4), torch.zeros(2, 4, 3)):
+        with pytest.raises(ValueError):
+            VectorQuantizer(4, 4)(bad)
+    points = torch.randn(5, 2)
+    assert vqvae.kmeans(points, 5).shape == (5, 2)
+    with pytest.raises(ValueError):
+        vqvae.kmeans(points, 6)
+    assert VectorQuantizer(4, 2).embed(torch.tensor([[[0, 3]]])).shape == (1, 2, 1, 2)
+    for bad in ([[0, 4]], [[-1, 0]]):
+        with pytest.raises(ValueError):
+            VectorQuantizer(4, 2).embed(torch.tensor([bad]))
