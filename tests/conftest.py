@@ -2,6 +2,8 @@ import importlib
 import inspect
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -119,3 +121,26 @@ def optimiser_steps():
     handle = register_optimizer_step_pre_hook(note)
     yield seen
     handle.remove()
+
+
+HOLD = "import sys, time; from minigen import disk\nwith disk.held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def held_by_another():
+    """Starts another process that holds a lock file; ended after the test."""
+    started = []
+
+    def hold(path):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()

@@ -1,39 +1,15 @@
 import errno
 import os
-import subprocess
-import sys
 
 import pytest
 
 from minigen import disk
 from minigen.errors import DataError
 
-HOLD = "import sys, time; from minigen import disk\nwith disk.held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
 
-
-@pytest.fixture
-def other():
-    """Starts another process that holds a lock file; ended after the test."""
-    started = []
-
-    def hold(path):
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
-        )
-        started.append(process)
-        assert process.stdout.readline() == "held\n"
-        return process
-
-    yield hold
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def test_what_another_process_holds_is_told_and_free_again_when_it_is_killed(tmp_path, other):
+def test_what_another_process_holds_is_told_and_free_again_when_it_is_killed(tmp_path, held_by_another):
     path = tmp_path / "lock"
-    process = other(path)
+    process = held_by_another(path)
     assert not disk.is_free(path)
     with pytest.raises(DataError, match="taken"), disk.held(path, "taken"):
         pass
@@ -63,8 +39,8 @@ def test_leftovers_are_cleared_and_nothing_else(tmp_path):
     )
 
 
-def test_a_leftover_that_is_being_written_stays(tmp_path, other):
-    other(tmp_path / ".a.txt.abcd1234")
+def test_a_leftover_that_is_being_written_stays(tmp_path, held_by_another):
+    held_by_another(tmp_path / ".a.txt.abcd1234")
     disk.clear_leftovers(tmp_path, "a.txt")
     assert (tmp_path / ".a.txt.abcd1234").exists()
 

@@ -10,7 +10,6 @@ from PIL import Image
 from minigen import parts
 from minigen.errors import DataError
 from minigen.files import save_tensors
-from tests.test_disk import other  # noqa: F401 (a fixture)
 
 IMAGES = torch.arange(20)[:, None, None, None].expand(-1, 3, 4, 4).to(torch.uint8)
 
@@ -93,7 +92,7 @@ def test_a_part_without_a_digest_is_made_again(tmp_path):
 
 def test_two_processes_do_not_write_to_one_folder(tmp_path, request):
     fill(tmp_path, 5)
-    request.getfixturevalue("other")(tmp_path / parts.LOCK)
+    request.getfixturevalue("held_by_another")(tmp_path / parts.LOCK)
     with pytest.raises(DataError, match="Another process is writing to"):
         fill(tmp_path, 10)
 

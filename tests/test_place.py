@@ -5,7 +5,6 @@ import pytest
 
 from minigen.data import PreparedImages, place, prepare
 from minigen.errors import DataError
-from tests.test_disk import other  # noqa: F401 (a fixture)
 from tests.test_sources import make_folder
 
 
@@ -152,7 +151,7 @@ def test_what_killed_runs_left_is_cleared_by_the_next(tmp_path, photos, request)
             (left / name).write_text("x")
     alive = tmp_path / ".out.alive"
     alive.mkdir()
-    request.getfixturevalue("other")(alive / place.HELD)
+    request.getfixturevalue("held_by_another")(alive / place.HELD)
     prepare(photos, tmp_path / "out", 16)
     assert names(tmp_path) == [".out.alive", ".out.left2", ".out.left3", "out", "photos"]
 

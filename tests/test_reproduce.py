@@ -9,7 +9,6 @@ from minigen.__main__ import main
 from minigen.errors import DataError
 from minigen.files import data_path
 from tests.conftest import defaults
-from tests.test_disk import other  # noqa: F401 (a fixture)
 
 
 def fake_cell(seed, steps, value):
@@ -235,7 +234,7 @@ def test_what_is_taken_unless_told():
                                      '{"cells": [{"row": "x", "seed": 0, "steps": 1, "options": "", "l1": "text"}]}'])
 def test_a_file_of_another_kind_is_named_and_left(tmp_path, content):
     (tmp_path / "t.json").write_text(content)
-    with pytest.raises(DataError, match="t.json is not a results file of `reproduce table1`"):
+    with pytest.raises(DataError, match=r"t.json is not a results file of `reproduce table1`"):
         list(reproduce.reproduce("table1", out=tmp_path / "t.json"))
     assert (tmp_path / "t.json").read_text() == content and [p.name for p in tmp_path.iterdir()] == ["t.json"]
 
@@ -250,6 +249,6 @@ def test_what_cannot_be_measured_is_told_and_nothing_is_made(tmp_path, given, wo
 
 
 def test_two_processes_do_not_measure_into_one_file(tmp_path, request):
-    request.getfixturevalue("other")(tmp_path / ".t.json.lock")
+    request.getfixturevalue("held_by_another")(tmp_path / ".t.json.lock")
     with pytest.raises(DataError, match="Another process is measuring into"):
         next(reproduce.reproduce("table1", out=tmp_path / "t.json"))

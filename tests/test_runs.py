@@ -5,7 +5,6 @@ import pytest
 
 from minigen import checkpoints, runs
 from minigen.errors import DataError
-from tests.test_disk import other  # noqa: F401 (a fixture)
 
 CONFIG = dict(lr=0.1, seed=0, steps=5, out="a", data="b", device="cpu", save_every=2, keep=3)
 
@@ -101,7 +100,7 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_can_be_corrected(tmp_
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path, request):
     begun(tmp_path)
-    request.getfixturevalue("other")(tmp_path / runs.LOCK)
+    request.getfixturevalue("held_by_another")(tmp_path / runs.LOCK)
     with (
         pytest.raises(DataError, match="Another process is training in"),
         runs.claimed(tmp_path, "line", CONFIG, True),
