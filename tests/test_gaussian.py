@@ -78,3 +78,13 @@ def test_images_that_are_alike_have_no_variance_and_no_nan():
     assert float(model.variances.abs().max()) == 0 and torch.isfinite(model.eigenfaces).all()
     torch.testing.assert_close(model.sample(2), torch.full((2, 1, 2, 2), 0.5))
     assert GaussianModel(4 * torch.randn(9, 1, 3, 3)).sample(50).abs().max() == 1
+
+
+@pytest.mark.parametrize("n", [9, 30])
+def test_few_different_images_have_few_variances_and_samples_are_numbers(n):
+    """Three images over and over: two axes, and eigenvalues that rounding would push below zero."""
+    x = (torch.rand(3, 1, 3, 4) - 0.5).repeat(n // 3, 1, 1, 1)
+    model = GaussianModel(x)
+    assert float(model.variances.min()) >= 0 and int((model.variances > 1e-6).sum()) == 2
+    assert torch.isfinite(model.sample(20)).all()
+    torch.testing.assert_close(model.decode(model.encode(x, 2)), x, rtol=0, atol=1e-5)

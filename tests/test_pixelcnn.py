@@ -288,3 +288,14 @@ def test_the_limits_of_codes_labels_and_temperatures():
     for size in (0, -1, 2):
         with pytest.raises(ValueError):
             causal_mask(size, "A")
+
+
+def test_what_is_lowered_is_counted_in_nats(optimiser_steps):
+    """Adam's step does not depend on the unit; a gradient's length, and with it a limit on it,
+    does."""
+    model, codes = PixelCNN(6, dim=8, blocks=1, dropout=0.0), torch.randint(6, (5, 4, 4))
+    nats = -model(codes).log_softmax(1).gather(1, codes[:, None]).sum() / 5
+    grads = torch.autograd.grad(nats, list(model.parameters()), allow_unused=True)
+    length = torch.cat([g.flatten() for g in grads if g is not None]).norm()
+    next(pixelcnn.train_pixelcnn(model, iter([(codes,)]), steps=1))
+    assert optimiser_steps[0][2] == pytest.approx(float(length), rel=1e-4)

@@ -257,3 +257,11 @@ def test_labels_outside_their_table_are_refused_on_both_sides():
 def test_bad_input_is_named(call, words):
     with pytest.raises(DataError, match=words):
         call()
+
+
+def test_the_very_middle_of_an_ellipse_is_inside():
+    """A pixel at the head's centre, where the distance's formula divides by nothing."""
+    jitter = torch.zeros(1, N_JITTER)
+    jitter[0, 1] = 0.5
+    face = draw_faces(labels_of(skin="peach"), jitter, size=33)
+    assert torch.isfinite(face).all()

@@ -536,3 +536,14 @@ def test_the_limits_of_the_quantizers_options():
     for bad in ([[0, 4]], [[-1, 0]]):
         with pytest.raises(ValueError):
             VectorQuantizer(4, 2).embed(torch.tensor([bad]))
+
+
+def test_the_commitment_moves_vectors_and_the_codebooks_loss_moves_codes():
+    """Both have the same value; what tells them apart is whom they teach."""
+    quantizer = VectorQuantizer(8, 4)
+    z, out = z_and(quantizer)
+    codes = quantizer.codebook
+    for loss, taught, untaught in ((out.commitment_loss, z, codes), (out.codebook_loss, codes, z)):
+        (grad,) = torch.autograd.grad(loss, taught, retain_graph=True)
+        assert grad.abs().max() > 0
+        assert torch.autograd.grad(loss, untaught, allow_unused=True, retain_graph=True) == (None,)
