@@ -72,9 +72,9 @@ def _short(path):
 
 
 def write_text(path, text):
-    """A text file, whole or not at all."""
+    """A text file, whole or not at all, the same bytes on every system."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def save_tensors(path, tensors, **metadata):

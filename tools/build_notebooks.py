@@ -23,6 +23,8 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+from minigen.files import write_text
+
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = re.compile(r"^(\s*)### BEGIN SOLUTION\s*$"), re.compile(r"^\s*### END SOLUTION\s*$")
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
@@ -184,7 +186,7 @@ def main():
         student = normalised(execute(student, ROOT / "notebooks"), stem)
         for nb, folder in ((solution, "solutions"), (student, "notebooks")):
             path = ROOT / folder / f"{stem}.ipynb"
-            path.write_text(text_of(nb), encoding="utf-8", newline="\n")
+            write_text(path, text_of(nb))
             print(f"wrote {folder}/{stem}.ipynb ({path.stat().st_size / 1e3:.0f} kB)", flush=True)
 
 

@@ -13,13 +13,12 @@ import time
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm import trange
 
 from minigen import ddim, ddpm, fftd, gan, guidance, ivqvae, latents, metrics, pixelcnn, unet, vae, vqvae
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
 from minigen.diffusion import Diffusion
-from minigen.files import data_path, load_weights, replacing, save_weights, sha256_of
+from minigen.files import data_path, load_weights, save_tensors, save_weights, sha256_of, write_text
 from minigen.gaussian import GaussianModel
 from minigen.perceptual import ToyPerceptual
 
@@ -50,8 +49,7 @@ def classifier(steps=1800, batch_size=128, seed=0):
     metrics.attribute_classifier.cache_clear()
     mean, cov = metrics.gaussian_statistics(metrics.toy_features(
         ToyFaces(metrics.N_REFERENCE, seed=metrics.REFERENCE_SEED).images()))
-    with replacing(OUT / "toy_reference.safetensors") as temporary:
-        save_file({"mean": mean, "cov": cov}, temporary)
+    save_tensors(OUT / "toy_reference.safetensors", {"mean": mean, "cov": cov})
     return accuracy
 
 
@@ -279,8 +277,7 @@ def results():
     rows += [row("DDPM: U-Net, 100 steps", 5, parameters(net), diffused(net, pixels, 100, 1.0, (-1, 1)).clamp(-1, 1)),
              row("DDIM: U-Net, 50 steps", 6, parameters(net), diffused(net, pixels, 50, 0.0, (-1, 1)).clamp(-1, 1)),
              row("IVQ-VAE + FFTD, 100 steps", 7, whole, latents.decode(tokenizer, drawn, made_with=latent_net.card["tokenizer"]))]
-    with replacing(OUT / "results.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_text(OUT / "results.json", json.dumps(rows, indent=1) + "\n")
     return rows
 
 
@@ -318,8 +315,7 @@ def card():
         rows.append(f"| {path.name} | {meta.get('class', 'mean and covariance')} | {count:,} | {path.stat().st_size / 1e3:.0f} | "
                     f"`python tools/pretrain.py {name}` | {words({k: v for k, v in told.items() if k not in MEASURED})} | "
                     f"{words({k: v for k, v in told.items() if k in MEASURED})} | `{sha256_of(path)}` |")
-    with replacing(OUT / "README.md") as temporary:
-        temporary.write_text(README.format(rows="\n".join(rows)), encoding="utf-8")
+    write_text(OUT / "README.md", README.format(rows="\n".join(rows)))
     return f"{len(rows)} files"
 
 
