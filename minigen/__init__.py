@@ -30,6 +30,8 @@
     widgets       sliders                                     every chapter
     checks        the exercises' checks, your progress        every chapter
     files         weights as safetensors                      every chapter
+    inputs        what was passed wrongly, in one sentence    every chapter
+    common        what several lessons share                  every chapter
     environment   scale switch, device, what is installed     every chapter
 """
 
