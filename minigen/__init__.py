@@ -36,6 +36,8 @@
     checks        the exercises' checks, your progress        every chapter
     files         weights as safetensors, whole or not        every chapter
     disk          locks, leftovers, errors in a sentence      every chapter
+    inputs        what was passed wrongly, in one sentence    every chapter
+    common        what several lessons share                  every chapter
     environment   scale switch, device, what is installed     every chapter
 """
 

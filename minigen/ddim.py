@@ -6,8 +6,9 @@ Sources: Song, Meng, Ermon 2021 (DDIM); Liu, Chen, Gao 2026, Eq. 29 and Algorith
 import torch
 from tqdm.auto import tqdm
 
-from minigen.ddpm import Denoised, check_labels, draw_like, guess
-from minigen.gan import evaluating
+from minigen.common import as_tensor, evaluating
+from minigen.ddpm import Denoised, check_sampling, draw_like, guess
+from minigen.inputs import alike, is_whole, number, refuse, tensor, told, whole
 
 
 def timesteps(T, steps, spacing="trailing"):
@@ -18,8 +19,10 @@ def timesteps(T, steps, spacing="trailing"):
     included (rounded).
     Raises: ValueError for steps outside 1 … T, an unknown spacing.
     """
-    if not 1 <= steps <= T:
-        raise ValueError(f"steps must be 1 to T={T}: a model knows no time steps between those it was trained on; got {steps}")
+    whole(T, "T")
+    if not is_whole(steps) or not 1 <= steps <= T:
+        raise ValueError(f"steps must be 1 to T={T}, a whole number: a model knows no time steps "
+                         f"between those it was trained on; got {told(steps)}")
     if spacing == "trailing":
         return [int(T * (steps - i) / steps + 0.5) - 1 for i in range(steps)]
     if spacing == "leading":
@@ -34,8 +37,7 @@ def sigma(diffusion, t, t_prev, eta):
 
     Source: Song et al. 2021, Eq. 16. Raises: ValueError for η below 0, or so large that σ² exceeds 1 − ᾱ_prev.
     """
-    if eta < 0:
-        raise ValueError(f"eta scales the noise of a step and must be at least 0; got {eta}")
+    number(eta, "eta", 0)
     now, before = _alpha_bars(diffusion, t, t_prev)
     s = eta * float(((1 - before) / (1 - now) * (1 - now / before)).sqrt())
     if s**2 > 1 - before + 1e-12:
@@ -44,6 +46,9 @@ def sigma(diffusion, t, t_prev, eta):
 
 
 def _alpha_bars(diffusion, t, t_prev):
+    for name, s in (("t", t), ("t_prev", t_prev)):
+        s = s.item() if isinstance(s, torch.Tensor) and s.ndim == 0 else s
+        whole(s, name, -1, diffusion.T - 1)
     one = torch.ones((), dtype=torch.float64)
     return tuple(one if s < 0 else diffusion.alpha_bar[s] for s in (t, t_prev))
 
@@ -55,7 +60,11 @@ def ddim_step(diffusion, x0, eps, t, t_prev, eta=0.0, noise=None):
 
     Shapes: x0, eps, noise (N, …). Source: Song et al. 2021, Eq. 12; Liu, Chen, Gao 2026, Eq. 29.
     """
+    alike(x0, eps, "x0", "eps")
+    number(eta, "eta", 0)
     before, s = _alpha_bars(diffusion, t, t_prev)[1], sigma(diffusion, t, t_prev, eta) if eta else 0.0
+    if s > 0:
+        alike(x0, noise, "x0", "the noise, which eta above 0 needs")
     x = float(before.sqrt()) * x0 + float((1 - before - s**2).clamp_min(0).sqrt()) * eps
     return x + s * noise if s > 0 else x
 
@@ -70,7 +79,8 @@ def ddim_sample(model, diffusion, xT, y=None, *, steps, eta=0.0, spacing="traili
     Shapes: xT (N, …). Source: Liu, Chen, Gao 2026, Algorithm 3. Raises: ValueError for steps outside 1 … T, an eta below 0
     or too large, and a model's output of the wrong shape.
     """
-    check_labels(xT, y)
+    check_sampling(xT, y, clip, batch_size)
+    number(eta, "eta", 0)
     times, x = timesteps(diffusion.T, steps, spacing), xT
     pairs = list(zip(times, [*times[1:], -1], strict=True))
     for pair in pairs if eta else ():
@@ -90,7 +100,8 @@ def ddim_invert(model, diffusion, x0, y=None, *, steps, refine=0, spacing="trail
     `refine` times again at the end found so far (a fixed-point iteration). Yields a `Denoised` a step, t rising.
     Source: Song et al. 2021, §4.3 and 5.4.
     """
-    check_labels(x0, y)
+    check_sampling(x0, y, None, batch_size)
+    whole(refine, "refine", 0)
     x, t_prev = x0, -1
     for t in reversed(timesteps(diffusion.T, steps, spacing)):
         before, now = (float(a) for a in reversed(_alpha_bars(diffusion, t, t_prev)))
@@ -109,10 +120,14 @@ def slerp(a, b, w):
     (sin((1 − w) θ) a + sin(w θ) b) / sin θ, θ the angle between a and b, for each item of the batch.
     Shapes: a, b (N, …), w a number or (N,). Source: Song et al. 2021, appendix D.5 (Eq. 67); Shoemake 1985.
     """
+    alike(tensor(a, "a", ("N", "D", ...)), b, "a", "b")
     u, v = a.flatten(1).double(), b.flatten(1).double()
     cosine = (u * v).sum(1) / (u.norm(dim=1) * v.norm(dim=1)).clamp_min(1e-12)
     theta = torch.arccos(cosine.clamp(-1, 1))
-    w = torch.as_tensor(w, dtype=torch.float64).expand(len(a))
+    w = as_tensor(w, "w", torch.float64)
+    if w.shape not in ((), (len(a),)) or not bool(w.isfinite().all()):
+        refuse("w", f"a finite number, or {len(a)} of them", told(w) if w.ndim else w.item())
+    w = w.expand(len(a))
     straight = theta.sin() < 1e-6                         # alike (or opposite): the arc is a line
     sine = torch.where(straight, 1.0, theta.sin())
     left = torch.where(straight, 1 - w, ((1 - w) * theta).sin() / sine)
@@ -129,11 +144,16 @@ def inpaint(model, diffusion, known, mask, xT, y=None, *, steps, repeats=1, eta=
     Shapes: known, xT (N, C, H, W), mask broadcast to them, 1 = keep. Source: Lugmayr et al. 2022, Algorithm 1.
     Raises: ValueError for a mask with values other than 0 and 1, or repeats below 1.
     """
-    check_labels(xT, y)
-    mask = torch.as_tensor(mask).to(known)
+    check_sampling(xT, y, clip, batch_size)
+    alike(known, xT, "known", "xT")
+    number(eta, "eta", 0)
+    mask = as_tensor(mask, "mask").to(known)
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError("the mask holds 1 where the image is kept and 0 where it is filled in, and nothing else")
-    if repeats < 1:
+    axes = zip(mask.shape[::-1], xT.shape[::-1], strict=False)
+    if mask.ndim > xT.ndim or any(m not in (1, n) for m, n in axes):
+        refuse("mask", f"of a shape that broadcasts to {tuple(xT.shape)}", tuple(mask.shape))
+    if not is_whole(repeats) or repeats < 1:
         raise ValueError(f"repeats counts how often a step is done, at least 1; got {repeats}")
     times, x = timesteps(diffusion.T, steps, spacing), xT
     for t, t_prev in zip(times, [*times[1:], -1], strict=True):

@@ -4,7 +4,6 @@ Sources: Ho et al. 2020 (DDPM); Liu, Chen, Gao 2026, §3.3.
 """
 
 import collections
-import itertools
 import math
 from typing import NamedTuple
 
@@ -12,8 +11,12 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from minigen.common import counted, evaluating, filled, one_cycle
+from minigen.common import generator as seeded
 from minigen.diffusion import learned_variance
-from minigen.gan import evaluating
+from minigen.inputs import images, is_number, labels, number, refuse, tensor, told, whole
+
+SCALE = 100.0  # far beyond any image in [-1, 1] or normalised latent, and short of bytes
 
 
 def simple_loss(model, diffusion, x0, t, eps, y=None, prediction="eps"):
@@ -28,10 +31,19 @@ def simple_loss(model, diffusion, x0, t, eps, y=None, prediction="eps"):
 
 def ask(model, x, t, y=None, channels=1):
     """model(x, t) or model(x, t, y), its answer's shape checked: x's, with `channels` times as many channels."""
+    tensor(x, "x", ("B", "C", ...))
     output = model(x, t) if y is None else model(x, t, y)
     want = (len(x), channels * x.shape[1], *x.shape[2:])
-    if output.shape != want:
-        raise ValueError(f"the model must answer a {tuple(x.shape)} input with the shape {want}; it gave {tuple(output.shape)}")
+    if not isinstance(output, torch.Tensor) or output.shape != want:
+        gave = tuple(output.shape) if isinstance(output, torch.Tensor) else told(output)
+        why = ""
+        if channels == 1 and gave == (len(x), 2 * x.shape[1], *x.shape[2:]):
+            why = (': this network also answers a variance, which variance="learned" in ddpm_sample '
+                   f"reads; elsewhere pass its first half, lambda x, t: model(x, t)[:, :{x.shape[1]}]")
+        elif channels == 2 and gave == tuple(x.shape):
+            why = ": this network answers no variance; learn_variance=True builds one that does"
+        raise ValueError(f"the model must answer a {tuple(x.shape)} input with the shape {want}; "
+                         f"it gave {gave}{why}")
     return output
 
 
@@ -43,6 +55,10 @@ def ema(model, decay=0.9999):
     second.) Call `.update_parameters(model)` after each step and sample from `.module`. Averages of 16-bit
     weights would stand still, so give it a float32 model.
     """
+    number(decay, "decay", 0, 1)
+    if not isinstance(model, nn.Module):
+        refuse("the model", "a torch.nn.Module, whose weights are averaged", told(model))
+
     @torch.no_grad()
     def average(averaged, current, n):
         d = min(decay, (1 + int(n)) / (10 + int(n)))
@@ -68,12 +84,14 @@ def train_ddpm(model, data, diffusion, *, steps, loss=simple_loss, lr=1e-3, aver
     clip: longest gradient; longer ones are shortened to it. The learning rate follows one cycle up to `lr`.
     Source: Ho et al. 2020, Algorithm 1; Liu, Chen, Gao 2026, Algorithm 2. Raises: ValueError where `data` ends before `steps`.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
-    dice, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
+    if clip != math.inf:
+        number(clip, "clip", positive=True)
+    optimiser = torch.optim.Adam(model.parameters(), lr=number(lr, "lr", 0))
+    schedule = one_cycle(optimiser, lr, steps)
+    dice, device = seeded(seed), next(model.parameters()).device
     model.train()
-    step = 0
-    for step, (x0, *y) in enumerate(itertools.islice(data, steps), start=1):
+    for step, (x0, *y) in counted(data, steps):
+        images(x0, ("B", ...), "x0", SCALE)
         t = torch.randint(diffusion.T, (len(x0),), generator=dice)
         eps = torch.randn(x0.shape, generator=dice)
         x0, t, eps, *y = (v.to(device) for v in (x0, t, eps, *y))
@@ -86,8 +104,6 @@ def train_ddpm(model, data, diffusion, *, steps, loss=simple_loss, lr=1e-3, aver
         if average is not None:
             average.update_parameters(model)
         yield DDPMStep(step, value.item())
-    if step < steps:
-        raise ValueError(f"the data ended after {step} batches, before step {steps}")
 
 
 class Denoised(NamedTuple):
@@ -100,10 +116,17 @@ class Denoised(NamedTuple):
 
 def draw_like(x, generator=None):
     """Standard normal noise in x's shape. With a list of generators, one for each image, image k depends on its own only."""
-    if isinstance(generator, list | tuple):
-        if len(generator) != len(x):
-            raise ValueError(f"{len(generator)} generators for {len(x)} images: give one, or one for each")
-        return torch.stack([torch.randn(x.shape[1:], generator=g, dtype=x.dtype) for g in generator]).to(x.device)
+    tensor(x, "x", ("N", ...))
+    each = list(generator) if isinstance(generator, list | tuple) else None
+    if not all(g is None or isinstance(g, torch.Generator) for g in each or [generator]):
+        wanted = "a torch.Generator, or a list of them"
+        refuse("generator", wanted, told(generator), "torch.Generator().manual_seed(0)")
+    if each is not None:
+        if len(each) != len(x):
+            wanted = "give one, or one for each"
+            raise ValueError(f"{len(each)} generators for {len(x)} images: {wanted}")
+        drawn = [torch.randn(x.shape[1:], generator=g, dtype=x.dtype) for g in each]
+        return torch.stack(drawn).to(x.device)
     return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
 
 
@@ -112,9 +135,10 @@ def guess(model, diffusion, x, t, y=None, prediction="eps", clip=None, batch_siz
 
     rest: the output's further channels where `channels` is 2 (a learned variance), else empty.
     """
-    at = torch.full((1,), t, device=x.device)
-    labels = [None] * math.ceil(len(x) / batch_size) if y is None else y.split(batch_size)
-    parts = [ask(model, part, at, label, channels) for part, label in zip(x.split(batch_size), labels, strict=True)]
+    at, batch_size = torch.full((1,), t, device=x.device), whole(batch_size, "batch_size")
+    given = [None] * math.ceil(len(x) / batch_size) if y is None else y.split(batch_size)
+    pairs = zip(x.split(batch_size), given, strict=True)
+    parts = [ask(model, part, at, label, channels) for part, label in pairs]
     output, rest = torch.cat(parts).split([x.shape[1], (channels - 1) * x.shape[1]], 1)
     x0, eps = diffusion.views(output, x, at, prediction)
     if clip is not None:
@@ -135,9 +159,8 @@ def ddpm_sample(model, diffusion, xT, y=None, *, prediction="eps", variance="sma
     Shapes: xT (N, …). Source: Ho et al. 2020, Algorithm 2. Raises: ValueError for labels of another length, an unknown
     variance, a model whose output has the wrong shape.
     """
-    if variance not in ("small", "large", "learned"):
-        raise ValueError(f"variance must be 'small', 'large' or 'learned'; got '{variance}'")
-    check_labels(xT, y)
+    check_variance(variance)
+    check_sampling(xT, y, clip, batch_size)
     large = torch.cat([diffusion.posterior_variance[1:2], diffusion.betas[1:]]) if diffusion.T > 1 else diffusion.betas
     x = xT
     for t in tqdm(range(diffusion.T - 1, -1, -1), desc="sampling", disable=not progress):
@@ -153,11 +176,29 @@ def ddpm_sample(model, diffusion, xT, y=None, *, prediction="eps", variance="sma
         yield Denoised(t, x, x0)
 
 
-def check_labels(xT, y):
-    if y is not None and len(y) != len(xT):
+def check_variance(variance):
+    if not isinstance(variance, str) or variance not in ("small", "large", "learned"):
+        raise ValueError(f"variance must be 'small', 'large' or 'learned'; got '{variance}'")
+
+
+def check_sampling(xT, y=None, clip=None, batch_size=1):
+    """Raises: ValueError for what no sampler can begin with."""
+    filled(tensor(xT, "what sampling begins with", ("N", "C", ...)), "what sampling begins with")
+    whole(batch_size, "batch_size")
+    if isinstance(y, torch.Tensor) and y.ndim == 1 and len(y) != len(xT):
         raise ValueError(f"{len(y)} labels for {len(xT)} samples: give one for each")
+    if y is not None:
+        labels(y, len(xT), what="samples")
+    bounds = clip if isinstance(clip, list | tuple) else ()
+    both = len(bounds) == 2 and all(map(is_number, bounds))
+    if clip is not None and not (both and bounds[0] < bounds[1]):
+        refuse("clip", "None or (low, high), as (-1, 1) for pixels", told(clip))
 
 
 def last(trajectory):
     """Run a sampler to its end; its final x."""
-    return collections.deque(trajectory, maxlen=1).pop().x
+    states = collections.deque(trajectory if hasattr(trajectory, "__iter__") else (), maxlen=1)
+    if not states or not hasattr(states[0], "x"):
+        raise ValueError("the trajectory must hold states, as a sampler yields them; got none: "
+                         "a sampler runs once, so start it again")
+    return states.pop().x

@@ -9,6 +9,9 @@ import math
 
 import torch
 
+from minigen.common import as_tensor, filled
+from minigen.inputs import alike, is_number, is_whole, number, tensor, times, told
+
 
 def linear_betas(T=1000, start=1e-4, end=0.02):
     """β_t in equal steps from `start` to `end`: linear in β, not in √β as latent diffusion's "linear" is.
@@ -16,6 +19,7 @@ def linear_betas(T=1000, start=1e-4, end=0.02):
     Shapes: (T,) float64. Source: Ho et al. 2020, §4; Liu, Chen, Gao 2026, Eq. 26. Raises: ValueError for T < 1.
     """
     _check_T(T)
+    _check_betas(start=start, end=end)
     return torch.linspace(start, end, T, dtype=torch.float64)
 
 
@@ -25,13 +29,22 @@ def cosine_betas(T=1000, s=0.008, largest=0.999):
     Shapes: (T,) float64. Source: Nichol & Dhariwal 2021, Eq. 17. Raises: ValueError for T < 1.
     """
     _check_T(T)
+    number(s, "s", 0)
+    _check_betas(largest=largest)
     f = torch.cos((torch.arange(T + 1, dtype=torch.float64) / T + s) / (1 + s) * math.pi / 2).square()
     return (1 - f[1:] / f[:-1]).clamp_max(largest)
 
 
 def _check_T(T):
-    if T < 1:
-        raise ValueError(f"a diffusion needs at least one step; got T={T}")
+    if not is_whole(T) or T < 1:
+        raise ValueError("a diffusion takes a whole number of steps, at least one step; "
+                         f"got T={told(T)}")
+
+
+def _check_betas(**values):
+    for name, beta in values.items():
+        if not is_number(beta) or not 0 < beta < 1:
+            raise ValueError(f"{name} must be between 0 and 1, as every β is; got {told(beta)}")
 
 
 class Diffusion:
@@ -44,7 +57,7 @@ class Diffusion:
     """
 
     def __init__(self, betas=None):
-        self.betas = linear_betas() if betas is None else torch.as_tensor(betas, dtype=torch.float64)
+        self.betas = linear_betas() if betas is None else as_tensor(betas, "betas", torch.float64)
         if self.betas.ndim != 1 or not len(self.betas) or not bool(((self.betas > 0) & (self.betas < 1)).all()):
             raise ValueError("betas must be a list of at least one number, each between 0 and 1")
         self.T = len(self.betas)
@@ -54,9 +67,8 @@ class Diffusion:
 
     def at(self, table, t, x):
         """table[t], ready to multiply x. Shapes: (T,), (B,) → (B, 1, …) in x's type, on its device."""
-        t = t.to(table.device)
-        if not (int(t.min()) >= 0 and int(t.max()) < self.T):
-            raise ValueError(f"time steps must be 0 to {self.T - 1}; got {int(t.min())} to {int(t.max())}")
+        tensor(table, "table", (self.T,))
+        t = times(t, len(tensor(x, "x", ("B", ...))), self.T).to(table.device)
         return table[t].to(x).view(-1, *[1] * (x.ndim - 1))
 
     @property
@@ -70,16 +82,19 @@ class Diffusion:
 
     def add_noise(self, x0, t, eps):
         """x_t = √ᾱ_t x_0 + √(1 − ᾱ_t) ε. Source: Eq. 28."""
+        alike(x0, eps, "x0", "eps")
         signal, noise = self.scales(t, x0)
         return signal * x0 + noise * eps
 
     def target(self, x0, eps, t, prediction="eps"):
         """What a network of this kind is to predict: ε, x_0, or v = √ᾱ_t ε − √(1 − ᾱ_t) x_0."""
+        alike(x0, eps, "x0", "eps")
         signal, noise = self.scales(t, x0)
         return {"eps": lambda: eps, "x0": lambda: x0, "v": lambda: signal * eps - noise * x0}[_known(prediction)]()
 
     def views(self, output, xt, t, prediction="eps"):
         """(x_0, ε) as a network's output implies them. Source: Salimans & Ho 2022, §4 and appendix D for v."""
+        alike(output, xt, "the output", "xt")
         signal, noise = self.scales(t, xt)
         if _known(prediction) == "eps":
             return (xt - noise * output) / signal, output
@@ -94,13 +109,14 @@ class Diffusion:
 
         Source: Ho et al. 2020, Eqs. 6 and 7.
         """
+        alike(x0, xt, "x0", "xt")
         on_x0 = self.alpha_bar_prev.sqrt() * self.betas / (1 - self.alpha_bar)
         on_xt = (1 - self.betas).sqrt() * (1 - self.alpha_bar_prev) / (1 - self.alpha_bar)
         return self.at(on_x0, t, xt) * x0 + self.at(on_xt, t, xt) * xt, self.at(self.posterior_variance, t, xt)
 
 
 def _known(prediction):
-    if prediction not in ("eps", "x0", "v"):
+    if not isinstance(prediction, str) or prediction not in ("eps", "x0", "v"):
         raise ValueError(f"prediction must be 'eps', 'x0' or 'v'; got '{prediction}'")
     return prediction
 
@@ -111,6 +127,8 @@ def ideal_eps(diffusion, data, xt, t):
     E[x_0 | x_t] = Σ_i w_i x_i with w = softmax_i(−‖x_t − √ᾱ_t x_i‖² / (2 (1 − ᾱ_t))); ε from it by Eq. 28.
     Shapes: data (N, …), xt (B, …), t (B,) or (1,) → as xt. Memory: B·N numbers.
     """
+    tensor(xt, "xt", ("B", ...))
+    filled(tensor(data, "data", ("N", *xt.shape[1:])), "data")
     signal, noise = (s.view(-1, 1) for s in diffusion.scales(t, xt))
     flat, points = xt.flatten(1), data.flatten(1).to(xt)
     far = (flat.square().sum(1, keepdim=True) - 2 * signal * flat @ points.T + signal.square() * points.square().sum(1))

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minigen.unet import time_features
+from minigen.inputs import alike, number, refuse, tensor, told, whole, wholes
+from minigen.unet import class_rows, time_features
 
 # Arguments of FFTD: the paper's model (dim is found from its parameter counts), and one that a laptop trains.
 PRESETS = {
@@ -20,13 +21,19 @@ TIME_FEATURES = 256
 
 def to_tokens(x):
     """A map's places in reading order. Shapes: (B, D, h, w) → (B, h·w, D)."""
+    if not isinstance(x, torch.Tensor) or x.ndim != 4:
+        tensor(x, "x", ("B", "D", "H", "W"))
     return x.flatten(2).transpose(1, 2)
 
 
 def to_map(tokens):
     """The square map of tokens in reading order. Shapes: (B, n², D) → (B, D, n, n)."""
+    if not isinstance(tokens, torch.Tensor) or tokens.ndim != 3:
+        tensor(tokens, "tokens", ("B", "L", "D"))
     n = round(tokens.shape[1] ** 0.5)
-    return tokens.transpose(1, 2).reshape(len(tokens), -1, n, n)
+    if n * n != tokens.shape[1]:
+        refuse("the number of tokens", "a square", tokens.shape[1])
+    return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], n, n)
 
 
 def positions(dim, n):
@@ -34,6 +41,9 @@ def positions(dim, n):
 
     Shapes: (n², dim), dim divisible by 4. Source: as in DiT, after Vaswani et al. 2017, §3.5.
     """
+    if whole(dim, "dim") % 4 or not whole(n, "n"):
+        refuse("dim", "divisible by 4, for sines and cosines of two axes", dim)
+
     def features(at):
         angles = at.double()[:, None] * 10_000.0 ** (-torch.arange(dim // 4, dtype=torch.float64) / (dim / 4))
         return torch.cat([angles.sin(), angles.cos()], 1)
@@ -57,7 +67,7 @@ class AdaptiveFusion(nn.Module):
 
     def __init__(self, dim):
         super().__init__()
-        if dim % 16:
+        if whole(dim, "dim") % 16:
             raise ValueError(f"adaptive fusion divides dim by 16; got {dim}")
         self.channel = nn.Sequential(nn.Linear(4 * dim, dim // 16), nn.SiLU(), nn.Linear(dim // 16, dim))
         self.spatial = nn.Sequential(nn.Conv2d(2 * dim, dim // 4, 3, 1, 1), nn.SiLU(),
@@ -69,7 +79,7 @@ class AdaptiveFusion(nn.Module):
             self.norm1.weight.zero_(), self.norm2.weight.zero_()
 
     def forward(self, x1, x2, return_weights=False):
-        both = torch.cat([x1, x2], -1)
+        both = _joined(x1, x2, self.linear)
         p = torch.cat([both.mean(1), both.amax(1)], -1)
         w_channel = self.channel(p).sigmoid()[:, None]
         w_spatial = to_tokens(self.spatial(to_map(both)).sigmoid())
@@ -80,17 +90,24 @@ class AdaptiveFusion(nn.Module):
         return x_fused, dict(p=p, w_channel=w_channel, w_spatial=w_spatial, x_channel=x_channel, x_spatial=x_spatial)
 
 
+def _joined(x1, x2, linear):
+    tensor(x1, "x1", ("B", "L", linear.out_features), like=linear.weight)
+    if tensor(x2, "x2").shape != x1.shape:
+        alike(x1, x2, "x1", "x2")
+    return torch.cat([x1, x2], -1)
+
+
 class ConcatFusion(nn.Module):
     """Linear(x1‖x2), starting as x1 + x2 (Table 9). Shapes: (B, L, D) twice → (B, L, D)."""
 
     def __init__(self, dim):
         super().__init__()
-        self.linear = nn.Linear(2 * dim, dim)
+        self.linear = nn.Linear(2 * whole(dim, "dim"), dim)
         with torch.no_grad():
             self.linear.weight.copy_(torch.eye(dim).repeat(1, 2)), self.linear.bias.zero_()
 
     def forward(self, x1, x2):
-        return self.linear(torch.cat([x1, x2], -1))
+        return self.linear(_joined(x1, x2, self.linear))
 
 
 class AddFusion(nn.Module):
@@ -100,12 +117,20 @@ class AddFusion(nn.Module):
         super().__init__()
 
     def forward(self, x1, x2):
+        alike(x1, x2, "x1", "x2")
         return x1 + x2
 
 
 def modulate(x, shift, scale):
     """The adaptive norm's second half: x̂ (1 + scale) + shift. Shapes: x (B, L, D), shift and scale (B or 1, 1, D)."""
     return torch.addcmul(shift, x, 1 + scale)
+
+
+def _check_heads(dim, heads, mlp_ratio, dropout):
+    wholes(dim=dim, heads=heads, mlp_ratio=mlp_ratio)
+    number(dropout, "dropout", 0, 1)
+    if dim % heads or dim % 4:
+        raise ValueError(f"heads and 4 must divide dim={dim}; got {heads} heads")
 
 
 class Block(nn.Module):
@@ -119,6 +144,7 @@ class Block(nn.Module):
 
     def __init__(self, dim, heads, fusion, mlp_ratio=4, dropout=0.0):
         super().__init__()
+        _check_heads(dim, heads, mlp_ratio, dropout)
         self.heads, self.dropout = heads, dropout
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.feed_forward = nn.Sequential(nn.Linear(dim, mlp_ratio * dim), nn.GELU(approximate="tanh"), nn.Dropout(dropout),
@@ -141,6 +167,10 @@ class Block(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
 
     def forward(self, x, six):
+        tensor(x, "x", ("B", "L", self.table.shape[1]), like=self.qkv.weight)
+        good = isinstance(six, torch.Tensor) and six.shape[1:] == self.table.shape
+        if not good or len(six) not in (1, len(x)):
+            refuse("six", f"a tensor ({len(x)} or 1, 6, {self.table.shape[1]})", told(six))
         return self.fuse(*self.streams(x, six))
 
 
@@ -166,14 +196,15 @@ class FFTD(nn.Module):
         super().__init__()
         if fusion not in FUSIONS:
             raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}; got '{fusion}'")
-        if patch < 1 or grid % patch:
+        wholes(latent_channels=latent_channels, grid=grid, patch=patch, depth=depth, levels=levels)
+        whole(num_classes, "num_classes", 0)
+        if grid % patch:
             raise ValueError(f"the {grid}×{grid} grid cannot be cut into patches of {patch}×{patch}")
-        if not 1 <= levels <= (depth + 1) // 2:
+        if levels > (depth + 1) // 2:
             raise ValueError(f"{depth} blocks in a U have 1 to {(depth + 1) // 2} levels; got {levels}")
         if (side := grid // patch) % 2 ** (levels - 1):
             raise ValueError(f"{levels} levels halve {levels - 1} times, which {side}×{side} tokens do not allow")
-        if dim % heads or dim % 4:
-            raise ValueError(f"heads and 4 must divide dim={dim}; got {heads} heads")
+        _check_heads(dim, heads, mlp_ratio, dropout)
         self.config = dict(latent_channels=latent_channels, grid=grid, patch=patch, dim=dim, depth=depth, heads=heads,
                            levels=levels, fusion=fusion, num_classes=num_classes, mlp_ratio=mlp_ratio, dropout=dropout)
         self.num_classes, self.depth, self.patch = num_classes, depth, patch
@@ -204,25 +235,20 @@ class FFTD(nn.Module):
         for table in (self.time[0].weight, self.time[2].weight, *([self.label.weight] if self.label else [])):
             nn.init.normal_(table, std=0.02)
 
-    def condition(self, t, y=None):
-        """One vector for time and class. Shapes: t (B,) or (1,), y (B,) or None → (B or 1, dim)."""
-        vector = self.time(time_features(t, TIME_FEATURES))
-        if y is not None and not self.num_classes:
-            raise ValueError("this model was built without classes: it takes no labels y")
-        if self.num_classes:
-            y = torch.full((1,), self.num_classes, device=t.device) if y is None else y
-            if not torch.compiler.is_compiling() and len(y) and not (int(y.min()) >= 0 and int(y.max()) <= self.num_classes):
-                raise ValueError(f"labels must be 0 to {self.num_classes - 1}, or {self.num_classes} for none; "
-                                 f"got {int(y.min())} to {int(y.max())}")
-            vector = vector + self.label(y)
-        return vector
+    def condition(self, t, y=None, count=None):
+        """One vector for time and class; count: of the images, B.
+
+        Shapes: t (B,) or (1,), y (B,) or None → (B or 1, dim).
+        """
+        vector = self.time(time_features(t, TIME_FEATURES, count=count))
+        y = class_rows(y, self.num_classes, t, count)
+        return vector if y is None else vector + self.label(y)
 
     def forward(self, z, t, y=None, trace=None):
         """trace: a list that is given every block's output, as maps, for pictures."""
         channels, grid = self.config["latent_channels"], self.config["grid"]
-        if z.shape[1:] != (channels, grid, grid):
-            raise ValueError(f"the model takes latents of shape (B, {channels}, {grid}, {grid}); got {tuple(z.shape)}")
-        c = F.silu(self.condition(t, y))
+        tensor(z, "the latents", ("B", channels, grid, grid), like=self.embed.weight)
+        c = F.silu(self.condition(t, y, len(z)))
         sixes = [norm(c).view(len(c), 6, -1) for norm in self.norms]
         x, level, lefts = to_tokens(self.embed(z)) + self.positions0, 0, []
         for i, block in enumerate(self.blocks):

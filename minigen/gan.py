@@ -5,7 +5,6 @@ Salimans et al. 2016 (feature matching, minibatch discrimination, label smoothin
 Mescheder et al. 2018 (R1 penalty).
 """
 
-import contextlib
 import itertools
 import math
 from dataclasses import dataclass
@@ -14,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minigen.common import as_tensor, counted, evaluating, filled
+from minigen.common import generator as seeded
+from minigen.inputs import alike, images, in_range, is_whole, labels, number, tensor, told, wholes
+
 LOSSES = ("minimax", "nonsaturating", "hinge")
 
 
@@ -21,8 +24,7 @@ def _checked(kind, *logits):
     if kind not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}; got '{kind}'")
     for x in logits:
-        if not x.is_floating_point():
-            raise ValueError(f"logits must be floating point, got {x.dtype}")
+        filled(tensor(x, "logits"), "logits")
     return kind
 
 
@@ -36,6 +38,7 @@ def discriminator_loss(real_logits, fake_logits, kind="nonsaturating", smooth=0.
     At logits 0: 2 log 2 and 1. Shapes: any; result a scalar.
     Source: Goodfellow 2014, Eq. 1; IVQ-VAE + FFTD, Eq. 14 with the hinge restored; Salimans 2016, §3.4.
     """
+    number(smooth, "smooth", 0, 1)
     if _checked(kind, real_logits, fake_logits) == "hinge":
         if smooth:
             raise ValueError("label smoothing belongs to the losses with probabilities; the hinge loss has no labels")
@@ -61,11 +64,19 @@ def generator_loss(fake_logits, kind="nonsaturating"):
 
 def optimal_discriminator(p, q):
     """D*(x) = p(x) / (p(x) + q(x)) for densities p of the data and q of the generator. Source: Goodfellow 2014, Prop. 1."""
+    _densities(p, q)
     return p / (p + q)
+
+
+def _densities(p, q, dx=1.0):
+    alike(p, q, "the density p", "q")
+    number(dx, "dx", positive=True)
+    in_range(torch.stack([p, q]), 0, math.inf, "densities")
 
 
 def game_value(p, q, dx):
     """V(D*, G) = ∫ p log D* + q log(1 − D*) dx of two densities on a grid, in nats; −log 4 where they agree."""
+    _densities(p, q, dx)
     return float((torch.xlogy(p, p / (p + q)) + torch.xlogy(q, q / (p + q))).nan_to_num().sum() * dx)
 
 
@@ -76,6 +87,8 @@ def js_divergence(p, q, dx):
 
 def feature_matching_loss(real_features, fake_features):
     """‖E f(x) − E f(G(z))‖², f a layer of the discriminator. Shapes: (B, D) each. Source: Salimans 2016, §3.1."""
+    filled(tensor(real_features, "real features", ("B", ...)), "real features")
+    filled(tensor(fake_features, "fake features", ("B", *real_features.shape[1:])), "fake features")
     return (real_features.detach().mean(0) - fake_features.mean(0)).pow(2).sum()
 
 
@@ -85,7 +98,7 @@ def r1_penalty(discriminator, x, *y):
     Shapes: x (B, …), y (B,) labels if conditional; result a scalar with a graph, to be weighted and added to the loss.
     Source: Mescheder, Geiger, Nowozin 2018, Eq. 9.
     """
-    x = x.detach().requires_grad_()
+    x = filled(tensor(x, "x", ("B", ...)), "x").detach().requires_grad_()
     (slope,) = torch.autograd.grad(discriminator(x, *y).sum(), x, create_graph=True)
     return 0.5 * slope.flatten(1).square().sum(1).mean()
 
@@ -99,9 +112,11 @@ class MinibatchDiscrimination(nn.Module):
 
     def __init__(self, features, kernels=8, kernel_dim=4):
         super().__init__()
+        wholes(features=features, kernels=kernels, kernel_dim=kernel_dim)
         self.tensor = nn.Parameter(0.1 * torch.randn(features, kernels, kernel_dim))
 
     def forward(self, x):
+        tensor(x, "x", ("B", len(self.tensor)), like=self.tensor)
         m = torch.einsum("bd,dkl->bkl", x, self.tensor)
         distance = (m[:, None] - m[None]).abs().sum(-1)      # (B, B, kernels)
         near = torch.exp(-distance).sum(1) - 1               # without itself
@@ -129,10 +144,12 @@ class Generator(nn.Module):
 
     def __init__(self, latent_dim=64, width=32, size=32, num_classes=0):
         super().__init__()
+        wholes(latent_dim=latent_dim, width=width)
+        wholes(0, num_classes=num_classes)
         self.config = dict(latent_dim=latent_dim, width=width, size=size, num_classes=num_classes)
         self.latent_dim, self.num_classes = latent_dim, num_classes
         ups = stages_of(size)
-        channels = [width * 2**i for i in reversed(range(ups))]
+        channels = [int(width) * 2**i for i in reversed(range(ups))]
         self.first = nn.Sequential(nn.Linear(latent_dim + num_classes, channels[0] * 16, bias=False),
                                    nn.Unflatten(1, (channels[0], 4, 4)), nn.BatchNorm2d(channels[0]), nn.ReLU())
         layers = []
@@ -142,6 +159,7 @@ class Generator(nn.Module):
         self.apply(_dcgan_init)
 
     def forward(self, z, y=None):
+        tensor(z, "z", ("B", self.latent_dim), like=self.first[0].weight)
         return self.rest(self.first(with_label(z, y, self.num_classes)))
 
 
@@ -155,6 +173,8 @@ class Discriminator(nn.Module):
 
     def __init__(self, width=32, size=32, num_classes=0, batch_norm=True):
         super().__init__()
+        wholes(width=width)
+        wholes(0, num_classes=num_classes)
         self.config = dict(width=width, size=size, num_classes=num_classes, batch_norm=batch_norm)
         self.num_classes = num_classes
         channels = [width * 2**i for i in range(stages_of(size))]
@@ -167,6 +187,7 @@ class Discriminator(nn.Module):
         self.apply(_dcgan_init if batch_norm else _he_init)
 
     def features(self, x, y=None):
+        images(x, ("B", 3, self.config["size"], self.config["size"]), like=self.head.weight)
         return self.body(with_label(x, y, self.num_classes))
 
     def forward(self, x, y=None):
@@ -174,24 +195,27 @@ class Discriminator(nn.Module):
 
 
 def stages_of(size):
-    stages = int(math.log2(size / 4)) if size >= 8 else 0
-    if size != 4 * 2**stages or stages < 1:
-        raise ValueError(f"size must be 8, 16, 32, 64, …; got {size}")
+    """How often a size is halved down to 4. Raises: ValueError for one that is not 4·2^k."""
+    stages = int(size).bit_length() - 3 if is_whole(size) and size >= 8 else 0
+    if stages < 1 or size != 4 * 2**stages:
+        raise ValueError(f"size must be 8, 16, 32, 64, …; got {told(size)}")
     return stages
 
 
 def with_label(x, y, num_classes):
     """x with the one-hot label as further channels (constant maps for an image); x itself if num_classes is 0.
 
-    Shapes: x (B, C, …), y (B,) integers → (B, C + num_classes, …). Raises: ValueError for a missing or unknown label.
+    Shapes: x (B, C, …), y (B,) integers → (B, C + num_classes, …). Raises: ValueError for other y.
     """
+    tensor(x, "x", ("B", "C", ...))
+    wholes(0, num_classes=num_classes)
     if not num_classes:
+        if y is not None:
+            raise ValueError("this network is not conditional: it takes no labels y")
         return x
     if y is None:
         raise ValueError(f"this network is conditional: pass labels y, (B,) integers from 0 to {num_classes - 1}")
-    if not (int(y.min()) >= 0 and int(y.max()) < num_classes):
-        raise ValueError(f"labels must be 0 to {num_classes - 1}; got {int(y.min())} to {int(y.max())}")
-    one_hot = F.one_hot(y.long(), num_classes).to(x.dtype)
+    one_hot = F.one_hot(labels(y, len(x), num_classes), num_classes).to(x.dtype)
     if x.ndim == 4:
         one_hot = one_hot[:, :, None, None].expand(-1, -1, *x.shape[2:])
     return torch.cat([x, one_hot], dim=1)
@@ -218,15 +242,23 @@ def train_gan(generator, discriminator, data, *, steps=None, loss="nonsaturating
     r1: weight of `r1_penalty`, added every r1_every steps and r1_every times as strong.
     decay: over the second half of `steps` the learning rate falls linearly to zero.
     Source: Goodfellow 2014, Algorithm 1 with k = 1; Adam's settings are DCGAN's.
+    Raises: ValueError where `data` ends before `steps`, and for settings that cannot be.
     """
     if decay and not steps:
         raise ValueError("decay needs to know the number of steps: train_gan(..., steps=20_000, decay=True)")
-    opt_g = torch.optim.Adam(generator.parameters(), lr=lr, betas=betas)
+    if feature_matching and not hasattr(discriminator, "features"):
+        raise ValueError("feature matching needs a discriminator with a method `features`")
+    if not isinstance(betas, list | tuple) or len(betas) != 2:
+        raise ValueError(f"betas must be two numbers from 0 to below 1; got {told(betas)}")
+    betas = tuple(float(number(beta, "each of betas", 0, 1 - 1e-9)) for beta in betas)
+    number(r1, "r1", 0)
+    wholes(r1_every=r1_every)
+    opt_g = torch.optim.Adam(generator.parameters(), lr=number(lr, "lr", 0), betas=betas)
     opt_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=betas)
-    noise = torch.Generator().manual_seed(seed)
+    noise = seeded(seed)
     device = next(generator.parameters()).device
     generator.train(), discriminator.train()
-    for step, (x, *y) in enumerate(itertools.islice(data, steps), start=1):
+    for step, (x, *y) in counted(data, steps):
         for group in opt_g.param_groups + opt_d.param_groups:
             group["lr"] = lr * min(1.0, 2 * (1 - (step - 1) / steps)) if decay else lr
         x, y = x.to(device), [label.to(device) for label in y]
@@ -254,26 +286,13 @@ def train_gan(generator, discriminator, data, *, steps=None, loss="nonsaturating
                       fake_logits.sigmoid().mean().item())
 
 
-@contextlib.contextmanager
-def evaluating(model):
-    """The model in eval mode and without gradients inside the block, and as it was afterwards, whatever happened.
-
-    A plain function, which has no mode, is left as it is.
-    """
-    mode = getattr(model, "training", None)
-    try:
-        with torch.no_grad():
-            yield model if mode is None else model.eval()
-    finally:
-        if mode is not None:
-            model.train(mode)
-
-
 def sample(generator, n, y=None, seed=0, batch_size=256):
     """n images from z ~ N(0, I) in eval mode. They depend on n and the seed, not on the batch size."""
     if y is not None and not getattr(generator, "num_classes", 0):
         raise ValueError("this generator is not conditional: it takes no labels y")
-    z = torch.randn(n, generator.latent_dim, generator=torch.Generator().manual_seed(seed))
-    device, inputs = next(generator.parameters()).device, [z] if y is None else [z, torch.as_tensor(y)]
+    wholes(n=n, batch_size=batch_size)
+    z = torch.randn(n, generator.latent_dim, generator=seeded(seed))
+    inputs = [z] if y is None else [z, labels(as_tensor(y, "labels"), n, generator.num_classes)]
+    device = next(generator.parameters()).device
     with evaluating(generator):
         return torch.cat([generator(*(t[i : i + batch_size].to(device) for t in inputs)).cpu() for i in range(0, n, batch_size)])

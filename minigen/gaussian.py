@@ -5,18 +5,27 @@ Source: Turk & Pentland 1991 (eigenfaces).
 
 import torch
 
+from minigen.common import generator
+from minigen.inputs import images as checked
+from minigen.inputs import tensor, whole
+
+RANGE = 10.0  # any scale is a Gaussian's to fit; bytes are not meant
+
 
 class GaussianModel:
     """x ~ N(μ, U diag(λ) Uᵀ), fitted to images by maximum likelihood; U holds the eigenfaces, λ their variances.
 
     Shapes: images (N, C, H, W) with N ≥ 2; mean (D,); eigenfaces (D, R), variances (R,) descending,
         D = C·H·W, R = min(N − 1, D).
-    Raises: ValueError for fewer than two images.
+    Raises: ValueError for fewer than two images, for images that are bytes or of another shape.
     """
 
     def __init__(self, images):
-        if images.ndim != 4 or len(images) < 2:
+        checked(images, ("N", "C", "H", "W"), largest=RANGE)
+        if len(images) < 2:
             raise ValueError(f"images must be (N, C, H, W) with N at least 2; got {tuple(images.shape)}")
+        if not bool(torch.isfinite(images).all()):
+            raise ValueError("images hold NaN or infinite values")
         self.shape = tuple(images.shape[1:])
         flat = images.flatten(1).double()
         self.mean = flat.mean(0)
@@ -32,17 +41,24 @@ class GaussianModel:
 
     def encode(self, images, components):
         """Coordinates along the first eigenfaces, Uᵀ(x − μ). Shapes: (B, C, H, W) → (B, components)."""
+        checked(images, ("B", *self.shape), largest=RANGE)
+        whole(components, "components", 1, len(self.variances))
         return (images.flatten(1).double() - self.mean) @ self.eigenfaces[:, :components]
 
     def decode(self, coordinates):
         """μ + U c. Shapes: (B, components) → (B, C, H, W) float32; may leave [-1, 1]."""
-        flat = self.mean + coordinates @ self.eigenfaces[:, : coordinates.shape[1]].T
+        tensor(coordinates, "coordinates", ("B", "K"))
+        whole(coordinates.shape[1], "the number of coordinates", 1, len(self.variances))
+        flat = self.mean + coordinates.double() @ self.eigenfaces[:, : coordinates.shape[1]].T
         return flat.reshape(-1, *self.shape).float()
 
     def sample(self, n, components=None, seed=0):
         """n draws μ + U √λ ε, clipped to [-1, 1], with all eigenfaces or the first few. Shapes: (n, C, H, W)."""
+        if components is not None:
+            whole(components, "components", 1, len(self.variances))
         scale = self.variances[:components].sqrt()
-        noise = torch.randn(n, len(scale), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        shape = (whole(n, "n"), len(scale))
+        noise = torch.randn(shape, generator=generator(seed), dtype=torch.float64)
         return self.decode(noise * scale).clamp(-1, 1)
 
     @property

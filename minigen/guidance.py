@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from minigen.ddpm import ask
+from minigen.inputs import in_range, labels, number, refuse, tensor, times, whole
 
 
 def drop_labels(y, null, p=0.1, generator=None):
@@ -14,8 +15,9 @@ def drop_labels(y, null, p=0.1, generator=None):
 
     Shapes: y (B,) integers → (B,). Source: Ho & Salimans 2022, Algorithm 1. Raises: ValueError for p outside [0, 1].
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"p is a probability, 0 to 1; got {p}")
+    number(p, "p", 0, 1)
+    whole(null, "null", 0)
+    in_range(tensor(y, "labels", ("B",), integers=True), 0, null, "labels")
     return torch.where(torch.rand(len(y), generator=generator).to(y.device) < p, null, y)
 
 
@@ -29,13 +31,19 @@ class Guided(nn.Module):
 
     def __init__(self, model, null, scale=1.0):
         super().__init__()
+        classes = getattr(model, "num_classes", None)
+        whole(null, "null")
+        if classes not in (None, null):
+            refuse("null", f"{classes}, the model's number of classes", null)
+        number(scale, "scale", 0)
         self.model, self.null, self.scale = model, null, scale
 
     def forward(self, x, t, y=None):
         if y is None:
             raise ValueError("guidance needs labels y; for samples without a class use the model itself")
-        if len(y) and not (int(y.min()) >= 0 and int(y.max()) < self.null):
-            raise ValueError(f"labels must be 0 to {self.null - 1}; got {int(y.min())} to {int(y.max())}")
+        tensor(x, "x", ("B", "C", ...))
+        times(t, len(x))
+        y = labels(y, len(x), self.null)
         if self.scale == 1:
             return ask(self.model, x, t, y)
         nothing = torch.full_like(y, self.null)

@@ -3,15 +3,16 @@
 Source: Liu, Chen, Gao 2026, §2 (Eqs. 1 to 15, Algorithm 1), after Esser et al. 2021 (VQGAN).
 """
 
-import itertools
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from minigen.common import counted, group_norm, one_cycle, several
 from minigen.gan import discriminator_loss, generator_loss
-from minigen.vqvae import Tokenizer, VectorQuantizer, perplexity
+from minigen.inputs import alike, images, is_whole, number, refuse, tensor, whole, wholes
+from minigen.vqvae import Tokenizer, VectorQuantizer, perplexity, start_codebook
 
 # Arguments of IVQVAE: the paper's model at 256×256, and one for 32×32 faces that a laptop trains.
 PRESETS = {
@@ -19,11 +20,6 @@ PRESETS = {
                   decay=None, revive_below=0.0),
     "small": dict(size=32, width=16, multipliers=(1, 2, 4, 8), attention_at=8, num_codes=512, code_dim=4),
 }
-
-
-def group_norm(channels):
-    """Group normalisation of 32 groups, or of groups of four channels where there are fewer than 128."""
-    return nn.GroupNorm(min(32, channels // 4), channels, eps=1e-6)
 
 
 class ResidualBlock(nn.Module):
@@ -35,10 +31,12 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, c_in, c_out, residual=True):
         super().__init__()
+        wholes(c_in=c_in, c_out=c_out)
         self.body = nn.Sequential(group_norm(c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, 1, 1))
         self.shortcut = (nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)) if residual else None
 
     def forward(self, h):
+        tensor(h, "h", ("B", self.body[2].in_channels, "H", "W"), like=self.body[2].weight)
         return self.body(h) if self.shortcut is None else self.shortcut(h) + self.body(h)
 
 
@@ -51,15 +49,16 @@ class Attention(nn.Module):
 
     def __init__(self, channels, num_heads=1):
         super().__init__()
-        if channels % num_heads:
+        if whole(channels, "channels") % whole(num_heads, "num_heads"):
             raise ValueError(f"num_heads must divide the {channels} channels; got {num_heads}")
         self.num_heads = num_heads
         self.norm, self.qkv = group_norm(channels), nn.Conv2d(channels, 3 * channels, 1)
         self.out = nn.Conv2d(channels, channels, 1)
 
     def _qkv(self, h):
-        b, c = h.shape[:2]
-        return self.qkv(self.norm(h)).view(b, 3, self.num_heads, c // self.num_heads, -1).transpose(-1, -2).unbind(1)
+        tensor(h, "h", ("B", self.qkv.in_channels, "H", "W"), like=self.qkv.weight)
+        split = (len(h), 3, self.num_heads, h.shape[1] // self.num_heads, h.shape[2] * h.shape[3])
+        return self.qkv(self.norm(h)).view(split).transpose(-1, -2).unbind(1)
 
     def forward(self, h):
         mixed = F.scaled_dot_product_attention(*self._qkv(h))
@@ -75,6 +74,18 @@ def _stage(c_in, c_out, attend, residual):
     return blocks + [Attention(c_out)] if attend else blocks
 
 
+def _check(size, width, multipliers, attention_at, code_dim):
+    """The compression f. Raises: ValueError for an autoencoder that cannot be built so."""
+    wholes(size=size, code_dim=code_dim)
+    whole(attention_at or 0, "attention_at", 0)
+    if whole(width, "width") < 4:
+        raise ValueError(f"width must be at least 4 (group normalisation); got {width}")
+    f = 2 ** (len(several(multipliers, "multipliers")) - 1)
+    if size % f:
+        raise ValueError(f"{len(multipliers)} stages compress by {f}, which does not divide the size {size}")
+    return f
+
+
 class Encoder(nn.Module):
     """Image → z_e: Conv3×3; a stage of two residual blocks for each multiplier, halved after all but the last; 1×1 to code_dim.
 
@@ -85,6 +96,7 @@ class Encoder(nn.Module):
 
     def __init__(self, size, width, multipliers, attention_at, code_dim, residual=True):
         super().__init__()
+        _check(size, width, multipliers, attention_at, code_dim)
         channels, layers, resolution = width, [nn.Conv2d(3, width, 3, 1, 1)], size
         for i, m in enumerate(multipliers):
             layers += _stage(channels, width * m, resolution == attention_at, residual)
@@ -95,7 +107,7 @@ class Encoder(nn.Module):
         self.body = nn.Sequential(*layers, group_norm(channels), nn.SiLU(), nn.Conv2d(channels, code_dim, 1))
 
     def forward(self, x):
-        return self.body(x)
+        return self.body(tensor(x, "images", ("B", 3, "H", "W"), like=self.body[0].weight))
 
 
 class Decoder(nn.Module):
@@ -106,6 +118,7 @@ class Decoder(nn.Module):
 
     def __init__(self, size, width, multipliers, attention_at, code_dim, residual=True):
         super().__init__()
+        _check(size, width, multipliers, attention_at, code_dim)
         channels, resolution = width * multipliers[-1], size // 2 ** (len(multipliers) - 1)
         layers = [nn.Conv2d(code_dim, channels, 1)]
         for i, m in enumerate(reversed(multipliers)):
@@ -117,7 +130,8 @@ class Decoder(nn.Module):
         self.body = nn.Sequential(*layers, group_norm(channels), nn.SiLU(), nn.Conv2d(channels, 3, 3, 1, 1), nn.Tanh())
 
     def forward(self, z):
-        return self.body(z)
+        first = self.body[0]
+        return self.body(tensor(z, "z", ("B", first.in_channels, "H", "W"), like=first.weight))
 
 
 class IVQVAE(Tokenizer):
@@ -130,11 +144,7 @@ class IVQVAE(Tokenizer):
     def __init__(self, size=32, width=16, multipliers=(1, 2, 4, 8), attention_at=8, num_codes=512, code_dim=4, beta=0.25,
                  decay=0.99, revive_below=0.05, residual=True):
         super().__init__()
-        if width < 4:
-            raise ValueError(f"width must be at least 4 (group normalisation); got {width}")
-        self.f = 2 ** (len(multipliers) - 1)
-        if size % self.f:
-            raise ValueError(f"{len(multipliers)} stages compress by {self.f}, which does not divide the size {size}")
+        self.f = _check(size, width, multipliers, attention_at, code_dim)
         self.config = dict(size=size, width=width, multipliers=tuple(multipliers), attention_at=attention_at, num_codes=num_codes,
                            code_dim=code_dim, beta=beta, decay=decay, revive_below=revive_below, residual=residual)
         shape = (size, width, multipliers, attention_at, code_dim, residual)
@@ -145,9 +155,7 @@ class IVQVAE(Tokenizer):
 
     def encode(self, x):
         """z_e, before quantisation."""
-        if x.ndim != 4 or x.shape[1:] != (3, self.config["size"], self.config["size"]):
-            raise ValueError(f"images must be (B, 3, {self.config['size']}, {self.config['size']}); got {tuple(x.shape)}")
-        return self.encoder(x)
+        return self.encoder(images(x, ("B", 3, self.config["size"], self.config["size"])))
 
     def decode(self, z_q):
         return self.decoder(z_q)
@@ -160,9 +168,11 @@ class IVQVAE(Tokenizer):
 
     def normalise(self, z):
         """Latents with mean 0 and deviation 1 in each channel, for stage 2."""
+        tensor(z, "z", ("B", self.quantizer.dim, "H", "W"))
         return (z - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
     def denormalise(self, z):
+        tensor(z, "z", ("B", self.quantizer.dim, "H", "W"))
         return z * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
 
 
@@ -176,6 +186,7 @@ class PatchDiscriminator(nn.Module):
 
     def __init__(self, width=64, layers=3):
         super().__init__()
+        wholes(width=width, layers=layers)
         self.config = dict(width=width, layers=layers)
         body, channels = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
         for i in range(1, layers + 1):
@@ -185,6 +196,9 @@ class PatchDiscriminator(nn.Module):
         self.body = nn.Sequential(*body, nn.Conv2d(channels, 1, 4, 1, 1))
 
     def forward(self, x):
+        least = 3 * 2 ** self.config["layers"]
+        if min(images(x, like=self.body[0].weight).shape[2:]) < least:
+            refuse("images", f"of {least} pixels and more for so many layers", tuple(x.shape))
         return self.body(x)
 
 
@@ -207,8 +221,11 @@ def mixed_loss(x, x_hat, vq, perceptual=None, discriminator=None, lambda_d=0.05,
     Shapes: x, x_hat (B, 3, H, W); result scalars. Source: Eqs. 11 to 15.
     Raises: ValueError where λ_d + λ_vq is not 1.
     """
-    if abs(lambda_d + lambda_vq - 1) > 1e-6 or min(lambda_d, lambda_vq) < 0:
+    alike(images(x, name="x"), x_hat, "x", "x_hat")
+    total = number(lambda_d, "lambda_d") + number(lambda_vq, "lambda_vq")
+    if abs(total - 1) > 1e-6 or min(lambda_d, lambda_vq) < 0:
         raise ValueError(f"lambda_d + lambda_vq must be 1 (Eq. 15), both at least 0; got {lambda_d} + {lambda_vq}")
+    tensor(vq, "vq", ()) if isinstance(vq, torch.Tensor) else number(vq, "vq")
     l1, zero = F.l1_loss(x_hat, x), x.new_zeros(())
     p = perceptual(x_hat, x).mean() if perceptual else zero
     g = generator_loss(discriminator(x_hat), "hinge") if discriminator else zero
@@ -221,6 +238,9 @@ def adaptive_weight(reconstruction, adversarial, last_layer, eps=1e-4):
     Source: Esser et al. 2021, Eq. 7, with eps and limit of their code. The paper uses fixed weights, and so does
     `train_ivqvae`.
     """
+    for loss in (reconstruction, adversarial):
+        if not tensor(loss, "a loss", ()).requires_grad:
+            raise ValueError("a loss must depend on the last layer; this one has no gradient")
     size = [torch.autograd.grad(loss, last_layer, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial)]
     return (size[0] / (size[1] + eps)).clamp(0, 1e4).detach()
 
@@ -247,22 +267,18 @@ def train_ivqvae(model, data, *, steps, perceptual=None, discriminator=None, sta
         every code; 0 keeps its random start.
     Source: Algorithm 1. Raises: ValueError for a start that never comes, or none, and for data that ends before `steps`.
     """
-    if discriminator is not None and (start is None or not 1 <= start <= steps):
+    if discriminator is not None and not (is_whole(start) and 1 <= start <= whole(steps, "steps")):
         raise ValueError(f"the discriminator starts at a step from 1 to {steps}, the last; got start={start}")
     if discriminator is None and start is not None:
         raise ValueError(f"start={start} without a discriminator: pass one, or leave start out")
     device, opt_d = next(model.parameters()).device, None
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.5, 0.9) if discriminator else (0.9, 0.999))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1, cycle_momentum=False)
+    optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9) if discriminator else (0.9, 0.999))
+    schedule = one_cycle(optimiser, lr, steps)           # which gives the rate
     if discriminator is not None:
         opt_d = torch.optim.Adam(discriminator.parameters(), lr=lr, betas=(0.5, 0.9))
     model.train()
-    if init_batches:
-        with torch.no_grad():
-            first = [model.encode(x.to(device)) for x, *_ in itertools.islice(data, init_batches)]
-        model.quantizer.init_codebook(torch.cat(first))
-    step = 0
-    for step, (x, *_) in enumerate(itertools.islice(data, steps), start=1):
+    used = start_codebook(model, data, init_batches)
+    for step, (x, *_) in counted(data, steps, used):
         x, judge = x.to(device), discriminator if opt_d and step >= start else None
         x_hat, quantized = model(x)
         if judge:
@@ -281,5 +297,3 @@ def train_ivqvae(model, data, *, steps, perceptual=None, discriminator=None, sta
             opt_d.step()
         yield IVQVAEStep(step, *(v.item() for v in losses), d_loss.item(),
                          perplexity(quantized.indices, model.quantizer.num_codes))
-    if step < steps:
-        raise ValueError(f"the data ended after {step} of {steps} steps; `batches` of minigen.data goes on for ever")

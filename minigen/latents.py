@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import torch
 
-from minigen.gan import evaluating
+from minigen.common import evaluating
+from minigen.inputs import tensor, whole
 
 
 class Latents(NamedTuple):
@@ -44,5 +45,7 @@ def decode(tokenizer, z, batch_size=256, made_with=None):
         raise ValueError(f"these latents were made with the autoencoder {made_with[:12]}…, this one is {mine[:12]}…: each "
                          "training has a latent space of its own. Load the autoencoder they were made with, or encode and train "
                          "again.")
+    tensor(z, "z", ("N", "C", "H", "W"))
+    batch_size = whole(batch_size, "batch_size")
     with evaluating(tokenizer):
         return torch.cat([tokenizer.decode(tokenizer.quantizer(tokenizer.denormalise(part)).z_q) for part in z.split(batch_size)])

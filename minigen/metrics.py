@@ -12,8 +12,11 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from minigen.data.toyfaces import ATTRIBUTES
+from minigen.common import as_tensor, filled
+from minigen.data.toyfaces import ATTRIBUTES, attribute_values
 from minigen.files import data_path, load_weights
+from minigen.inputs import alike, in_range, labels, refuse, tensor, wholes
+from minigen.inputs import images as checked
 
 N_SAMPLES, N_REFERENCE, REFERENCE_SEED = 2000, 10_000, 1  # the protocol of every row of the results table
 
@@ -23,7 +26,7 @@ def gaussian_statistics(features):
 
     Shapes: features (N, D); result (D,), (D, D). Raises: ValueError for fewer than two rows or a value not finite.
     """
-    x = features.detach().cpu().double()
+    x = tensor(features, "features").detach().cpu().double()
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"features must be (N, D) with N at least 2; got {tuple(x.shape)}")
     if not torch.isfinite(x).all():
@@ -44,11 +47,25 @@ def frechet_distance(mean1, cov1, mean2, cov2):
 
     The last trace is the sum of the roots of the eigenvalues of a symmetric matrix, so no general matrix square root
     is needed. Shapes: (D,), (D, D) twice; result a float. Source: IVQ-VAE + FFTD, Eq. 31; Heusel et al. 2017, Eq. 6.
+    Raises: ValueError for statistics that are not of two Gaussians in one space: NaN would give 0.
     """
+    _check_gaussian(mean1, cov1)
+    _check_gaussian(mean2, cov2)
+    alike(mean1, mean2, "mean1", "mean2")
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
     root = _root(cov1)
     cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp_min(0).sqrt().sum()
     return max(0.0, float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross))
+
+
+def _check_gaussian(mean, cov):
+    d = len(filled(tensor(mean, "mean", ("D",)), "mean"))
+    tensor(cov, "covariance", (d, d))
+    if not bool(torch.isfinite(mean).all()) or not bool(torch.isfinite(cov).all()):
+        raise ValueError("mean and covariance must be finite; got NaN or infinite values")
+    rounding = 1e-3 * float(cov.abs().max())
+    if float((cov - cov.T).abs().max()) > rounding or float(cov.diagonal().min()) < -rounding:
+        refuse("covariance", "symmetric, its diagonal at least 0", "another matrix")
 
 
 class AttributeClassifier(nn.Module):
@@ -60,6 +77,9 @@ class AttributeClassifier(nn.Module):
 
     def __init__(self, width=32, features=64):
         super().__init__()
+        wholes(width=width, features=features)
+        if width % 8:
+            refuse("width", "a multiple of 8 (group normalisation)", width)
         self.config = dict(width=width, features=features)
         layers, c_in = [], 3
         for c_out, stride in ((width, 1), (width, 2), (2 * width, 2), (2 * width, 1), (2 * width, 2)):
@@ -70,12 +90,7 @@ class AttributeClassifier(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(features, len(v)) for name, v in ATTRIBUTES.items()})
 
     def features(self, x):
-        if x.shape[1:] != (3, 32, 32):
-            raise ValueError(f"the classifier reads images of shape (B, 3, 32, 32); got {tuple(x.shape)}")
-        if x.numel() and (x.min() < -1.01 or x.max() > 1.01):
-            raise ValueError(f"images must lie in [-1, 1]; these reach from {x.min():.2f} to {x.max():.2f} "
-                             "(uint8 images: x / 127.5 - 1)")
-        return self.body(x)
+        return self.body(checked(x, ("B", 3, 32, 32), largest=1.01, like=self.body[0].weight))
 
     def forward(self, x):
         h = self.features(x)
@@ -93,6 +108,8 @@ def attribute_classifier():
 
 @torch.no_grad()
 def _in_batches(fn, images, batch_size=500):
+    if not bool(torch.isfinite(tensor(images, "images", ("N", 3, 32, 32))).all()):
+        raise ValueError("images hold NaN or infinite values")
     return torch.cat([fn(b.float().cpu()) for b in images.split(batch_size)])
 
 
@@ -107,8 +124,15 @@ def predict_attributes(images):
 
 
 def obedience(images, attribute, wanted):
-    """Share of images in which the classifier reads the wanted label. Shapes: images (N, 3, 32, 32), wanted (N,)."""
-    return float((predict_attributes(images)[attribute] == torch.as_tensor(wanted)).float().mean())
+    """Share of images in which the classifier reads the wanted label.
+
+    Shapes: images (N, 3, 32, 32), wanted (N,).
+    Raises: DataError for an unknown attribute, ValueError for labels that are not the images'.
+    """
+    values = len(attribute_values(attribute))
+    filled(tensor(images, "images", ("N", 3, 32, 32)), "images")
+    wanted = labels(as_tensor(wanted, "labels"), len(images), values)
+    return float((predict_attributes(images)[attribute] == wanted.cpu()).float().mean())
 
 
 @functools.cache
@@ -122,7 +146,7 @@ def toy_frechet(images):
 
     Shapes: images (N, 3, 32, 32) in [-1, 1]. Raises: ValueError for N < 128, where the covariance has no full rank.
     """
-    if len(images) < 128:
+    if len(tensor(images, "images", ("N", 3, ...))) < 128:
         raise ValueError(f"the toy Fréchet distance needs at least 128 images (64 features); got {len(images)}")
     return frechet_distance(*gaussian_statistics(toy_features(images)), *_toy_reference())
 
@@ -132,13 +156,16 @@ def inception_score(probabilities):
 
     Source: Salimans et al. 2016, §4.
     """
-    p = probabilities.double()
+    p = filled(tensor(probabilities, "probabilities", ("N", "K")), "probabilities").double()
+    in_range(p, 0, 1.01, "probabilities", "0 to 1")
+    in_range(p.sum(1), 0.99, 1.01, "the sum of a row", "1")
     kl = (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0, keepdim=True))).sum(1)
     return float(kl.mean().exp())
 
 
 def attribute_probabilities(images, attribute):
     """p(value | image) of one attribute by the classifier. Shapes: (N, 3, 32, 32) → (N, values)."""
+    attribute_values(attribute)
     return _in_batches(lambda x: F.softmax(attribute_classifier()(x)[attribute], 1), images)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from minigen.errors import DataError
+from minigen.inputs import alike, images
 from minigen.metrics import attribute_classifier
 
 
@@ -40,6 +41,7 @@ class ToyPerceptual(_Frozen):
 
     def features(self, x):
         """The five maps after each ReLU, scaled to length 1 over the channels."""
+        images(x, ("B", 3, 32, 32), like=self.body[0].weight)
         maps = []
         for i, layer in enumerate(self.body):
             x = layer(x)
@@ -48,6 +50,7 @@ class ToyPerceptual(_Frozen):
         return maps
 
     def forward(self, x, y):
+        alike(x, y, "x", "y")
         pairs = zip(self.features(x), self.features(y), strict=True)
         return sum((a - b).square().sum(1).mean((1, 2)) for a, b in pairs) / 5
 
@@ -67,6 +70,7 @@ class LPIPS(_Frozen):
         self.freeze()
 
     def forward(self, x, y):
+        alike(images(x, name="x"), images(y, name="y"), "x", "y")
         if min(x.shape[2:]) < 64:
             raise ValueError(f"LPIPS is for images of 64 pixels and more; got {tuple(x.shape)}. For 32×32: ToyPerceptual")
         return self.network(x, y).flatten()

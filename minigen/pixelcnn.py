@@ -5,7 +5,6 @@ Sources: van den Oord et al. 2016, *Pixel Recurrent Neural Networks*, §3.4 (mas
 Image Generation with PixelCNN Decoders* (labels).
 """
 
-import itertools
 import math
 from typing import NamedTuple
 
@@ -13,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from minigen.gan import evaluating
+from minigen.common import as_tensor, counted, evaluating, filled, generator, one_cycle
+from minigen.inputs import in_range, is_whole, labels, number, tensor, told, whole, wholes
 
 
 def causal_mask(size, kind):
@@ -22,8 +22,8 @@ def causal_mask(size, kind):
     Kind "A" leaves the centre out (first layer: a position must not see itself), kind "B" keeps it.
     Shapes: → (size, size) floats 0 and 1. Raises: ValueError for an even size or another kind.
     """
-    if size % 2 == 0 or size < 1:
-        raise ValueError(f"a causal kernel has a centre, so its size is odd; got {size}")
+    if not is_whole(size) or size % 2 == 0 or size < 1:
+        raise ValueError(f"a causal kernel has a centre, so its size is odd; got {told(size)}")
     if kind not in ("A", "B"):
         raise ValueError(f"a mask is of kind 'A' or 'B'; got {kind!r}")
     mask = torch.zeros(size, size)
@@ -36,13 +36,16 @@ class MaskedConv2d(nn.Conv2d):
     """A convolution that sees only what comes before (kind "A") or up to (kind "B") each position."""
 
     def __init__(self, c_in, c_out, size, kind):
+        mask = causal_mask(size, kind)
+        wholes(c_in=c_in, c_out=c_out)
         super().__init__(c_in, c_out, size, padding=size // 2)
-        self.register_buffer("mask", causal_mask(size, kind), persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
         taps = size * (size // 2) + size // 2 + (kind == "B")
         with torch.no_grad():
             self.weight.mul_(math.sqrt(size * size / max(1, taps)))      # fewer taps, so larger ones
 
     def forward(self, x):
+        tensor(x, "x", ("B", self.in_channels, "H", "W"), like=self.weight)
         return F.conv2d(x, self.weight * self.mask, self.bias, padding=self.padding)
 
 
@@ -75,6 +78,9 @@ class PixelCNN(nn.Module):
 
     def __init__(self, num_codes, dim=64, blocks=4, grid=4, num_classes=0, dropout=0.1):
         super().__init__()
+        wholes(num_codes=num_codes, dim=dim, blocks=blocks, grid=grid)
+        whole(num_classes, "num_classes", 0)
+        number(dropout, "dropout", 0, 1)
         self.config = dict(num_codes=num_codes, dim=dim, blocks=blocks, grid=grid, num_classes=num_classes, dropout=dropout)
         self.num_codes, self.grid, self.num_classes = num_codes, grid, num_classes
         self.embedding = nn.Embedding(num_codes, dim)
@@ -86,19 +92,20 @@ class PixelCNN(nn.Module):
         nn.init.zeros_(self.head.weight), nn.init.zeros_(self.head.bias)
 
     def forward(self, codes, y=None):
-        if codes.ndim != 3 or codes.shape[1:] != (self.grid, self.grid):
-            raise ValueError(f"codes must be (B, {self.grid}, {self.grid}); got {tuple(codes.shape)}")
-        _in_range(codes, self.num_codes, "codes")
-        return self.logits_of(self.embedding(codes).movedim(-1, 1), y)
+        tensor(codes, "codes", ("B", self.grid, self.grid), integers=True)
+        in_range(codes, 0, self.num_codes - 1, "codes")
+        return self.logits_of(self.embedding(codes.long()).movedim(-1, 1), y)
 
     def logits_of(self, embedded, y=None):
         """Logits from embedded codes (B, dim, grid, grid): the part that can be differentiated."""
+        place = self.position
+        tensor(embedded, "embedded codes", ("B", *place.shape), like=place)
         if y is None:
             y = torch.full((len(embedded),), self.num_classes, device=embedded.device)
+        elif not self.num_classes:
+            raise ValueError("this PixelCNN was built without classes: it takes no labels y")
         else:
-            if y.shape != (len(embedded),):
-                raise ValueError(f"one label for each of the {len(embedded)} maps is wanted; got {tuple(y.shape)}")
-            _in_range(y, self.num_classes, "labels")
+            y = labels(y, len(embedded), self.num_classes, what="maps")
         label = self.label(y)[:, :, None, None]
         h = self.first(embedded) + self.position
         for block in self.blocks:
@@ -106,16 +113,14 @@ class PixelCNN(nn.Module):
         return self.head(F.silu(_per_position(self.norm, h)))
 
 
-def _in_range(x, n, what):
-    if x.numel() and not (int(x.min()) >= 0 and int(x.max()) < n):
-        raise ValueError(f"{what} must be 0 to {n - 1}; got {int(x.min())} to {int(x.max())}")
-
-
 def bits_per_image(logits, codes):
     """−log2 p(codes), summed over the map, averaged over the batch; uniform codes cost H·W·log2 K.
 
     Shapes: logits (B, K, H, W), codes (B, H, W) → a scalar.
     """
+    filled(tensor(logits, "logits", ("B", "K", "H", "W")), "logits")
+    tensor(codes, "codes", (len(logits), *logits.shape[2:]), integers=True)
+    codes = in_range(codes, 0, logits.shape[1] - 1, "codes").long()
     return F.cross_entropy(logits, codes, reduction="sum") / len(codes) / math.log(2)
 
 
@@ -126,17 +131,20 @@ def sample_codes(model, n, y=None, prefix=None, temperature=1.0, seed=0):
     temperature: logits are divided by it; below 1 likely codes become likelier.
     Shapes: → (n, grid, grid) int64. Raises: ValueError for a temperature ≤ 0 or a prefix that does not fit.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive; got {temperature}")
-    known = 0 if prefix is None else prefix.shape[1]
-    if known > model.grid**2 or (prefix is not None and len(prefix) != n):
+    whole(n, "n")
+    number(temperature, "temperature", positive=True)
+    known = 0
+    if prefix is not None:
+        shape = (n, f"at most {model.grid**2}")
+        known = tensor(prefix, "prefix", shape, integers=True).shape[1]
+    if known > model.grid**2:
         raise ValueError(f"prefix must be ({n}, at most {model.grid**2}); got {tuple(prefix.shape)}")
-    device, random = next(model.parameters()).device, torch.Generator().manual_seed(seed)
+    device, random = next(model.parameters()).device, generator(seed)
     codes = torch.zeros(n, model.grid**2, dtype=torch.long, device=device)
     if known:
-        _in_range(prefix, model.num_codes, "codes of the prefix")
+        in_range(prefix, 0, model.num_codes - 1, "codes of the prefix")
         codes[:, :known] = prefix.to(device)
-    y = None if y is None else torch.as_tensor(y).to(device)
+    y = None if y is None else labels(as_tensor(y, "labels"), n, what="maps").to(device)
     with evaluating(model):
         for position in range(known, model.grid**2):
             logits = model(codes.view(n, model.grid, model.grid), y).flatten(2)[:, :, position]
@@ -156,12 +164,14 @@ def train_pixelcnn(model, data, *, steps, lr=2e-3, label_dropout=0.2, seed=0):
     """Train on batches (codes,) or (codes, y) of `data` by maximum likelihood; yields a `PixelCNNStep` a step.
 
     label_dropout: the share of batches that go without their labels, so that the model can also draw without one.
+    Raises: ValueError where `data` ends before `steps`, and for settings that cannot be.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
-    random, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
+    number(label_dropout, "label_dropout", 0, 1)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=number(lr, "lr", 0), weight_decay=0.01)
+    schedule = one_cycle(optimiser, lr, steps)
+    random, device = generator(seed), next(model.parameters()).device
     model.train()
-    for step, (codes, *y) in enumerate(itertools.islice(data, steps), start=1):
+    for step, (codes, *y) in counted(data, steps):
         codes = codes.to(device)
         keep = y and torch.rand((), generator=random) >= label_dropout
         bits = bits_per_image(model(codes, y[0].to(device) if keep else None), codes)

@@ -11,6 +11,10 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from minigen.common import as_tensor
+from minigen.inputs import images as checked
+from minigen.inputs import number, refuse, tensor, told, whole, wholes
+
 # Okabe & Ito's colours, told apart by colour-blind readers
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 WIDTH = 7.2  # inches; two thirds of a notebook's column at 100 dots an inch
@@ -18,6 +22,9 @@ WIDTH = 7.2  # inches; two thirds of a notebook's column at 100 dots an inch
 
 def panels(rows=1, columns=1, height=2.6, width=WIDTH, **subplots):
     """A figure with rows × columns axes in the course's style. Returns: (figure, array of axes, always 2-D)."""
+    wholes(rows=rows, columns=columns)
+    number(height, "height", positive=True)
+    number(width, "width", positive=True)
     fig = Figure(figsize=(width, height * rows), layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False, **subplots)
     for ax in axes.flat:
@@ -28,15 +35,14 @@ def panels(rows=1, columns=1, height=2.6, width=WIDTH, **subplots):
 
 
 def _pixels(images):
-    x = images.detach().cpu().float() if torch.is_tensor(images) else images
-    if not torch.is_tensor(x) or x.ndim != 4 or x.shape[1] not in (1, 3):
-        raise ValueError("images must be a tensor of shape (N, 3, H, W) or (N, 1, H, W); "
-                         f"got {tuple(getattr(images, 'shape', ())) or type(images).__name__}")
-    if not torch.isfinite(x).all():
+    if not torch.is_tensor(images) or images.ndim != 4 or images.shape[1] not in (1, 3):
+        got = tuple(images.shape) if torch.is_tensor(images) else type(images).__name__
+        refuse("images", "a tensor of shape (N, 3, H, W) or (N, 1, H, W)", got)
+    x = images.detach().cpu()
+    x = x if x.dtype == torch.uint8 else x.float()
+    if x.is_floating_point() and not torch.isfinite(x).all():
         raise ValueError("images hold NaN or infinite values")
-    if x.numel() and (x.min() < -1.01 or x.max() > 1.01):
-        raise ValueError(f"images must lie in [-1, 1]; these reach from {x.min():.2f} to {x.max():.2f} "
-                         "(for bytes: x / 127.5 - 1; to clip on purpose: x.clamp(-1, 1))")
+    checked(x, ("N", "C", "H", "W"), "images (x.clamp(-1, 1) clips them)", 1.01)
     return ((x.clamp(-1, 1) + 1) / 2).movedim(1, -1)
 
 
@@ -48,8 +54,12 @@ def image_grid(images, columns=8, titles=None, row_titles=None, width=None):
     x = _pixels(images)
     if not len(x):
         raise ValueError("there is no image to show")
-    columns = min(columns, len(x))
+    columns = min(whole(columns, "columns"), len(x))
     rows = math.ceil(len(x) / columns)
+    _check_titles(titles, "titles", len(x))
+    _check_titles(row_titles, "row_titles", rows, exactly=True)
+    if width is not None:
+        number(width, "width", positive=True)
     width = width or min(WIDTH, 0.9 * columns + (0.9 if row_titles else 0))
     cell = width / columns
     titled = 0.24 * math.ceil(len(titles) / columns) if titles else 0.02
@@ -69,21 +79,44 @@ def image_grid(images, columns=8, titles=None, row_titles=None, width=None):
     return fig
 
 
+def _check_titles(titles, name, most, exactly=False):
+    if titles is None or titles == []:
+        return
+    if not isinstance(titles, list | tuple):
+        refuse(name, "a list of texts", told(titles))
+    if len(titles) > most or (exactly and len(titles) < most):
+        refuse(name, f"{most} texts" if exactly else f"at most {most} texts", len(titles))
+
+
 def smoothed(values, window):
     """Running mean over the last `window` values (fewer at the start)."""
-    x = torch.tensor(values, dtype=torch.float64)
+    whole(window, "window")
+    x = _numbers(values, "values", torch.float64)
     total = torch.cumsum(torch.cat([torch.zeros(1, dtype=torch.float64), x]), 0)
     n = torch.arange(1, len(x) + 1)
     start = (n - window).clamp_min(0)
     return ((total[n] - total[start]) / (n - start)).tolist()
 
 
+def _numbers(values, name, dtype=None):
+    """A list of numbers as a tensor (N,)."""
+    x = as_tensor(values, name, dtype).detach().cpu()
+    return x if x.ndim == 1 else refuse(name, "a list of numbers", told(x))
+
+
 def curves(series, xlabel="step", ylabel="", x=None, smooth=1, logy=False, ax=None, title=None, height=2.6):
     """Lines by name, {"name": values}; `smooth` > 1 draws the running mean over the raw line. Returns: the Figure."""
+    if not isinstance(series, dict) or not series:
+        refuse("series", 'a dictionary of at least one line, {"name": values}', told(series))
+    whole(smooth, "smooth")
+    number(height, "height", positive=True)
+    x = None if x is None else _numbers(x, "x").tolist()
     fig, ax = (ax.figure, ax) if ax is not None else (lambda f, a: (f, a[0, 0]))(*panels(height=height))
     for k, (name, values) in enumerate(series.items()):
-        colour, values = COLOURS[k % len(COLOURS)], torch.as_tensor(values).detach().tolist()
-        at = range(1, len(values) + 1) if x is None else torch.as_tensor(x).detach().tolist()
+        colour, values = COLOURS[k % len(COLOURS)], _numbers(values, f"the line '{name}'").tolist()
+        at = range(1, len(values) + 1) if x is None else x
+        if not values or len(at) != len(values):
+            refuse(f"the line '{name}'", "of one value or more, as many as x has", len(values))
         if smooth > 1:
             ax.plot(at, values, color=colour, alpha=0.2, lw=0.7)
             values = smoothed(values, smooth)
@@ -101,7 +134,11 @@ def curves(series, xlabel="step", ylabel="", x=None, smooth=1, logy=False, ax=No
 
 def points(sets, columns=4, limit=3.0, titles=None, size=3):
     """Panels of 2-D point clouds. `sets` is a list of (N, 2) tensors, or of {"name": (N, 2)} drawn over each other."""
-    columns = min(columns, len(sets))
+    if not isinstance(sets, list | tuple) or not sets:
+        refuse("sets", "a list of at least one point cloud (N, 2)", told(sets))
+    columns = min(whole(columns, "columns"), len(sets))
+    _check_titles(titles, "titles", len(sets), exactly=True)
+    number(limit, "limit", positive=True)
     fig, axes = panels(math.ceil(len(sets) / columns), columns, height=WIDTH / columns + 0.2)
     for k, ax in enumerate(axes.flat):
         ax.set_xticks([]), ax.set_yticks([])
@@ -110,7 +147,7 @@ def points(sets, columns=4, limit=3.0, titles=None, size=3):
             continue
         clouds = sets[k] if isinstance(sets[k], dict) else {"": sets[k]}
         for name, p in clouds.items():
-            p = p.detach().cpu()
+            p = tensor(p, "points", ("N", 2)).detach().cpu()
             ax.scatter(p[:, 0], p[:, 1], s=size, alpha=0.5, linewidths=0, label=name)
         ax.set_xlim(-limit, limit), ax.set_ylim(-limit, limit), ax.set_aspect("equal")
         if titles:
@@ -122,6 +159,9 @@ def points(sets, columns=4, limit=3.0, titles=None, size=3):
 
 def to_png(fig, dpi=100):
     """The figure as PNG bytes, the same for the same figure (no date inside)."""
+    if not isinstance(fig, Figure):
+        refuse("fig", "a matplotlib Figure, as this module's functions return", told(fig))
+    number(dpi, "dpi", positive=True)
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
@@ -132,7 +172,7 @@ def show(fig, caption):
 
     Raises: ValueError for an empty caption.
     """
-    if not caption.strip():
+    if not isinstance(caption, str) or not caption.strip():
         raise ValueError("a figure needs a caption: it is what a reader who cannot see it gets")
     from IPython.display import Markdown, display
 

@@ -8,7 +8,9 @@ import math
 import torch
 from torch import nn
 
-from minigen.ivqvae import Attention, group_norm
+from minigen.common import group_norm, several
+from minigen.inputs import is_whole, labels, number, refuse, tensor, times, told, whole, wholes
+from minigen.ivqvae import Attention
 
 # Arguments of UNet: the paper's baseline at 256×256 (its width is not stated; 128 is DDPM's), and one a laptop trains.
 PRESETS = {
@@ -17,14 +19,17 @@ PRESETS = {
 }
 
 
-def time_features(t, dim, longest=10_000):
+def time_features(t, dim, longest=10_000, count=None):
     """Sines and cosines of t, from one radian a step down to (nearly) one in `longest` steps.
 
     [cos(t ω_k), sin(t ω_k)] with ω_k = longest^(−k / (dim / 2)), k = 0 … dim / 2 − 1. Computed in float32.
     Shapes: t (B,) integers → (B, dim), dim even. Source: Vaswani et al. 2017, §3.5; order and ω_k as in DiT.
+    count: of the images t belongs to.
+    Raises: ValueError for a t neither (count,) nor (1,), or outside 0 … 9,999.
     """
-    if dim % 2:
-        raise ValueError(f"dim must be even, half of it sines; got {dim}")
+    if not is_whole(dim) or dim < 2 or dim % 2:
+        refuse("dim", "even, half of it sines, and at least 2", told(dim))
+    times(t, count)
     frequencies = torch.exp(torch.arange(dim // 2, device=t.device) * (-math.log(longest) / (dim // 2)))
     angles = t.float()[:, None] * frequencies
     return torch.cat([angles.cos(), angles.sin()], 1)
@@ -39,6 +44,8 @@ class TimeBlock(nn.Module):
 
     def __init__(self, c_in, c_out, condition_dim, dropout=0.0):
         super().__init__()
+        wholes(c_in=c_in, c_out=c_out, condition_dim=condition_dim)
+        number(dropout, "dropout", 0, 1)
         self.first = nn.Sequential(group_norm(c_in), nn.SiLU(), nn.Conv2d(c_in, c_out, 3, 1, 1))
         self.condition = nn.Sequential(nn.SiLU(), nn.Linear(condition_dim, c_out))
         self.second = nn.Sequential(group_norm(c_out), nn.SiLU(), nn.Dropout(dropout), nn.Conv2d(c_out, c_out, 3, 1, 1))
@@ -46,7 +53,26 @@ class TimeBlock(nn.Module):
         nn.init.zeros_(self.second[-1].weight), nn.init.zeros_(self.second[-1].bias)
 
     def forward(self, h, condition):
+        first, width = self.first[2], self.condition[1].in_features
+        tensor(h, "h", ("B", first.in_channels, "H", "W"), like=first.weight)
+        tensor(condition, "condition", ("B", width), like=first.weight)
+        if len(condition) not in (1, len(h)):
+            refuse("condition", f"of {len(h)} rows, or one", str(len(condition)))
         return self.shortcut(h) + self.second(self.first(h) + self.condition(condition)[:, :, None, None])
+
+
+def class_rows(y, num_classes, t, count=None):
+    """Rows of a label table: y (B,), or the null label where y is None; None without classes.
+
+    Raises: ValueError for labels that do not belong to the images, or to this network.
+    """
+    if y is None:
+        return torch.full((1,), num_classes, device=t.device) if num_classes else None
+    if not num_classes:
+        raise ValueError("this network was built without classes: it takes no labels y")
+    if count is None:
+        count = len(t) if len(t) > 1 or not isinstance(y, torch.Tensor) else y.numel()
+    return labels(y, count, num_classes, null=True)
 
 
 class UNet(nn.Module):
@@ -65,7 +91,14 @@ class UNet(nn.Module):
     def __init__(self, size=32, width=16, multipliers=(1, 2, 4, 8), blocks=1, attention_at=8, channels=3, num_classes=0,
                  dropout=0.0, learn_variance=False):
         super().__init__()
-        if size % 2 ** len(multipliers):
+        if whole(width, "width") < 4 or width % 2:
+            raise ValueError("width must be at least 4 (group normalisation) and even (sines of the "
+                             f"time); got {width}")
+        wholes(size=size, blocks=blocks, channels=channels)
+        number(dropout, "dropout", 0, 1)
+        wholes(0, attention_at=attention_at or 0, num_classes=num_classes)
+        _yes_or_no(learn_variance)
+        if size % 2 ** len(several(multipliers, "multipliers")):
             raise ValueError(f"{len(multipliers)} stages halve {len(multipliers)} times, which the size {size} does not allow")
         self.config = dict(size=size, width=width, multipliers=tuple(multipliers), blocks=blocks, attention_at=attention_at,
                            channels=channels, num_classes=num_classes, dropout=dropout, learn_variance=learn_variance)
@@ -93,24 +126,19 @@ class UNet(nn.Module):
         self.last = nn.Sequential(group_norm(c), nn.SiLU(), nn.Conv2d(c, channels * (1 + learn_variance), 3, 1, 1))
         nn.init.zeros_(self.last[-1].weight), nn.init.zeros_(self.last[-1].bias)
 
-    def condition(self, t, y):
-        """One vector for time and class. Shapes: t (B,) or (1,), y (B,) or None → (B or 1, 4·width)."""
-        vector = self.time(time_features(t, self.config["width"]))
-        if y is not None and not self.num_classes:
-            raise ValueError("this network was built without classes: it takes no labels y")
-        if self.num_classes:
-            y = torch.full((1,), self.num_classes, device=t.device) if y is None else y
-            if len(y) and not (int(y.min()) >= 0 and int(y.max()) <= self.num_classes):
-                raise ValueError(f"labels must be 0 to {self.num_classes - 1}, or {self.num_classes} for none; "
-                                 f"got {int(y.min())} to {int(y.max())}")
-            vector = vector + self.label(y)
-        return vector
+    def condition(self, t, y=None, count=None):
+        """One vector for time and class; count: of the images, B.
+
+        Shapes: t (B,) or (1,), y (B,) or None → (B or 1, 4·width).
+        """
+        vector = self.time(time_features(t, self.config["width"], count=count))
+        y = class_rows(y, self.num_classes, t, count)
+        return vector if y is None else vector + self.label(y)
 
     def forward(self, x, t, y=None):
         size, channels = self.config["size"], self.config["channels"]
-        if x.shape[1:] != (channels, size, size):
-            raise ValueError(f"the U-Net takes images of shape (B, {channels}, {size}, {size}); got {tuple(x.shape)}")
-        condition, h, skips = self.condition(t, y), self.first(x), []
+        tensor(x, "x", ("B", channels, size, size), like=self.first.weight)
+        condition, h, skips = self.condition(t, y, len(x)), self.first(x), []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             for block, attend in stage:
                 h = attend(block(h, condition))
@@ -125,6 +153,11 @@ class UNet(nn.Module):
         return self.last(h)
 
 
+def _yes_or_no(learn_variance):
+    if learn_variance not in (True, False):
+        refuse("learn_variance", "True or False", told(learn_variance))
+
+
 class PointDenoiser(nn.Module):
     """The smallest network that is told the time: residual layers on vectors, for points in the plane or very small images.
 
@@ -133,6 +166,8 @@ class PointDenoiser(nn.Module):
 
     def __init__(self, dim, width=128, layers=3, learn_variance=False):
         super().__init__()
+        wholes(dim=dim, width=width, layers=layers)
+        _yes_or_no(learn_variance)
         self.config = dict(dim=dim, width=width, layers=layers, learn_variance=learn_variance)
         self.first, self.time = nn.Linear(dim, width), nn.Linear(64, width)
         self.layers = nn.ModuleList(nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
@@ -141,7 +176,9 @@ class PointDenoiser(nn.Module):
         nn.init.zeros_(self.last.weight), nn.init.zeros_(self.last.bias)
 
     def forward(self, x, t, y=None):
-        time = self.time(time_features(t, 64))
+        tensor(x, "x", ("B", self.config["dim"]), like=self.first.weight)
+        time = self.time(time_features(t, 64, count=len(x)))
+        class_rows(y, 0, t)                      # it has no classes, and says so
         h = self.first(x)
         for layer in self.layers:
             h = h + layer(h + time)

@@ -11,19 +11,25 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from minigen.gan import evaluating, stages_of, with_label
+from minigen.common import as_tensor, counted, evaluating, filled, generator, one_cycle
+from minigen.gan import stages_of, with_label
+from minigen.inputs import alike, images, labels, number, tensor, whole, wholes
 
 
 def kl_standard_normal(mean, logvar):
     """KL(N(mean, exp logvar) ‖ N(0, I)) of each item, in nats: ½ Σ (mean² + e^logvar − 1 − logvar).
 
     Shapes: (B, …) twice → (B,). Source: Kingma & Welling 2014, appendix B.
+    Raises: ValueError where the two differ in shape (they would broadcast).
     """
+    alike(mean, logvar, "mean", "logvar")
+    tensor(mean, "mean", ("B", "D", ...))
     return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).flatten(1).sum(1)
 
 
 def reparameterise(mean, logvar, generator=None):
     """z = mean + e^(logvar/2) ε with ε ~ N(0, I): a sample through which gradients flow. Shapes: any, equal."""
+    alike(mean, logvar, "mean", "logvar")
     eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype).to(mean.device)
     return mean + (0.5 * logvar).exp() * eps
 
@@ -46,8 +52,10 @@ def vae_loss(x, x_hat, mean, logvar, beta=1.0):
     Shapes: x, x_hat (B, C, H, W); mean, logvar (B, D). Source: Kingma & Welling 2014, Eq. 3; Higgins 2017, Eq. 4.
     Raises: ValueError where the two images differ in shape (they would broadcast).
     """
-    if x.shape != x_hat.shape:
-        raise ValueError(f"image and reconstruction differ in shape: {tuple(x.shape)} and {tuple(x_hat.shape)}")
+    alike(x, x_hat, "the image", "its reconstruction")
+    number(beta, "beta", 0)
+    images(x, ("B", ...), "the image", 10.0)
+    filled(tensor(mean, "mean", (len(x), "D", ...)), "mean")
     distortion = 0.5 * (x - x_hat).square().flatten(1).sum(1).mean()
     rate = kl_standard_normal(mean, logvar).mean()
     return Terms(distortion + beta * rate, distortion, rate)
@@ -58,6 +66,8 @@ def active_units(mean, threshold=0.01):
 
     Shapes: mean (N, D) of the whole set → (D,) booleans. Source: Burda et al. 2016, §5.
     """
+    tensor(mean, "mean", ("N", "D"))
+    number(threshold, "threshold", 0)
     if len(mean) < 2:
         raise ValueError("a variance over the data needs at least two images")
     return mean.var(0) > threshold
@@ -71,6 +81,8 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, width=32, size=32, in_channels=3):
         super().__init__()
+        whole(in_channels, "in_channels")
+        _check_width(width)
         counts = [in_channels, *(width * 2**i for i in range(stages_of(size)))]
         self.channels = counts[-1]
         self.body = nn.Sequential(
@@ -79,6 +91,8 @@ class ConvEncoder(nn.Module):
             nn.Conv2d(counts[-1], counts[-1], 3, 1, 1), nn.GroupNorm(8, counts[-1]), nn.SiLU())
 
     def forward(self, x):
+        first = self.body[0]
+        tensor(x, "x", ("B", first.in_channels, "H", "W"), like=first.weight)
         return self.body(x)
 
 
@@ -87,6 +101,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, width=32, size=32):
         super().__init__()
+        _check_width(width)
         counts = [width * 2**i for i in reversed(range(stages_of(size)))]
         self.channels = counts[0]
         self.body = nn.Sequential(
@@ -96,7 +111,13 @@ class ConvDecoder(nn.Module):
             nn.ConvTranspose2d(counts[-1], 3, 4, 2, 1), nn.Tanh())
 
     def forward(self, h):
+        tensor(h, "h", ("B", self.channels, "H", "W"), like=self.body[0].weight)
         return self.body(h)
+
+
+def _check_width(width):
+    if whole(width, "width") % 8:
+        raise ValueError(f"width must be a multiple of 8 (group normalisation); got {width}")
 
 
 class VAE(nn.Module):
@@ -109,6 +130,8 @@ class VAE(nn.Module):
 
     def __init__(self, latent_dim=32, width=32, size=32, num_classes=0):
         super().__init__()
+        whole(latent_dim, "latent_dim")
+        whole(num_classes, "num_classes", 0)
         self.config = dict(latent_dim=latent_dim, width=width, size=size, num_classes=num_classes)
         self.latent_dim, self.num_classes = latent_dim, num_classes
         self.encoder, self.decoder = ConvEncoder(width, size, 3 + num_classes), ConvDecoder(width, size)
@@ -117,19 +140,16 @@ class VAE(nn.Module):
 
     def encode(self, x, y=None):
         """Mean and log-variance of q(z|x); the log-variance is kept in [-30, 20], where its exponential is harmless."""
-        h = self.encoder(self._labelled(x, y))
+        images(x, ("B", 3, self.config["size"], self.config["size"]), like=self.to_latent.weight)
+        h = self.encoder(with_label(x, y, self.num_classes))
         mean, logvar = self.to_latent(h.flatten(1)).chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
     def decode(self, z, y=None):
         """The mean of p(x|z)."""
-        h = self.from_latent(self._labelled(z, y))
+        tensor(z, "z", ("B", self.latent_dim), like=self.from_latent.weight)
+        h = self.from_latent(with_label(z, y, self.num_classes))
         return self.decoder(h.view(len(h), self.decoder.channels, 4, 4))
-
-    def _labelled(self, x, y):
-        if y is not None and not self.num_classes:
-            raise ValueError("this VAE is not conditional: it takes no labels y")
-        return with_label(x, y, self.num_classes)
 
     def forward(self, x, y=None, generator=None):
         """(x̂, mean, logvar), with x̂ decoded from one sample of q(z|x)."""
@@ -151,14 +171,15 @@ def train_vae(model, data, *, steps, beta=1.0, lr=2e-3, warm_up=0.0, seed=0):
 
     The learning rate rises and falls in one cycle up to `lr`. warm_up: over this share of the steps β grows from 0 to
     its value, which gives the decoder time to find a use for z before the rate is charged in full (Bowman et al. 2016).
+    Raises: ValueError where `data` ends before `steps`, and for settings that cannot be.
     """
-    if not 0 <= warm_up <= 1:
-        raise ValueError(f"warm_up is a share of the steps, 0 to 1; got {warm_up}")
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
-    noise, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
+    number(warm_up, "warm_up is a share of the steps: it", 0, 1)
+    number(beta, "beta", 0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=number(lr, "lr", 0))
+    schedule = one_cycle(optimiser, lr, steps)
+    noise, device = generator(seed), next(model.parameters()).device
     model.train()
-    for step, (x, *y) in enumerate(itertools.islice(data, steps), start=1):
+    for step, (x, *y) in counted(data, steps):
         x, y = x.to(device), [label.to(device) for label in y]
         now = beta * min(1.0, step / (warm_up * steps)) if warm_up else beta
         x_hat, mean, logvar = model(x, *y, generator=noise)
@@ -172,8 +193,10 @@ def train_vae(model, data, *, steps, beta=1.0, lr=2e-3, warm_up=0.0, seed=0):
 
 def sample(model, n, y=None, seed=0, batch_size=256):
     """n images: z ~ N(0, I), decoded, in eval mode. They depend on n and the seed, not on the batch size."""
-    z = torch.randn(n, model.latent_dim, generator=torch.Generator().manual_seed(seed))
-    device, inputs = next(model.parameters()).device, [z] if y is None else [z, torch.as_tensor(y)]
+    wholes(n=n, batch_size=batch_size)
+    z = torch.randn(n, model.latent_dim, generator=generator(seed))
+    inputs = [z] if y is None else [z, labels(as_tensor(y, "labels"), n)]
+    device = next(model.parameters()).device
     with evaluating(model):
         parts = ([t[i : i + batch_size].to(device) for t in inputs] for i in range(0, n, batch_size))
         return torch.cat([model.decode(*part).cpu() for part in parts])
@@ -192,8 +215,11 @@ def importance_bound(model, x, y=None, samples=64, variance=1.0, seed=0):
     One sample gives the ELBO on average. variance: of the decoder's Gaussian, the β the model was trained with.
     Shapes: x (B, 3, H, W), labels y (B,) for a conditional model, then of log p(x|y) → (B,). Source: Burda et al. 2016, Eq. 8.
     """
+    filled(tensor(x, "x", ("B", ...)), "x")
+    whole(samples, "samples")
+    number(variance, "variance", positive=True)
     mean, logvar = model.encode(x, y)
-    noise, logs = torch.Generator().manual_seed(seed), []
+    noise, logs = generator(seed), []
     for _ in range(samples):
         z = reparameterise(mean, logvar, noise)
         error = (x - model.decode(z, y)).square().flatten(1).sum(1)

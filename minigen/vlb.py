@@ -7,15 +7,33 @@ import math
 
 import torch
 
-from minigen.ddpm import ask
+from minigen.common import as_tensor, evaluating, filled
+from minigen.ddpm import ask, check_variance
 from minigen.diffusion import learned_variance, log_variances
-from minigen.gan import evaluating
+from minigen.inputs import alike, images, number, tensor, whole
 
 
 def gaussian_kl(mean1, variance1, mean2, variance2):
-    """KL(N(mean1, variance1) ‖ N(mean2, variance2)) of every element, in nats."""
+    """KL(N(mean1, variance1) ‖ N(mean2, variance2)) of every element, in nats.
+
+    Variances, and a mean that is a number, are broadcast; means of two shapes are refused.
+    """
+    _fitting(tensor(mean1, "mean1"), mean2, "mean1", "mean2")
+    for name, variance in (("variance1", variance1), ("variance2", variance2)):
+        if isinstance(variance, torch.Tensor):
+            tensor(variance, name)
+        else:
+            number(variance, name, positive=True)
     ratio = torch.as_tensor(variance1 / variance2)
     return 0.5 * (ratio - 1 - ratio.log() + (mean1 - mean2).square() / variance2)
+
+
+def _fitting(x, mean, name, other):
+    """A mean is a number, or of x's shape; another would broadcast, unseen."""
+    if not isinstance(mean, torch.Tensor):
+        number(mean, other)
+    elif mean.ndim:
+        alike(x, mean, name, other)
 
 
 def discretised_log_likelihood(x, mean, variance, levels=256):
@@ -23,9 +41,14 @@ def discretised_log_likelihood(x, mean, variance, levels=256):
 
     The outermost bins reach to infinity, so the masses of all bins sum to 1. Source: Ho et al. 2020, Eq. 13.
     """
-    half, root = 1 / (levels - 1), torch.as_tensor(variance).sqrt()
+    _fitting(tensor(x, "x"), mean, "x", "mean")
+    whole(levels, "levels", 2)
+    half, root = 1 / (levels - 1), tensor(as_tensor(variance, "variance"), "variance").sqrt()
     normal = torch.distributions.Normal(0.0, 1.0)
-    above, below = normal.cdf((x + half - mean) / root), normal.cdf((x - half - mean) / root)
+    upper, lower = (x + half - mean) / root, (x - half - mean) / root
+    if upper.isnan().any() or lower.isnan().any():
+        raise ValueError("x, mean and variance must be numbers, the variance above 0; got NaN")
+    above, below = normal.cdf(upper), normal.cdf(lower)
     above, below = torch.where(x > 1 - half, 1.0, above), torch.where(x < half - 1, 0.0, below)
     return (above - below).clamp_min(1e-12).log()
 
@@ -37,6 +60,11 @@ def vlb_terms(diffusion, output, x0, xt, t, variance="learned", prediction="eps"
     variance: "small" (β̃), "large" (β), or "learned", for which `output` has 2·C channels.
     Shapes: x0, xt (B, C, …), output (B, C or 2·C, …), t (B,) → (B,). Source: Ho et al. 2020, Eq. 5.
     """
+    check_variance(variance)
+    alike(x0, xt, "x0", "xt")
+    tensor(xt, "xt", ("B", "C", ...))
+    channels = (2 if variance == "learned" else 1) * xt.shape[1]
+    tensor(output, "the output", (len(xt), channels, *xt.shape[2:]))
     small, large = (diffusion.at(table.exp(), t, xt) for table in log_variances(diffusion))
     if variance == "learned":
         output, v = output.chunk(2, 1)
@@ -57,6 +85,7 @@ def hybrid_loss(model, diffusion, x0, t, eps, y=None, weight=0.001, levels=256):
     The mean is cut from the bound's graph, so the noise is learned by L_simple alone. L_vlb is T times the drawn term, in
     bits per dimension. Source: Nichol & Dhariwal 2021, Eq. 16, λ = 0.001.
     """
+    number(weight, "weight", 0)
     xt = diffusion.add_noise(x0, t, eps)
     noise, v = ask(model, xt, t, y, channels=2).chunk(2, 1)
     bound = vlb_terms(diffusion, torch.cat([noise.detach(), v], 1), x0, xt, t, levels=levels)
@@ -65,6 +94,7 @@ def hybrid_loss(model, diffusion, x0, t, eps, y=None, weight=0.001, levels=256):
 
 def prior_bits(diffusion, x0):
     """KL(q(x_T | x_0) ‖ N(0, I)) in bits per dimension, for each image: what is left of it after the last step."""
+    tensor(x0, "x0", ("N", "C", ...))
     t = torch.full((1,), diffusion.T - 1)
     signal, noise = diffusion.scales(t, x0)
     return gaussian_kl(signal * x0, noise.square(), 0.0, torch.ones_like(noise)).flatten(1).mean(1) / math.log(2)
@@ -76,6 +106,9 @@ def bits_per_dim(model, diffusion, x0, variance="learned", generator=None, level
     Shapes: x0 (N, C, …) → (T + 1,) bits per dimension, averaged over images: terms 0 … T − 1, then the prior's; its sum is
     the bound.
     """
+    check_variance(variance)
+    whole(levels, "levels", 2)
+    filled(images(x0, ("N", "C", ...), "x0", 1.01), "x0")
     channels, terms = 2 if variance == "learned" else 1, []
     with evaluating(model):
         for step in range(diffusion.T):

@@ -5,7 +5,6 @@ Sources: van den Oord et al. 2017 (VQ-VAE), Razavi et al. 2019 (running averages
 """
 
 import contextlib
-import itertools
 from typing import NamedTuple
 
 import torch
@@ -13,7 +12,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
+from minigen.common import counted, filled, generator, one_cycle, taken
 from minigen.errors import Diverged
+from minigen.inputs import images, in_range, is_number, is_whole, number, tensor, whole
 from minigen.vae import ConvDecoder, ConvEncoder
 
 CHUNK = 2**22  # distances held at once: 16 MB of float32
@@ -27,6 +28,9 @@ def nearest_code(z, codebook):
     Computed in float32 (float64 stays) even under autocast: in bfloat16 close codes become one.
     Shapes: z (N, C), codebook (K, C) → (N,) int64. Source: van den Oord 2017, Eq. 1.
     """
+    tensor(codebook, "the codebook", ("K", "C"))
+    tensor(z, "z", ("N", codebook.shape[1]))
+    filled(codebook, "the codebook")
     with torch.autocast(z.device.type, enabled=False):
         wide = torch.float64 if z.dtype == torch.float64 else torch.float32
         z, codebook = z.to(wide), codebook.to(wide)
@@ -41,9 +45,12 @@ def kmeans(points, k, steps=10, seed=0):
     It starts from k points of the data, different ones as far as there are; a centre without points stays where it is.
     Shapes: points (N, C) with N ≥ k → centres (k, C). Source: Lloyd 1982.
     """
+    tensor(points, "points", ("N", "C"))
+    whole(k, "k")
+    whole(steps, "steps", 0)
     if len(points) < k:
         raise ValueError(f"{k} centres need at least {k} points; got {len(points)}")
-    shuffled = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(seed)).to(points.device)]
+    shuffled = points[torch.randperm(len(points), generator=generator(seed)).to(points.device)]
     which, place = shuffled.unique(dim=0, return_inverse=True)[1], torch.arange(len(points), device=points.device)
     repeated = place != place.new_full((len(points),), len(points)).scatter_reduce(0, which, place, "amin")[which]
     centres = shuffled[torch.argsort(repeated.int(), stable=True)[:k]]         # first appearances first
@@ -55,12 +62,18 @@ def kmeans(points, k, steps=10, seed=0):
 
 def count_and_sum(z, indices, k):
     """How many vectors each of k codes got, and their sum. Shapes: z (N, C), indices (N,) → (k,), (k, C)."""
+    tensor(z, "z", ("N", "C"))
+    whole(k, "k")
+    tensor(indices, "indices", (len(z),), integers=True)
+    indices = in_range(indices, 0, k - 1, "indices").long()
     counts = torch.bincount(indices, minlength=k).to(z.dtype)
     return counts, z.new_zeros(k, z.shape[1]).index_add_(0, indices, z)
 
 
 def perplexity(indices, num_codes):
     """exp of the entropy of code usage: how many codes are used, in effect. From 1 to num_codes. Shapes: any → a float."""
+    filled(tensor(indices, "indices", integers=True), "indices")
+    in_range(indices, 0, whole(num_codes, "num_codes") - 1, "indices")
     p = torch.bincount(indices.flatten(), minlength=num_codes).double() / indices.numel()
     return float(torch.exp(-torch.xlogy(p, p).sum()))
 
@@ -93,11 +106,11 @@ class VectorQuantizer(nn.Module):
 
     def __init__(self, num_codes, dim, beta=0.25, decay=None, eps=1e-5, revive_below=0.0):
         super().__init__()
-        if num_codes < 1 or dim < 1:
+        if not is_whole(num_codes) or not is_whole(dim) or num_codes < 1 or dim < 1:
             raise ValueError(f"a codebook needs at least one code of at least one number; got num_codes={num_codes}, dim={dim}")
-        if decay is not None and not 0 < decay < 1:
+        if decay is not None and not (is_number(decay) and 0 < decay < 1):
             raise ValueError(f"decay must be None or between 0 and 1; got {decay}")
-        if beta < 0 or eps < 0 or not 0 <= revive_below < 1:
+        if not all(is_number(v) and v >= 0 for v in (beta, eps, revive_below)) or revive_below >= 1:
             raise ValueError("beta and eps must be at least 0, and revive_below, a share of the average count, in [0, 1); "
                              f"got beta={beta}, eps={eps}, revive_below={revive_below}")
         self.num_codes, self.dim, self.beta, self.decay = num_codes, dim, beta, decay
@@ -129,10 +142,7 @@ class VectorQuantizer(nn.Module):
 
     @contextlib.contextmanager
     def one_update(self):
-        """Inside the block the codebook stands still; at its end it moves once, by all vectors that were seen.
-
-        For a batch that is done in parts: the running averages then move as they would by the whole batch.
-        """
+        """For a batch in parts: inside the block the codebook stands still, at its end it moves once, as by the whole."""
         self._waiting = []
         try:
             yield
@@ -143,10 +153,10 @@ class VectorQuantizer(nn.Module):
 
     def embed(self, indices):
         """The codes at integer indices. Shapes: (B, H, W) → (B, C, H, W). Raises: ValueError for an index outside 0 … K − 1."""
-        if indices.numel() and not (int(indices.min()) >= 0 and int(indices.max()) < self.num_codes):
-            raise ValueError(f"indices must be 0 to {self.num_codes - 1}, the codebook has {self.num_codes} codes; "
-                             f"got {int(indices.min())} to {int(indices.max())}")
-        return F.embedding(indices, self.codebook).movedim(-1, 1)
+        wanted = f"0 to {self.num_codes - 1}, the codebook has {self.num_codes} codes"
+        tensor(indices, "indices", ("B", "H", "W"), integers=True)
+        in_range(indices, 0, self.num_codes - 1, "indices", wanted)
+        return F.embedding(indices.long(), self.codebook).movedim(-1, 1)
 
     @torch.no_grad()
     def init_codebook(self, z, steps=10, seed=0):
@@ -157,8 +167,7 @@ class VectorQuantizer(nn.Module):
         self._set(slice(None), centres, torch.ones_like(self.cluster_size))
 
     def _rows(self, z):
-        if z.ndim != 4 or z.shape[1] != self.dim:
-            raise ValueError(f"the quantizer takes maps of shape (B, {self.dim}, H, W); got {tuple(z.shape)}")
+        tensor(z, "the map to quantise", ("B", self.dim, "H", "W"))
         if not torch.isfinite(z).all():
             raise Diverged("the map to quantise holds NaN or infinity: the encoder has diverged (a smaller learning rate?)")
         return z.movedim(1, -1).reshape(-1, self.dim)
@@ -207,13 +216,16 @@ class Tokenizer(nn.Module):
     @torch.no_grad()
     def encode_indices(self, x, batch_size=256):
         """Codes of images. Shapes: (N, 3, H, W) → (N, grid, grid) int64."""
+        images(x, ("N", 3, "H", "W"))
         return torch.cat([nearest_code(self.quantizer._rows(z), self.quantizer.codebook).view(len(z), *z.shape[2:])
-                          for z in map(self.encode, x.split(batch_size))])
+                          for z in map(self.encode, x.split(whole(batch_size, "batch_size")))])
 
     @torch.no_grad()
     def decode_indices(self, indices, batch_size=256):
         """Images of codes. Shapes: (N, grid, grid) → (N, 3, H, W)."""
-        return torch.cat([self.decode(self.quantizer.embed(part)) for part in indices.split(batch_size)])
+        tensor(indices, "indices", ("N", "H", "W"), integers=True)
+        parts = indices.split(whole(batch_size, "batch_size"))
+        return torch.cat([self.decode(self.quantizer.embed(part)) for part in parts])
 
 
 class VQVAE(Tokenizer):
@@ -225,6 +237,7 @@ class VQVAE(Tokenizer):
 
     def __init__(self, num_codes=512, code_dim=16, width=32, size=32, beta=0.25, decay=0.99, revive_below=0.05):
         super().__init__()
+        whole(code_dim, "code_dim")
         self.config = dict(num_codes=num_codes, code_dim=code_dim, width=width, size=size, beta=beta, decay=decay,
                            revive_below=revive_below)
         self.encoder, self.decoder = ConvEncoder(width, size), ConvDecoder(width, size)
@@ -234,10 +247,26 @@ class VQVAE(Tokenizer):
 
     def encode(self, x):
         """z_e, before quantisation."""
+        images(x, ("B", 3, self.config["size"], self.config["size"]), like=self.to_code.weight)
         return self.to_code(self.encoder(x))
 
     def decode(self, z_q):
+        tensor(z_q, "z_q", ("B", self.quantizer.dim, "H", "W"), like=self.from_code.weight)
         return self.decoder(self.from_code(z_q))
+
+
+def start_codebook(model, data, n):
+    """Begin a codebook from the k-means centres of the first n batches; 0 leaves it random.
+
+    Returns: how many batches there were.
+    """
+    first = taken(data, n) if n else []
+    device = next(model.parameters()).device
+    if first:
+        with torch.no_grad():
+            z = torch.cat([model.encode(x.to(device)) for x in first])
+        model.quantizer.init_codebook(z)
+    return len(first)
 
 
 class VQVAEStep(NamedTuple):
@@ -252,17 +281,15 @@ class VQVAEStep(NamedTuple):
 def train_vqvae(model, data, *, steps, lr=2e-3, init_batches=4):
     """Train on batches (x,) of `data`; yields a `VQVAEStep` a step. Loss: mean (x − x̂)² + the quantizer's.
 
-    The codebook starts from the k-means centres of the first `init_batches` batches (0: from N(0, 1)).
+    The codebook starts from the k-means centres of the first `init_batches` batches (0: from N(0, 1)), which an
+    iterator does not give again.
+    Raises: ValueError where `data` ends before `steps`, and for settings that cannot be.
     """
-    optimiser = torch.optim.Adam(model.parameters(), lr=lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=steps + 1, pct_start=0.1)
+    optimiser = torch.optim.Adam(model.parameters(), lr=number(lr, "lr", 0))
+    schedule = one_cycle(optimiser, lr, steps)
     device = next(model.parameters()).device
     model.train()
-    if init_batches:
-        with torch.no_grad():
-            first = [model.encode(x.to(device)) for x, *_ in itertools.islice(data, init_batches)]
-        model.quantizer.init_codebook(torch.cat(first))
-    for step, (x, *_) in enumerate(itertools.islice(data, steps), start=1):
+    for step, (x, *_) in counted(data, steps, start_codebook(model, data, init_batches)):
         x = x.to(device)
         x_hat, quantized = model(x)
         reconstruction = F.mse_loss(x_hat, x)

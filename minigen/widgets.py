@@ -1,5 +1,6 @@
 """Sliders over ipywidgets: a figure that follows them, and a static figure beside it for readers without a kernel."""
 
+from minigen.inputs import is_number, refuse, told
 from minigen.plots import show, to_png
 
 
@@ -10,6 +11,8 @@ def explore(draw, static, caption, **controls):
     A value `draw` cannot take is answered below the sliders, and the picture stays as it was.
     Returns: the widget (None where ipywidgets is missing, which is said).
     """
+    if not callable(draw):
+        refuse("draw", "a function of the sliders' values that returns a Figure", told(draw))
     try:
         import ipywidgets as w
     except ImportError:
@@ -42,8 +45,12 @@ def explore(draw, static, caption, **controls):
 
 
 def _control(w, name, spec):
+    listed = isinstance(spec, list | tuple) and len(spec) > 0
+    choosing = listed and isinstance(spec[0], list) and len(spec) == 2 and len(spec[0]) > 0
+    if not choosing and not (listed and len(spec) == 3 and all(map(is_number, spec))):
+        refuse(f"the control '{name}'", "(low, high, start) or ([choices], start)", told(spec))
     style = dict(description=name.replace("_", " "), style={"description_width": "8em"})
-    if isinstance(spec[0], list):
+    if choosing:
         choices, start = spec
         if start not in choices:
             raise ValueError(f"the control '{name}' starts at {start}, which is not among {', '.join(map(str, choices))}")

@@ -7,7 +7,9 @@ edge is smoothed over one pixel, so the same face can be drawn at 32×32 or 256�
 import numpy as np
 import torch
 
+from minigen.common import as_tensor, generator
 from minigen.errors import DataError
+from minigen.inputs import is_whole, tensor, told
 
 # name of the attribute -> its values, in label order
 ATTRIBUTES = {
@@ -32,6 +34,19 @@ PALETTES = {
 }
 
 N_JITTER = 8  # unnamed small variations: place, width, eyes, brows, mouth, light
+
+
+def attribute_values(name):
+    """The values of an attribute, in label order. Raises: DataError for an unknown one."""
+    if not isinstance(name, str) or name not in ATTRIBUTES:
+        raise DataError(f"unknown attribute '{name}'; ToyFaces has {', '.join(ATTRIBUTES)}.")
+    return ATTRIBUTES[name]
+
+
+def _check_size(size):
+    if not is_whole(size) or size < 8:
+        raise DataError("ToyFaces can be drawn from 8×8 pixels up, a whole number; "
+                        f"size={told(size)} was asked for.")
 
 
 def _colours(name):
@@ -62,18 +77,18 @@ def draw_faces(labels, jitter=None, size=32):
         result (B, 3, size, size), float32 in [-1, 1].
     Raises: DataError for a size under 8, labels of another shape or outside their table.
     """
-    if int(size) < 8:
-        raise DataError(f"ToyFaces can be drawn from 8×8 pixels up; size={size} was asked for.")
-    labels = torch.as_tensor(labels)
+    _check_size(size)
+    labels = as_tensor(labels, "labels")
     if labels.ndim != 2 or labels.shape[1] != len(ATTRIBUTES):
         raise DataError(f"labels must have shape (B, {len(ATTRIBUTES)}), one column an attribute; "
                         f"got {tuple(labels.shape)}.")
+    tensor(labels, "labels", integers=True)
     for column, (name, values) in zip(labels.T, ATTRIBUTES.items(), strict=True):
         if len(column) and not (int(column.min()) >= 0 and int(column.max()) < len(values)):
             raise DataError(f"the label of '{name}' must be 0 to {len(values) - 1} ({', '.join(values)}); "
                             f"got {int(column.min())} to {int(column.max())}.")
     B = len(labels)
-    j = torch.zeros(B, N_JITTER) if jitter is None else jitter
+    j = torch.zeros(B, N_JITTER) if jitter is None else tensor(jitter, "jitter", (B, N_JITTER))
     label = dict(zip(ATTRIBUTES, labels.long().T, strict=True))
     colour = {name: _colours(name)[label[name]].view(B, 3, 1, 1) for name in PALETTES}
     place, place_y, wide, spread, gaze, brow, mouth_w, light = j.float().T.view(N_JITTER, B, 1, 1)
@@ -166,12 +181,12 @@ class ToyFaces(torch.utils.data.Dataset):
     """
 
     def __init__(self, n, size=32, seed=0):
-        if n < 1:
-            raise DataError(f"ToyFaces needs at least one face; n={n} was asked for.")
-        if size < 8:
-            raise DataError(f"ToyFaces can be drawn from 8×8 pixels up; size={size} was asked for.")
+        if not is_whole(n) or n < 1:
+            raise DataError("ToyFaces needs at least one face, a whole number; "
+                            f"n={told(n)} was asked for.")
+        _check_size(size)
         self.n, self.size, self.seed = n, size, seed
-        u = torch.rand(n, len(ATTRIBUTES) + N_JITTER, generator=torch.Generator().manual_seed(seed))
+        u = torch.rand(n, len(ATTRIBUTES) + N_JITTER, generator=generator(seed))
         counts = torch.tensor([len(v) for v in ATTRIBUTES.values()])
         self.labels = (u[:, : len(counts)] * counts).long()
         self.jitter = u[:, len(counts) :] * 2 - 1
@@ -181,14 +196,16 @@ class ToyFaces(torch.utils.data.Dataset):
 
     def __getitem__(self, i):
         if isinstance(i, str):
-            if i not in ATTRIBUTES:
-                raise DataError(f"unknown attribute '{i}'; ToyFaces has {', '.join(ATTRIBUTES)}.")
+            attribute_values(i)
             return self.labels[:, list(ATTRIBUTES).index(i)]
         if isinstance(i, int | np.integer) or (torch.is_tensor(i) and i.ndim == 0):
             i = int(i)
             if not -self.n <= i < self.n:
                 raise IndexError(f"face {i} of {self.n}")
             return draw_faces(self.labels[i][None], self.jitter[i][None], self.size)[0], self.labels[i]
+        if not isinstance(i, slice | list | np.ndarray | torch.Tensor):
+            wanted = "a face's number, a slice or a list of numbers"
+            raise DataError(f"{wanted} is wanted; got {told(i)}.")
         return self._draw(i), self.labels[i]
 
     def _draw(self, index):
@@ -203,4 +220,6 @@ class ToyFaces(torch.utils.data.Dataset):
 
     def describe(self, i):
         """Face i's attributes in words, as a dictionary."""
+        if not is_whole(i) or not -self.n <= i < self.n:
+            raise IndexError(f"face {told(i)} of {self.n}")
         return {name: values[int(v)] for (name, values), v in zip(ATTRIBUTES.items(), self.labels[i], strict=True)}
