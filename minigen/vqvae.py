@@ -281,8 +281,7 @@ class VQVAEStep(NamedTuple):
 def train_vqvae(model, data, *, steps, lr=2e-3, init_batches=4):
     """Train on batches (x,) of `data`; yields a `VQVAEStep` a step. Loss: mean (x − x̂)² + the quantizer's.
 
-    The codebook starts from the k-means centres of the first `init_batches` batches (0: from N(0, 1)), which an
-    iterator does not give again.
+    The codebook starts from k-means over the first `init_batches` batches (0: N(0, 1)), which an iterator does not give again.
     Raises: ValueError where `data` ends before `steps`, and for settings that cannot be.
     """
     optimiser = torch.optim.Adam(model.parameters(), lr=number(lr, "lr", 0))

@@ -101,11 +101,6 @@ def one_cycle(highest, steps):
     return cycle(highest / 25, highest, highest / 250_000, steps)
 
 
-def momentum(steps):
-    """Adam's first beta at every step of the same cycle."""
-    return cycle(0.95, 0.85, 0.95, steps)
-
-
 @pytest.fixture
 def optimiser_steps():
     """A list that grows by (optimiser's class, group's settings, length of the gradient) at every

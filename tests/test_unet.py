@@ -234,7 +234,7 @@ def test_the_point_denoiser_written_out():
 
 
 def test_what_is_taken_unless_told():
-    assert defaults(time_features) == dict(longest=10_000) and defaults(TimeBlock) == dict(
+    assert defaults(time_features)["longest"] == 10_000 and defaults(TimeBlock) == dict(
         dropout=0.0
     )
     assert defaults(UNet) == dict(
