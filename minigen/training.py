@@ -92,7 +92,7 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
         run = runs.identity(config, kind)
         first = 1 + (_go_on(task, out, kind, run, config["steps"]) if resume else 0)
         wait_for_all()                                        # all have read before one writes
-        log, skipped, saved = runs.Log(out, first - 1) if rank() == 0 else None, 0, first - 1
+        log, skipped = runs.Log(out, first - 1) if rank() == 0 else None, 0
         handlers = _catch(asked)
         stack.callback(lambda: [signal.signal(number, handler) for number, handler in handlers.items()])
         bar = stack.enter_context(tqdm(range(first, config["steps"] + 1), initial=first - 1, total=config["steps"], desc=kind,
@@ -113,13 +113,12 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
                 bar.set_postfix({k: f"{v:.4g}" for k, v in values.items()} | {"images/s": f"{rate:.3g}"})
             if rank() == 0 and step % config["sample_every"] == 0:
                 task.sample(out / f"samples-{step:08d}.png")
-            if (stop := _all_agree(asked)) or step % config["save_every"] == 0 or step == config["steps"]:
-                if rank() == 0:
-                    checkpoints.save(out, step, dict(task.state(), kind=kind, run=run), config["keep"])
-                saved = step
+            stop = _all_agree(asked)
+            if rank() == 0 and (stop or step % config["save_every"] == 0 or step == config["steps"]):
+                checkpoints.save(out, step, dict(task.state(), kind=kind, run=run), config["keep"])
             if stop:
                 number = asked[-1] if asked else signal.SIGINT
-                raise Stopped(f"stopped and saved after step {saved}; go on with --resume", number)
+                raise Stopped(f"stopped and saved after step {step}; go on with --resume", number)
     return last
 
 

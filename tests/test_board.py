@@ -131,3 +131,11 @@ def test_say_writes_what_the_terminal_has_not_as_escapes(tmp_path):
         say("16×16 ᾱ", f)
         say("\udce9", f)
     assert (tmp_path / "out").read_text() == "16\\xd716 \\u1fb1\n\\udce9\n"
+
+
+def test_the_board_shows_what_was_passed(home, capsys):
+    board.record("00 start here", "mean_face")
+    board.progress()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["00", "start", "here", "■□□□", "1", "of", "4"]
+    assert lines[2].split() == ["passed", "mean_face"] and lines[1].split() == ["·", "to_unit_range"]

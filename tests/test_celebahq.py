@@ -13,7 +13,7 @@ from minigen import celebahq, checkpoints, fftd, ivqvae, latents, sampling
 from minigen.__main__ import main
 from minigen.data import ToyFaces, to_uint8
 from minigen.errors import DataError
-from minigen.files import load_weights
+from minigen.files import data_path, load_weights
 from minigen.images import Images
 from minigen.settings import Stage1, Stage2, make_config
 
@@ -170,6 +170,25 @@ def test_other_latents_of_the_same_name_are_noticed(trained, tmp_path):
     other = sampling.encode("toyfaces:65", one, tmp_path / "other.safetensors", progress=False)
     with pytest.raises(DataError, match="trained with data_digest='toyfaces:64"):
         celebahq.train_fftd(make_config(Stage2, **again | dict(latents=str(other))), one, resume=True, progress=False)
+
+
+def test_without_labels_the_network_has_no_classes(trained, tmp_path):
+    _, one, z, _ = trained
+    config = make_config(Stage2, **TINY2, latents=str(z), labels=False, out=str(tmp_path / "f"))
+    path = celebahq.train_fftd(config, one, progress=False)
+    assert load_weights(fftd.FFTD, path).num_classes == 0
+
+
+def test_latents_of_another_autoencoder_are_another_run(trained, tmp_path):
+    _, one, z, _ = trained
+    options = dict(TINY2, decay=False, out=str(tmp_path / "f"))
+    celebahq.train_fftd(make_config(Stage2, **options, latents=str(z)), one, progress=False)
+    shipped = data_path("pretrained", "ivqvae.safetensors")
+    again = sampling.encode("toyfaces:64", shipped, tmp_path / "z.safetensors", progress=False)
+    with pytest.raises(DataError, match="trained with tokenizer="):
+        celebahq.train_fftd(make_config(Stage2, **options, latents=str(again)), shipped, resume=True, progress=False)
+    with pytest.raises(DataError, match="made with another autoencoder"):
+        celebahq.train_fftd(make_config(Stage2, **options, latents=str(again)), one, resume=True, progress=False)
 
 
 def test_mirrored_latents_are_of_mirrored_images(trained):

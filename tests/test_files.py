@@ -173,3 +173,18 @@ def test_reading_weights_leaves_the_random_numbers_as_they_were(tmp_path):
     before = torch.get_rng_state()
     files.load_weights(gan.Generator, tmp_path / "g.safetensors")
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_header_of_a_file_ends_at_a_multiple_of_eight(tmp_path):
+    """So says the format: the numbers behind it can then be used where they lie."""
+    for k in range(9):
+        files.save_tensors(tmp_path / "x.safetensors", {"w": torch.arange(3.0)}, note="x" * k)
+        content = (tmp_path / "x.safetensors").read_bytes()
+        assert int.from_bytes(content[:8], "little") % 8 == 0 and content[-12:] == torch.arange(3.0).numpy().tobytes()
+        tensors, meta = files.read_tensors(tmp_path / "x.safetensors")
+        assert torch.equal(tensors["w"], torch.arange(3.0)) and meta == dict(note="x" * k)
+
+
+def test_text_has_the_same_bytes_on_every_system(tmp_path):
+    files.write_text(tmp_path / "x.txt", "a\nᾱ\n")
+    assert (tmp_path / "x.txt").read_bytes() == "a\nᾱ\n".encode()

@@ -133,3 +133,12 @@ def test_a_list_of_labels_that_is_not_there(tmp_path):
 def test_hidden_names():
     assert is_hidden("a/.b/c.png") and is_hidden("__MACOSX/a.png") and not is_hidden("a/b.png")
     assert Entry("a").problem is None
+
+
+def test_without_classes_the_splits_stay():
+    names = ["train/a/1.png", "val/b/2.png"]
+    assert told(names, use_classes=False)[0] == [(names[0], None, "train"), (names[1], None, "val")]
+    pieces = ["train/00000/1.png", "train/00001/2.png", "val/00000/3.png"]
+    assert told(pieces)[0] == [(n, None, n.split("/")[0]) for n in pieces]
+    labels = {n: "x" for n in names}
+    assert [tuple(e[:3]) for e in arrange("src", names, [], labels=labels)[0]] == [(n, "x", n.split("/")[0]) for n in names]

@@ -185,3 +185,12 @@ def test_parents_that_were_made_go_where_nothing_was_written(tmp_path, photos):
     assert names(tmp_path) == ["photos"]
     with pytest.raises(DataError, match="a file stands where a folder is needed"):
         prepare(make_folder(tmp_path / "good", ["a.png"]), photos / "a.png" / "out", 16)
+
+
+def test_what_is_being_made_lies_beside_its_place(tmp_path, photos, monkeypatch):
+    """A renaming is possible on one disk only."""
+    seen = []
+    meanwhile(monkeypatch, lambda: seen.extend(names(tmp_path)))
+    prepare(photos, tmp_path / "out", 16)
+    assert [n.startswith(".out.") for n in seen] == [True, False] and seen[1] == "photos"
+    assert oct((tmp_path / "out").stat().st_mode) == oct((tmp_path / "photos").stat().st_mode)      # others may read it

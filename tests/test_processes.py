@@ -63,3 +63,31 @@ def test_cuda_without_a_driver(monkeypatch):
     assert processes.pick_device("").type == "cpu"
     with pytest.raises(DataError, match="no device 'cuda'; it has cpu"):
         processes.pick_device("cuda")
+
+
+@pytest.mark.parametrize(("device", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_gpus_speak_nccl_and_processors_gloo_and_all_leave_together(monkeypatch, device, backend):
+    done = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setattr(processes.dist, "init_process_group", done.append)
+    monkeypatch.setattr(processes.dist, "barrier", lambda: done.append("wait"))
+    monkeypatch.setattr(processes.dist, "destroy_process_group", lambda: done.append("leave"))
+    with processes.processes(torch.device(device)):
+        done.append("work")
+    assert done == [backend, "work", "wait", "leave"]
+    done.clear()
+    with pytest.raises(ZeroDivisionError), processes.processes(torch.device(device)):
+        raise ZeroDivisionError
+    assert done == [backend, "leave"]
+
+
+def test_each_process_of_torchrun_takes_its_own_gpu(monkeypatch):
+    taken = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    assert str(processes.pick_device()) == "cuda:1" and [str(d) for d in taken] == ["cuda:1"]
+    assert str(processes.pick_device("cuda:0")) == "cuda:0" and len(taken) == 1

@@ -1,5 +1,7 @@
 import errno
 import json
+import sys
+import types
 
 import pytest
 
@@ -162,3 +164,27 @@ def test_a_row_that_does_not_fit_on_the_disk_is_not_half_there(tmp_path, monkeyp
     with pytest.raises(OSError, match="No space") as told:
         log.write(2, dict(loss=1.0))
     assert log.path.read_bytes() == before and told.value.filename == str(log.path)
+
+
+def test_a_run_that_fails_after_it_has_rows_keeps_them(tmp_path):
+    with pytest.raises(DataError), runs.claimed(tmp_path / "a", "line", CONFIG, False):
+        runs.Log(tmp_path / "a").write(1, dict(loss=1.0))
+        raise DataError("diverged")
+    assert names(tmp_path / "a") == ["config.json", "losses.csv"]
+
+
+def test_the_board_forgets_steps_after_the_one_it_goes_on_from(tmp_path, monkeypatch):
+    told = []
+
+    class Writer:
+        def __init__(self, folder, purge_step):
+            told.append((folder, purge_step))
+
+        def add_scalar(self, *row):
+            told.append(row)
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    runs.Log(tmp_path, 4).write(5, dict(loss=2.0))
+    assert told == [(str(tmp_path), 5), ("loss", 2.0, 5)]

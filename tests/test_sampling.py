@@ -104,6 +104,10 @@ def test_both_png_and_zip(tmp_path):
     assert (tmp_path / "images.zip").exists() and (tmp_path / "000002.png").exists()
 
 
+ONE_NAN = torch.zeros(6, 4, 4, 4)
+ONE_NAN[5, 3, 3, 3] = float("nan")
+
+
 @pytest.fixture(scope="module")
 def latents_file(tmp_path_factory):
     return sampling.encode("toyfaces:6", PAIR[1], tmp_path_factory.mktemp("z") / "z.safetensors", progress=False)
@@ -134,7 +138,8 @@ def test_a_folder_beside_the_latents_that_encode_did_not_make_stays(tmp_path):
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (dict(z=torch.full((6, 4, 4, 4), float("nan"))), "NaN"), (dict(z=torch.zeros(6, 4, 4, 4).double()), "float64"),
+    (dict(z=torch.full((6, 4, 4, 4), float("nan"))), "NaN"), (dict(flipped=ONE_NAN), "NaN"),
+    (dict(z=ONE_NAN), "NaN"), (dict(z=torch.zeros(6, 4, 4, 4).double()), "float64"),
     (dict(z=torch.zeros(5, 4, 4, 4)), r"\(5, 4, 4, 4\)"), (dict(z=torch.zeros(6, 64), flipped=torch.zeros(6, 64)), r"\(6, 64\)"),
     (dict(labels=torch.zeros(5, dtype=torch.long)), "labels of shape"), (dict(labels=torch.full((6,), 9)), "from 9 to 9, with 5"),
     (dict(labels=torch.full((6,), -1)), "from -1"), (dict(labels=torch.zeros(6)), "labels of shape"),
@@ -177,3 +182,6 @@ def test_latents_of_several_parts_are_those_of_all_images_in_order(tmp_path):
 def test_the_defaults_are_the_papers():
     defaults = {k: p.default for k, p in inspect.signature(sampling.Sampler).parameters.items()}
     assert (defaults["steps"], defaults["eta"], defaults["scale"], defaults["seed"]) == (500, 0.0, 1.0, 0)
+    assert defaults["label"] is None and defaults["batch_size"] == 64
+    defaults = {k: p.default for k, p in inspect.signature(sampling.sample).parameters.items()}
+    assert (defaults["png"], defaults["as_zip"]) == (False, False)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from minigen.errors import DataError
-from minigen.settings import Stage1, Stage2, make_config
+from minigen.settings import PRESETS, Config, Stage1, Stage2, check_number, make_config
 
 
 @pytest.mark.parametrize(("given", "words"), [
@@ -80,3 +80,40 @@ def test_values_keep_their_kind():
 def test_settings_need_no_torch():
     code = "import sys, minigen.__main__, minigen.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_defaults_and_presets_are_these():
+    """Pinned: a run that gives no settings must stay the same run."""
+    both = dict(preset="small", steps=1000, decay=True, ema=0.999, precision="float32", compile=False, seed=0, save_every=500,
+                sample_every=500, log_every=10, keep=3, max_skipped=10, device="")
+    assert {f.name: f.default for f in dataclasses.fields(Stage1)} == both | dict(
+        out="runs/ivqvae", batch_size=32, lr=2e-3, data="toyfaces:4096", perceptual="toy", lambda_d=0.05, discriminator_start=0,
+        init_images=128, accumulate=1)
+    assert {f.name: f.default for f in dataclasses.fields(Stage2)} == both | dict(
+        out="runs/fftd", batch_size=128, lr=1e-3, latents="runs/latents.safetensors", fusion="adaptive", levels=2, dropout=0.0,
+        labels=True, drop_label=0.15)
+    assert {f.name: f.default for f in dataclasses.fields(Config)} == both | dict(out="runs/stage", batch_size=32, lr=1e-3)
+    assert {
+        "Stage1": {"small": {}, "paper": dict(lr=1e-4, batch_size=16, steps=250_000, decay=False, ema=0.9999, init_images=0,
+                                              perceptual="lpips", precision="bf16", save_every=2000, sample_every=2000,
+                                              log_every=100)},
+        "Stage2": {"small": {}, "paper": dict(lr=1e-4, batch_size=256, steps=400_000, decay=False, ema=0.9999, save_every=10_000,
+                                              sample_every=10_000, log_every=500)}} == PRESETS
+
+
+def test_bounds_belong_to_their_range():
+    for given in (dict(lr=1), dict(ema=0), dict(lambda_d=1), dict(lambda_d=0), dict(seed=2**63 - 1), dict(batch_size=10**6)):
+        assert make_config(Stage1, **given)
+    for given in (dict(levels=3), dict(levels=1), dict(dropout=0), dict(drop_label=1)):
+        assert make_config(Stage2, **given)
+    for given in (dict(seed=2**63), dict(batch_size=10**6 + 1)):
+        with pytest.raises(DataError):
+            make_config(Stage1, **given)
+
+
+def test_a_range_is_told_in_words():
+    for options, words in ((dict(low=1, high=5), "at least 1 and at most 5; got 9"),
+                           (dict(above=0, below=1), "above 0 and below 1"),
+                           (dict(low=3), "finite number, at least 3; got"), (dict(high=3), "at most 3; got")):
+        with pytest.raises(DataError, match=words):
+            check_number("x", 9 if "high" in options or "below" in options else -9, **options)

@@ -255,3 +255,11 @@ def test_too_little_disk_is_said_before_anything_is_made(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="Two checkpoints of this training need"):
         run(Line(), tmp_path / "a")
     assert not (tmp_path / "a").exists()
+
+
+def test_orders_and_flips_are_these():
+    """Pinned: with others every resumed training would see other images."""
+    indices, flips = training.batch_at(3, 2, 6, 7)
+    assert indices.tolist() == [0, 3, 6, 4, 1, 2] and flips.int().tolist() == [0, 0, 0, 0, 0, 0]
+    _, flips = training.batch_at(0, 1, 20_000, 20_000)
+    assert abs(flips.float().mean() - 0.5) < 0.02
