@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from minigen.common import as_tensor
-from minigen.inputs import images as checked
 from minigen.inputs import number, refuse, tensor, told, whole, wholes
 
 # Okabe & Ito's colours, told apart by colour-blind readers
@@ -38,11 +37,12 @@ def _pixels(images):
     if not torch.is_tensor(images) or images.ndim != 4 or images.shape[1] not in (1, 3):
         got = tuple(images.shape) if torch.is_tensor(images) else type(images).__name__
         refuse("images", "a tensor of shape (N, 3, H, W) or (N, 1, H, W)", got)
-    x = images.detach().cpu()
-    x = x if x.dtype == torch.uint8 else x.float()
-    if x.is_floating_point() and not torch.isfinite(x).all():
+    x = images.detach().cpu().float()
+    if not torch.isfinite(x).all():
         raise ValueError("images hold NaN or infinite values")
-    checked(x, ("N", "C", "H", "W"), "images (x.clamp(-1, 1) clips them)", 1.01)
+    if x.numel() and (x.min() < -1.01 or x.max() > 1.01):
+        raise ValueError(f"images must lie in [-1, 1]; these reach from {x.min():.2f} to {x.max():.2f} "
+                         "(for bytes: x / 127.5 - 1; to clip on purpose: x.clamp(-1, 1))")
     return ((x.clamp(-1, 1) + 1) / 2).movedim(1, -1)
 
 
