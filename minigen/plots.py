@@ -43,6 +43,7 @@ def _pixels(images):
     if x.numel() and (x.min() < -1.01 or x.max() > 1.01):
         raise ValueError(f"images must lie in [-1, 1]; these reach from {x.min():.2f} to {x.max():.2f} "
                          "(for bytes: x / 127.5 - 1; to clip on purpose: x.clamp(-1, 1))")
+    tensor(images, "images")
     return ((x.clamp(-1, 1) + 1) / 2).movedim(1, -1)
 
 
