@@ -77,7 +77,7 @@ def test_images_that_are_alike_have_no_variance_and_no_nan():
     model = GaussianModel(torch.full((3, 1, 2, 2), 0.5))
     assert float(model.variances.abs().max()) == 0 and torch.isfinite(model.eigenfaces).all()
     torch.testing.assert_close(model.sample(2), torch.full((2, 1, 2, 2), 0.5))
-    assert GaussianModel(4 * torch.randn(9, 1, 3, 3)).sample(50).abs().max() == 1
+    assert GaussianModel(2 * torch.randn(9, 1, 3, 3)).sample(50).abs().max() == 1
 
 
 @pytest.mark.parametrize("n", [9, 30])

@@ -202,7 +202,13 @@ def start(*words, **env):
         text=True,
         errors="replace",
         env=os.environ | env,
+        preexec_fn=hear_ctrl_c if os.name == "posix" else None,
     )
+
+
+def hear_ctrl_c():
+    """A background job of a shell ignores Ctrl-C, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
