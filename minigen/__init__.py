@@ -38,6 +38,7 @@
     disk          locks, leftovers, errors in a sentence      every chapter
     inputs        what was passed wrongly, in one sentence    every chapter
     common        what several lessons share                  every chapter
+    stops         Ctrl-C and SIGTERM, answered alike          chapter 8
     environment   scale switch, device, what is installed     every chapter
 """
 

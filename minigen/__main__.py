@@ -6,7 +6,6 @@ finished is kept. Anything else is a bug and shows where. What needs torch is im
 """
 
 import argparse
-import contextlib
 import dataclasses
 import itertools
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from minigen import disk
 from minigen.errors import DataError, say
+from minigen.stops import stoppable
 
 
 def _prepare(a):
@@ -79,7 +79,8 @@ def _config(cls, a):
         if cls is settings.Stage1:
             given.setdefault("discriminator_start", min(250_000, given["steps"]))
     config = settings.make_config(cls, **given)
-    say("\n".join(f"{k} = {v}" for k, v in dataclasses.asdict(config).items()))
+    if _first():
+        say("\n".join(f"{k} = {v}" for k, v in dataclasses.asdict(config).items()))
     return config
 
 
@@ -220,40 +221,27 @@ def _add_chapter8(commands):
     p.set_defaults(run=_bench)
 
 
-class _Terminated(KeyboardInterrupt):
-    number = signal.SIGTERM
-
-
-@contextlib.contextmanager
-def _terminable():
-    """SIGTERM inside the block is raised like Ctrl-C, so that everything is left in good order."""
-    def stop(*_):
-        raise _Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:                                    # not the main thread
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
+STOPPED = "stopped; nothing half-written was kept, and what was finished stays."
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
+ALONE = ("prepare", "verify", "reproduce", "bench")       # what torchrun's other processes have no share in
+
+
 def main(argv=None):
+    asked = []
     try:
-        with _terminable():
+        with stoppable(asked):
+            if any("\0" in word for word in map(str, sys.argv[1:] if argv is None else argv)):
+                raise DataError("A name with a zero byte in it names no file.")
             parser = argparse.ArgumentParser(prog="python -m minigen", description="Tools of the minigen course.")
-            commands = parser.add_subparsers(required=True, metavar="COMMAND")
+            commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
             _add_prepare(commands)
             _add_reproduce(commands)
             _add_chapter8(commands)
             args = parser.parse_args(argv)
-            args.run(args)
+            if _first() or args.command not in ALONE:
+                args.run(args)
     except DataError as e:
         return _told(str(e))
     except BrokenPipeError:                               # the reader of our output has left: `… | head`
@@ -261,14 +249,22 @@ def main(argv=None):
         return 1
     except OSError as e:
         return _told(disk.sentence_of(e))
-    except (MemoryError, RuntimeError) as e:
-        if not isinstance(e, MemoryError) and not any(words in str(e).lower() for words in NO_MEMORY):
-            raise
-        return _told("The memory does not suffice for this: a smaller --batch-size, or --size?")
     except KeyboardInterrupt as e:
-        _told(str(e) + "." if str(e) else "stopped; nothing half-written was kept, and what was finished stays.")
+        _told(f"{e}." if str(e) else STOPPED)
         return 128 + getattr(e, "number", signal.SIGINT)
+    except Exception as e:
+        if asked:                                         # in the middle of an import, which then fails in its own way
+            _told(STOPPED)
+            return 128 + asked[-1]
+        if isinstance(e, MemoryError) or (isinstance(e, RuntimeError) and any(words in str(e).lower() for words in NO_MEMORY)):
+            return _told("The memory does not suffice for this: a smaller --batch-size, or --size?")
+        raise
     return 0
+
+
+def _first():
+    """Whether this is the only process, or torchrun's first."""
+    return os.environ.get("RANK", "0") in ("", "0") or os.environ.get("WORLD_SIZE", "1") in ("", "1")
 
 
 def _told(sentence):

@@ -33,9 +33,9 @@ def _autocast(config, device):
     return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
 
 
-def _save_grid(path, images, **titles):
+def _save_grid(path, images, columns=8, **titles):
     with replacing(path) as temporary:
-        temporary.write_bytes(to_png(image_grid(images, columns=8, **titles)))
+        temporary.write_bytes(to_png(image_grid(images, columns=columns, **titles)))
 
 
 def _require_trained(average):
@@ -139,10 +139,10 @@ class IVQVAETask:
         return seen | dict(skipped=skipped)
 
     def sample(self, path):
-        x = self.images(torch.arange(8))
+        x = self.images(torch.arange(min(8, len(self.images))))
         with evaluating(self.average.module) as model:
             x_hat = model.decode_indices(model.encode_indices(x.to(self.device))).cpu()
-        _save_grid(path, torch.cat([x, x_hat]), row_titles=["real", "tokens"])
+        _save_grid(path, torch.cat([x, x_hat]), len(x), row_titles=["real", "tokens"])
 
     def export(self, path, steps):
         """The averaged weights after `steps` steps, with the latents' statistics over (at most 20,000) training images."""
@@ -214,16 +214,24 @@ class FFTDTask:
                      steps=steps, seed=self.config.seed)
 
 
+def _export(task, path, steps, before):
+    """The weights, unless a file has come to their place since the training began."""
+    if path.exists() and not before:
+        raise DataError(f"'{path}' has appeared meanwhile and was left as it is: move it away and go on with --resume.")
+    task.export(path, steps)
+
+
 def train_ivqvae(config, resume=False, progress=True):
     """Stage 1. Writes config.json, losses.csv, sample grids, checkpoints, and at the end ivqvae.safetensors. Returns its path."""
     device = training.pick_device(config.device)
     with training.processes(device):
         task = IVQVAETask(config, device)
         told = dataclasses.asdict(config) | dict(data_digest=task.images.digest)       # the same path may hold other data
+        before = (Path(config.out) / "ivqvae.safetensors").exists()
         last = training.train(task, config.out, kind="ivqvae", config=told, n=len(task.images), resume=resume, progress=progress)
         path = Path(config.out) / "ivqvae.safetensors"
         if training.rank() == 0:
-            task.export(path, last)
+            _export(task, path, last, before)
         del task                                          # DistributedDataParallel must be gone before the processes part
     return path
 
@@ -238,11 +246,15 @@ def train_fftd(config, autoencoder, resume=False, progress=True):
         stored = read_latents(config.latents)
         if stored["tokenizer"] != latents.fingerprint(model):
             raise DataError(f"'{config.latents}' was made with another autoencoder than '{autoencoder}': encode again.")
+        if stored["z"].shape[1:] != (model.config["code_dim"], model.grid, model.grid):
+            raise DataError(f"'{config.latents}' holds latents of shape {tuple(stored['z'].shape[1:])}, which '{autoencoder}' "
+                            "does not make: encode again.")
         task = FFTDTask(config, device, stored | dict(autoencoder=model))
         told = dataclasses.asdict(config) | dict(tokenizer=stored["tokenizer"], data_digest=stored["data"])
+        before = (Path(config.out) / "fftd.safetensors").exists()
         last = training.train(task, config.out, kind="fftd", config=told, n=task.z.shape[1], resume=resume, progress=progress)
         path = Path(config.out) / "fftd.safetensors"
         if training.rank() == 0:
-            task.export(path, last)
+            _export(task, path, last, before)
         del task
     return path

@@ -82,7 +82,7 @@ def load(path):
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as e:  # whole bytes of something else: torch raises what it likes
         raise DataError(f"{path.name} is no checkpoint ({type(e).__name__}: {first_line(e)})") from None
-    if not isinstance(state, dict) or state.get("step") != int(name[1]):
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int) or state["step"] != int(name[1]):
         raise DataError(f"{path.name} holds no state of step {int(name[1])}")
     return state
 
@@ -96,6 +96,8 @@ def states(folder, kind, say=print, run=None):
                 raise DataError(f"{path.name} belongs to '{state.get('kind')}', not to '{kind}'")
             if run is not None and state.get("run") != run:
                 raise DataError(f"{path.name} belongs to another run: {_difference(state.get('run'), run)}")
+            if not _finite(state):
+                raise DataError(f"{path.name} holds NaN or infinity")
         except (DataError, OSError) as e:
             say(f"Refused: {e}. Trying the one before.")
         else:
@@ -107,7 +109,14 @@ def latest(folder, kind, say=print, run=None):
     return next(states(folder, kind, say, run), None)
 
 
+def _finite(state):
+    if isinstance(state, torch.Tensor):
+        return not state.is_floating_point() or bool(torch.isfinite(state).all())
+    inside = state.values() if isinstance(state, dict) else state if isinstance(state, list | tuple) else ()
+    return all(map(_finite, inside))
+
+
 def _difference(theirs, ours):
     theirs = theirs if isinstance(theirs, dict) else {}
-    k = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))[0]
+    k = sorted((k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k)), key=str)[0]
     return f"its {k} is {theirs.get(k)!r}, here {ours.get(k)!r}"

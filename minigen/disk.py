@@ -14,6 +14,8 @@ except ImportError:                               # Windows
     fcntl = None
     import msvcrt
 
+MARK = ".minigen-"                                 # in the names of what is written beside its target, and of nobody else's
+
 REASONS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your share of the disk is full",
@@ -33,7 +35,7 @@ WAYS_OUT = {
     errno.EACCES: "allow it, or choose another place",
     errno.EPERM: "allow it, or choose another place",
     errno.ENAMETOOLONG: "choose a shorter one",
-    errno.ENOENT: "is it spelled right?",
+    errno.ENOENT: "see how it is spelled",
 } | {full: "make room, or choose another place" for full in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
@@ -80,8 +82,8 @@ def is_free(path):
 def clear_leftovers(folder, pattern):
     """Remove the temporary files that killed runs left beside a target called like `pattern` (with * and ?) in `folder`.
 
-    They are named .TARGET.xxxxxxxx and locked while somebody writes them (`minigen.files.replacing`).
+    They are named .TARGET.minigen-xxxxxxxx and locked while somebody writes them (`minigen.files.replacing`).
     """
-    for left in glob.glob(os.path.join(glob.escape(str(folder)), f".{pattern}.{'[a-z0-9_]' * 8}")):
+    for left in glob.glob(os.path.join(glob.escape(str(folder)), f".{pattern}{MARK}{'[a-z0-9_]' * 8}")):
         if os.path.isfile(left) and not os.path.islink(left) and is_free(left):
             Path(left).unlink(missing_ok=True)

@@ -82,7 +82,7 @@ def reference_features(images, digest, name, cache, network=None, limit=None):
     path = Path(cache) / f"{name}-{limit}-{digest.replace(':', '-').replace(' ', '-')[:40]}.safetensors"
     try:
         kept = read_tensors(path)[0]["features"]
-        if kept.ndim == 2 and len(kept) == limit and torch.isfinite(kept).all():
+        if kept.ndim == 2 and len(kept) == limit and kept.dtype == torch.float32 and torch.isfinite(kept).all():
             return kept
     except (DataError, KeyError):                         # not there yet, or torn
         pass
@@ -128,6 +128,9 @@ def evaluate(samples, images, *, features="inception", cache="runs/cache", proto
     features, network = (features, network_of(features, device)) if isinstance(features, str) else features
     fake = features_of(samples, network)
     real = reference_features(images, images.digest, features, cache, network, limit)
+    if real.shape[1] != fake.shape[1]:
+        raise DataError(f"The features kept in '{cache}' are {real.shape[1]} numbers an image, not {fake.shape[1]}: choose "
+                        "another --cache, or delete that one.")
     if min(len(fake), len(real)) < FEWEST:
         raise DataError(f"At least {FEWEST} images on each side are needed; got {len(fake)} samples and {len(real)} references.")
     distance = frechet_distance(*gaussian_statistics(fake), *gaussian_statistics(real))

@@ -1,6 +1,7 @@
 """Where the course's data files lie, and how files and weights are written and read: whole or not at all, never a pickle."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -37,14 +38,16 @@ def data_path(*parts):
 def replacing(path):
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
+    A link is followed: what it leads to is replaced, and the link stays.
+
     What a killed process left of the same file is cleared away first. An OSError inside the block is given `path` as its
     file name, so that it can be told.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        disk.clear_leftovers(path.parent, _short(path))
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_short(path)}.")
+        disk.clear_leftovers(path.parent, glob.escape(_short(path)))
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{_short(path)}{disk.MARK}")
     except OSError as e:
         e.filename = str(path)
         raise
@@ -78,8 +81,12 @@ def write_text(path, text):
 
 
 def save_tensors(path, tensors, **metadata):
-    """Tensors and strings of metadata as one safetensors file, whole or not at all, the same bytes for the same values."""
-    content = safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, metadata)
+    """Tensors and strings of metadata as one safetensors file, whole or not at all, the same bytes for the same values.
+
+    A digest of both goes into the metadata; `read_tensors` compares it.
+    """
+    tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
+    content = safetensors.torch.save(tensors, metadata | dict(digest=_digest(tensors, metadata)))
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()   # its order is random
     header += b" " * (-len(header) % 8)
@@ -89,9 +96,28 @@ def save_tensors(path, tensors, **metadata):
         f.write(memoryview(content)[end:])
 
 
+def _digest(tensors, metadata):
+    """SHA-256 over names, types, shapes and values, and over the metadata."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, t in sorted(tensors.items()):
+        digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
+        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def read_tensors(path, what="safetensors file"):
-    """({name: tensor}, metadata) of a safetensors file. Raises: DataError that names the file, for any other."""
-    path = Path(path)
+    """({name: tensor}, metadata) of a safetensors file.
+
+    Raises: DataError that names the file, for any other, and for one whose values do not have the digest it carries.
+    """
+    tensors, meta = _read(Path(path), what)
+    carried = meta.pop("digest", None)
+    if carried is not None and carried != _digest(tensors, meta):
+        raise DataError(f"'{path}' was changed or is damaged: its values do not have the digest it carries. Make it again.")
+    return tensors, meta
+
+
+def _read(path, what):
     if not path.is_file():
         raise DataError(f"There is no {what} '{path}'.")
     try:
@@ -139,8 +165,11 @@ def load_weights(cls, path):
     if meta.get("class") != cls.__name__:
         raise DataError(f"{path.name} holds {meta.get('class', 'no class of this course')}, not {cls.__name__}.")
     config, card = _plain(path, meta, "config"), _plain(path, meta, "card")
-    _require_finite(state, f"The weights in {path.name}", "they are of no use")
     model = _built(cls, config, state, path)
+    for k, v in model.state_dict().items():
+        if v.is_floating_point() != state[k].is_floating_point() or state[k].is_complex():
+            raise DataError(f"{path.name} does not fit its own config: {k} should be {v.dtype}, and is {state[k].dtype}.")
+    _require_finite(state, f"The weights in {path.name}", "they are of no use")
     model.load_state_dict(state)
     model.card = card
     return model.eval()
@@ -171,6 +200,9 @@ def _built(cls, config, state, path):
     except Exception as e:  # a wrong config makes a constructor raise what it likes
         raise DataError(f"{path.name} has a config that {cls.__name__} does not take ({first_line(e)}).") from None
     stored = {k: tuple(v.shape) for k, v in state.items()}
+    for k, v in state.items():
+        if v.is_floating_point() and v.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise DataError(f"{path.name} holds {k} as {v.dtype}; weights are 16, 32 or 64 bits.")
     for k in sorted(shapes.keys() | stored.keys()):
         if shapes.get(k) != stored.get(k):
             raise DataError(f"{path.name} does not fit its own config: {k} should be {_shape(shapes.get(k))}, "

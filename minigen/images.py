@@ -1,5 +1,8 @@
 """Chapter 8: the images that are trained on, by index: a folder of `prepare`, or drawn faces."""
 
+import hashlib
+import json
+
 import torch
 
 from minigen.data import ATTRIBUTES, PreparedImages, ToyFaces, draw_faces
@@ -9,7 +12,9 @@ MOST_FACES = 10_000_000
 
 
 class Images:
-    """Images by index from a prepared folder, or drawn; mirrored where asked. `digest` names the data.
+    """Images by index from a prepared folder, or drawn; mirrored where asked.
+
+    `digest` names the pixels, `mark` pixels, labels and classes.
 
     data: the folder, or "toyfaces:N". `images(indices, flips)` → (B, 3, size, size) in [-1, 1]; `labels` (N,) or None.
     verify: compare every pixel of a folder with its digest first. Raises: DataError for other data, or another size.
@@ -21,11 +26,15 @@ class Images:
             self.n = _count(data)
             self.faces = ToyFaces(self.n, size=size, seed=0)
             self.digest, self.classes, self.labels = f"{data} size {size}", list(ATTRIBUTES["hair"]), self.faces["hair"]
+            self.mark = self.digest
             return
         self.folder = PreparedImages(data)
         manifest = self.folder.manifest
         self.n, self.digest, self.classes = len(self.folder), manifest["pixels_sha256"], self.folder.classes
-        self.labels = self.folder.labels if self.classes else None
+        self.labels, self.mark = self.folder.labels if self.classes else None, self.digest
+        if self.classes:
+            told = json.dumps([self.classes, self.labels.tolist()])
+            self.mark += f" labels {hashlib.sha256(told.encode()).hexdigest()[:16]}"
         if manifest["size"] != size:
             raise DataError(f"'{data}' holds images of {manifest['size']} pixels, the model takes {size}: "
                             f"prepare them again with --size {size}.")

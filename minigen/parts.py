@@ -11,10 +11,11 @@ import re
 import zipfile
 from pathlib import Path
 
+import torch
 from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
-from minigen import disk
+from minigen import disk, stops
 from minigen.errors import DataError
 from minigen.files import read_tensors, replacing, save_tensors, write_text
 from minigen.processes import from_first, rank, wait_for_all, world
@@ -40,10 +41,10 @@ def parts(folder, total, size, key, make, progress=True):
         paths = [path_of(folder, k) for k in range(-(-total // size))]
         with tqdm(total=total, unit="image", desc=folder.name, disable=not progress or rank() > 0) as bar:
             for k, path in enumerate(paths):
+                stops.check()
                 first, last = k * size, min(total, (k + 1) * size)
-                if k % world() == rank() and not _holds(path, last - first):
-                    tensors = {name: t.contiguous() for name, t in make(first, last).items()}
-                    save_tensors(path, tensors, digest=_digest(tensors))
+                if k % world() == rank() and not _holds(folder, k, last - first):
+                    save_tensors(path, make(first, last), run=_run_of(folder), number=str(k))
                 bar.update(last - first)
         wait_for_all()
     return paths
@@ -63,6 +64,10 @@ def _claimed(folder, told, total):
                 disk.clear_leftovers(folder, "part-?????.safetensors")
                 disk.clear_leftovers(folder, "??????.png")
                 yield
+            except BaseException:
+                if made and not any(folder.glob("part-*")):    # nothing was made: no trace
+                    (folder / TABLE).unlink(missing_ok=True)
+                raise
             finally:
                 (folder / LOCK).unlink(missing_ok=True)
     finally:
@@ -79,14 +84,15 @@ def check_folder(folder, told):
     if not folder.is_dir():
         raise DataError(f"'{folder}' is a file; a folder is wanted: choose another.")
     if not (folder / TABLE).exists():
-        if others := sorted(p.name for p in folder.iterdir() if p.name != LOCK):
+        if others := sorted(p.name for p in folder.iterdir() if p.name != LOCK and disk.MARK not in p.name):
             raise DataError(f"'{folder}' holds other files (such as '{others[0]}') and no parts: choose another folder.")
         return
     before, now = read_table(folder), json.loads(json.dumps(told))
     before.pop("count", None)
     if changed := sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k)):
         k = changed[0]
-        raise DataError(f"'{folder}' holds parts made with {k}={before.get(k)!r}, not {now.get(k)!r}: choose another folder.")
+        raise DataError(f"'{folder}' holds parts made with {k}={before.get(k)!r}, not {now.get(k)!r}: choose another folder, "
+                        "or delete that one if they are no longer wanted.")
 
 
 def read_table(folder):
@@ -102,44 +108,43 @@ def read_table(folder):
                         "folder, or move these away.") from None
 
 
-def _digest(tensors):
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+def _run_of(folder):
+    """What the parts of a folder depend on, in one number: they carry it, so that one of another run is noticed."""
+    told = {k: v for k, v in read_table(folder).items() if k != "count"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
-def read_part(path):
-    """The tensors of a part. Raises: DataError for one that is missing, torn or changed."""
+def read_part(folder, k):
+    """The tensors of part k. Raises: DataError for one that is missing, torn, changed, or of another run or place."""
+    path = path_of(folder, k)
     tensors, meta = read_tensors(path, "part")
-    if meta.get("digest") != _digest(tensors):
-        raise DataError(f"'{path}' was changed or is damaged: its values do not have its digest. Delete it and run again.")
+    if (meta.get("run"), meta.get("number")) != (_run_of(folder), str(k)):
+        raise DataError(f"'{path}' is not part {k} of this run: delete it and run again.")
     return tensors
 
 
-def _holds(path, n):
-    """Whether a part is whole and has at least n rows: a longer run's last part serves a shorter one."""
+def _holds(folder, k, n):
+    """Whether part k is whole and has at least n rows: a longer run's last part serves a shorter one."""
     try:
-        tensors = read_part(path)
+        tensors = read_part(folder, k)
     except DataError:
         return False
-    return bool(tensors) and all(len(t) >= n for t in tensors.values())
+    return bool(tensors) and all(t.ndim and len(t) >= n for t in tensors.values())
 
 
-def drawn(paths):
-    """Images of the parts one by one, uint8 (3, S, S); `paths` as `parts` returns them, or their folder: as many as its run
-    was asked for. Raises: DataError where a part is missing, torn or changed.
+def drawn(folder):
+    """Images of a folder of parts one by one, uint8 (3, S, S), as many as its run was asked for.
+
+    Raises: DataError where a part is missing, torn, changed, or holds no images.
     """
-    count = None
-    if isinstance(paths, str | Path):
-        table = read_table(paths)
-        count = table["count"]
-        paths = [path_of(paths, k) for k in range(-(-count // table["part"]))]
-    for path in paths:
-        images = read_part(path)["images"]
-        yield from images if count is None else images[:count]
-        count = None if count is None else count - len(images)
+    table = read_table(folder)
+    count = table["count"]
+    for k in range(-(-count // table["part"])):
+        images = read_part(folder, k).get("images")
+        if images is None or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise DataError(f"'{path_of(folder, k)}' holds no images: choose another folder.")
+        yield from images[:count]
+        count -= len(images)
 
 
 def is_ours(path):
@@ -147,7 +152,7 @@ def is_ours(path):
     try:
         if Path(path).suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
-                return archive.comment == MARK.encode()
+                return archive.comment == MARK.encode() and all(map(NUMBERED.fullmatch, archive.namelist()))
         with Image.open(path, formats=["PNG"]) as image:
             image.load()
             return image.info.get("Software") == MARK

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from minigen import disk
+from minigen import disk, stops
 from minigen.errors import DataError
 from minigen.files import data_path, write_text
 from minigen.settings import MANY, check_number
@@ -35,12 +35,14 @@ def read(name, out=None):
         return []
     measured = TABLES[name].columns if name in TABLES else ()
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        whole = all({"row", "seed", "steps", "options"} <= c.keys() for c in cells) and all(
-            isinstance(c.get(column), int | float) for c in cells for column in measured)
+        told = json.loads(path.read_text(encoding="utf-8"))
+        cells, kinds = told["cells"], dict(row=str, seed=int, steps=int, options=str)
+        whole = isinstance(cells, list) and told.get("table", name) == name and (bool(cells) or "table" in told) and all(
+            isinstance(c[k], kind) for c in cells for k, kind in kinds.items()) and all(
+            isinstance(c.get(column), int | float) and abs(c[column]) < 1e300 for c in cells for column in measured)
     except OSError as e:
         raise DataError(disk.sentence_of(e, f"'{path}' could not be read", "choose another --out")) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         whole = False
     if not whole:
         raise DataError(f"{path.name} is not a results file of `reproduce {name}`; choose another --out, or move it away.")
@@ -65,6 +67,9 @@ def reproduce(name, seeds=(0, 1, 2), steps=None, out=None, rows=None):
     seeds = [check_number("a seed", s, int, 0, 2**32) for s in seeds]
     if unknown := [r for r in rows if r not in table.rows]:
         raise DataError(f"{name} has no row '{unknown[0]}'; it has {', '.join(table.rows)}.")
+    if path.is_dir() or not path.name:
+        raise DataError(f"'{path}' could not be read: a folder stands where a file is needed; choose another --out.")
+    read(name, out)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name[:200]}.lock")
     with disk.held(lock, f"Another process is measuring into '{path}': wait for it, or name another file with --out."):
@@ -76,7 +81,7 @@ def reproduce(name, seeds=(0, 1, 2), steps=None, out=None, rows=None):
 
 def _measure(name, seeds, steps, out, rows):
     table, path = TABLES[name], results_file(name, out)
-    cells = read(name, out)
+    cells, stamp = read(name, out), _stamp(path)
     if other := {c["steps"] for c in cells} - {steps}:
         raise DataError(f"{path.name} holds cells of {other.pop()} {table.unit}, not {steps}; name another file with --out.")
     if changed := [c["row"] for c in cells if c["options"] != str(table.rows.get(c["row"]))]:
@@ -84,6 +89,7 @@ def _measure(name, seeds, steps, out, rows):
     done = {(c["row"], c["seed"]) for c in cells}
     wanted = [(row, seed) for seed in dict.fromkeys(seeds) for row in rows if (row, seed) not in done]
     for row, seed in tqdm(wanted, desc=name, unit="cell"):
+        stops.check()
         start = time.time()
         cell = _measured_elsewhere(table, row, seed, steps) if out is None else None
         if cell is None:
@@ -92,9 +98,21 @@ def _measure(name, seeds, steps, out, rows):
                 k: round(v, 4) for k, v in values.items()}
         cells.append(cell)
         command = f"python -m minigen reproduce {name}" + (f" --steps {steps}" if steps != table.steps else "")
+        if _stamp(path) != stamp:
+            raise DataError(f"'{path}' was changed or has appeared meanwhile and was left as it is: name another with --out.")
         told = dict(table=name, command=command, torch=torch.__version__.split("+")[0], cells=cells)
         write_text(path, json.dumps(told, indent=1) + "\n")
+        stamp = _stamp(path)
         yield cell
+
+
+def _stamp(path):
+    """What tells whether a file is the one that was there: None where there is none."""
+    try:
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    except OSError:
+        return None
 
 
 def _measured_elsewhere(table, row, seed, steps):

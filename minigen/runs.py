@@ -43,7 +43,9 @@ def check_folder(out, kind, config, resume):
             raise DataError(f"'{path}' cannot be read ({e}); put it back, or choose another --out.") from None
         _require_same(out, identity(before, before.get("kind")), identity(config, kind))
         return
-    ours = path.exists()                                  # a run that ended before its first checkpoint
+    ours = _is_ours(path, kind)                           # a run that ended before its first checkpoint
+    if path.exists() and not ours:
+        raise DataError(f"'{path}' is not of such a training, which would replace it: choose another --out.")
     names = [f"{kind}.safetensors", *([] if ours else ["losses.csv", "failed_batch.json"])]
     there = [n for n in names if (out / n).exists()] + ([] if ours else sorted(p.name for p in out.glob("samples-*.png")))
     if there:
@@ -51,8 +53,17 @@ def check_folder(out, kind, config, resume):
                         "--out, or move the file away.")
 
 
+def _is_ours(path, kind):
+    """Whether a config.json was written by a training of this kind."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(told, dict) and told.get("kind") == kind and "seed" in told and "steps" in told
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
 def _require_same(out, before, now):
-    if changed := sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k)):
+    if changed := sorted((k for k in before.keys() | now.keys() if before.get(k) != now.get(k)), key=str):
         k = changed[0]
         raise DataError(f"'{out}' was trained with {k}={before.get(k)!r}, not {now.get(k)!r}; to resume, leave it as it was, "
                         "or begin anew in another --out.")
@@ -95,7 +106,7 @@ def _rows(path):
     except (OSError, csv.Error):
         return []
     whole = [r for r in rows if None not in r and None not in r.values() and all(r.values())]
-    return [r for r in whole if r.get("step", "").isdigit()]
+    return [r for r in whole if r.get("step", "").isascii() and r.get("step", "").isdigit()]
 
 
 class Log:
@@ -120,6 +131,8 @@ class Log:
         """Add a row, whole or not at all."""
         row = {"step": step} | {k: f"{v:.6g}" for k, v in values.items()}
         text = io.StringIO(newline="")
+        if self.columns and set(self.columns) != set(row):
+            raise DataError(f"'{self.path}' has the columns {', '.join(self.columns)}, not {', '.join(row)}: move it away.")
         writer = csv.DictWriter(text, self.columns or list(row))
         if self.columns is None:
             self.columns = list(row)

@@ -5,6 +5,7 @@ level) on the batch size.
 """
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -35,9 +36,12 @@ def encode(data, weights, out, batch_size=64, device=None, progress=True, overwr
     model = load_weights(ivqvae.IVQVAE, Path(weights)).to(device)
     images = Images(data, model.config["size"], verify=True)
     mark = latents.fingerprint(model)
+    there_before, folder = os.path.lexists(out), out.with_suffix(".parts")
+    if out == folder or out.is_dir():
+        raise DataError(f"'{out}' cannot be the file of the latents: choose another --out, such as runs/latents.safetensors.")
     if out.exists():
         there = read_latents(out)
-        if there["tokenizer"] == mark and there["data"] == images.digest:
+        if there["tokenizer"] == mark and there["data"] == images.mark:
             return out                                    # whole, of the same data by the same autoencoder
         if not overwrite:
             raise DataError(f"'{out}' holds latents of other images or of another autoencoder: choose another --out, or pass "
@@ -46,18 +50,22 @@ def encode(data, weights, out, batch_size=64, device=None, progress=True, overwr
 
     def make(first, last):
         x = images(torch.arange(first, last)).to(device)
-        return {name: latents.encode(model, x.flip(-1) if mirrored else x, batch_size).z.cpu()
-                for name, mirrored in (("z", False), ("flipped", True))}
+        found = {name: latents.encode(model, x.flip(-1) if mirrored else x, batch_size).z.cpu()
+                 for name, mirrored in (("z", False), ("flipped", True))}
+        if not all(bool(torch.isfinite(z).all()) for z in found.values()):
+            raise Diverged(f"The latents of '{weights}' hold NaN or infinity: it was not trained, or its statistics are damaged.")
+        return found
 
     with training.processes(device):
-        folder = out.with_suffix(".parts")
-        paths = parts(folder, len(images), 512, dict(data=images.digest, tokenizer=mark), make, progress)
+        paths = parts(folder, len(images), 512, dict(data=images.mark, tokenizer=mark), make, progress)
         if training.rank() == 0:
-            loaded = [read_part(p) for p in paths]
+            if os.path.lexists(out) and not there_before:
+                raise DataError(f"'{out}' has appeared meanwhile and was left as it is: move it away and run again.")
+            loaded = [read_part(folder, k) for k in range(len(paths))]
             whole = {name: torch.cat([part[name] for part in loaded]) for name in ("z", "flipped")}
             if images.labels is not None:
                 whole["labels"] = images.labels.long()
-            save_tensors(out, whole, tokenizer=mark, data=images.digest, classes=json.dumps(images.classes))
+            save_tensors(out, whole, tokenizer=mark, data=images.mark, classes=json.dumps(images.classes))
             remove(folder, paths)
     return out
 
@@ -78,7 +86,8 @@ def read_latents(path):
         classes = json.loads(meta["classes"])
         if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
             raise ValueError("its classes are no list of names")
-        if z.ndim != 4 or z.shape != flipped.shape or not len(z) or z.dtype != torch.float32 or flipped.dtype != torch.float32:
+        square = z.ndim == 4 and z.shape == flipped.shape and z.numel() and z.shape[2] == z.shape[3]
+        if not square or z.dtype != torch.float32 or flipped.dtype != torch.float32:
             raise ValueError(f"z and flipped are {z.dtype} {tuple(z.shape)} and {flipped.dtype} {tuple(flipped.shape)}")
         if not (torch.isfinite(z).all() and torch.isfinite(flipped).all()):
             raise ValueError("they hold NaN or infinity")

@@ -121,6 +121,8 @@ def _checked(field, value):
             raise DataError(f"{field.name} is True or False; got {value!r}.")
         return value
     if kind is str:
+        if field.name in ("out", "data", "latents") and not str(value).strip():
+            raise DataError(f"{field.name} is empty; it names a file or folder.")
         return str(value)
     return check_number(field.name, value, kind, **{k: limits[k] for k in ("low", "high", "below", "above")})
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import nn
 from tqdm.auto import tqdm
 
-from minigen import checkpoints, room, runs
+from minigen import checkpoints, room, runs, stops
 from minigen.errors import DataError, first_line, say
 from minigen.files import write_text
 from minigen.processes import from_first, mine, pick_device, processes, rank, wait_for_all, world
@@ -85,6 +85,7 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
     without a finite gradient; failed_batch.json then tells which images.
     """
     out, asked = Path(out), []
+    stops.check()
     room.require_disk(out, 2 * _bytes_of(task.state()), "Two checkpoints of this training")   # one stays till the next is whole
     with contextlib.ExitStack() as stack:
         claim = runs.claimed(out, kind, config, resume)

@@ -79,7 +79,7 @@ def test_a_crash_between_writing_and_renaming_leaves_the_one_before(tmp_path, mo
 
 
 def test_what_a_killed_run_left_behind_is_cleared_away(tmp_path):
-    (tmp_path / ".step-00000001.0123456789abcdef.pt.abcd_123").write_bytes(b"half")
+    (tmp_path / ".step-00000001.0123456789abcdef.pt.minigen-abcd_123").write_bytes(b"half")
     path = checkpoints.save(tmp_path, 2, state(2))
     assert list(tmp_path.iterdir()) == [path]
 

@@ -26,23 +26,24 @@ def test_leftovers_are_cleared_and_nothing_else(tmp_path):
         ".a.txt.short",
         ".b.txt.abcd1234",
         "a.txt.abcd1234",
-        ".a.txt.abcd1234.more",
-        ".a.txt.ABCD1234",
+        ".a.txt.minigen-abcd1234.more",
+        ".a.txt.minigen-ABCD1234",
+        ".a.txt.20251126", ".a.txt.original",
     ]
-    for name in [*keep, ".a.txt.abcd1234", ".a.txt.___x0y_1"]:
+    for name in [*keep, ".a.txt.minigen-abcd1234", ".a.txt.minigen-___x0y_1"]:
         (tmp_path / name).write_text("x")
-    (tmp_path / ".a.txt.dir_1234").mkdir()
-    os.symlink(tmp_path / keep[0], tmp_path / ".a.txt.link1234")
+    (tmp_path / ".a.txt.minigen-dir_1234").mkdir()
+    os.symlink(tmp_path / keep[0], tmp_path / ".a.txt.minigen-link1234")
     disk.clear_leftovers(tmp_path, "a.txt")
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
-        [*keep, ".a.txt.dir_1234", ".a.txt.link1234"]
+        [*keep, ".a.txt.minigen-dir_1234", ".a.txt.minigen-link1234"]
     )
 
 
 def test_a_leftover_that_is_being_written_stays(tmp_path, held_by_another):
-    held_by_another(tmp_path / ".a.txt.abcd1234")
+    held_by_another(tmp_path / ".a.txt.minigen-abcd1234")
     disk.clear_leftovers(tmp_path, "a.txt")
-    assert (tmp_path / ".a.txt.abcd1234").exists()
+    assert (tmp_path / ".a.txt.minigen-abcd1234").exists()
 
 
 @pytest.mark.parametrize(

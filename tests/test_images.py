@@ -72,7 +72,8 @@ def test_drawn_faces_have_their_hair_as_class():
 )
 def test_a_manifest_that_does_not_hold_together(folder, change, words):
     path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    told = {k: v for k, v in json.loads(path.read_text()).items() if k != "sha256"} | change
+    path.write_text(json.dumps(told))
     with pytest.raises(DataError, match=words):
         Images(str(folder), 32)
     manifest = json.loads(path.read_text())

@@ -51,7 +51,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_was(tmp_path):
 def test_a_refused_run_leaves_no_folder(tmp_path):
     with pytest.raises(ZeroDivisionError):
         parts.parts(tmp_path / "new", 5, 4, {}, lambda a, b: 1 / 0, progress=False)
-    assert [p.name for p in (tmp_path / "new").iterdir()] == ["parts.json"]  # it had begun
+    assert not (tmp_path / "new").exists()
     with pytest.raises(DataError, match="made with seed=0, not 1"):
         fill(tmp_path / "a", 5) and fill(tmp_path / "a", 5, seed=1)
 

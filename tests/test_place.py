@@ -145,23 +145,23 @@ def test_what_killed_runs_left_is_cleared_by_the_next(tmp_path, photos, request)
             ["images.npy"],
         )
     ):
-        left = tmp_path / f".out.left{k}"
+        left = tmp_path / f".out.minigen-left000{k}"
         left.mkdir()
         for name in inside:
             (left / name).write_text("x")
-    alive = tmp_path / ".out.alive"
+    alive = tmp_path / ".out.minigen-alive000"
     alive.mkdir()
     request.getfixturevalue("held_by_another")(alive / place.HELD)
     prepare(photos, tmp_path / "out", 16)
-    assert names(tmp_path) == [".out.alive", ".out.left2", ".out.left3", "out", "photos"]
+    assert names(tmp_path) == [".out.minigen-alive000", ".out.minigen-left0002", ".out.minigen-left0003", "out", "photos"]
 
 
 def test_a_set_that_a_killed_run_had_put_aside_comes_back(tmp_path, photos):
     prepare(photos, tmp_path / "out", 16)
-    aside = tmp_path / ".out.old.abc"
+    aside = tmp_path / ".out.minigen-old-abcd1234"
     aside.mkdir()
     (tmp_path / "out").rename(aside / "out")
-    with pytest.raises(DataError, match="meanwhile"):
+    with pytest.raises(DataError, match="exists already"):
         prepare(photos, tmp_path / "out", 32)
     assert PreparedImages(tmp_path / "out").manifest["size"] == 16 and names(tmp_path) == [
         "out",

@@ -94,7 +94,7 @@ def test_a_run_that_fails_before_it_has_anything_leaves_no_trace_and_the_correct
 
 
 def test_a_run_that_was_killed_before_its_first_checkpoint_can_be_corrected(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps(CONFIG | dict(lr=99)))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG | dict(lr=99, kind="line")))
     (tmp_path / "losses.csv").write_text("step,loss\n1,2\n")
     begun(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["lr"] == 0.1

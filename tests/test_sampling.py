@@ -32,7 +32,7 @@ def test_parts_are_made_once_and_a_torn_one_again(tmp_path):
     assert made == [(0, 4), (4, 8), (8, 10)]
     paths[1].write_bytes(paths[1].read_bytes()[:20])
     paths[2].unlink()
-    (tmp_path / ".part-00002.safetensors.x1y2z3_4").write_bytes(b"half")          # a run that was killed while writing
+    (tmp_path / ".part-00002.safetensors.minigen-x1y2z3_4").write_bytes(b"half")          # a run that was killed while writing
     sampling.parts(tmp_path, 10, 4, dict(seed=0), make, progress=False)
     assert made[3:] == [(4, 8), (8, 10)] and not list(tmp_path.glob(".*"))
     assert torch.cat([load_file(p)["images"] for p in paths]).flatten().tolist() == list(range(10))

@@ -23,7 +23,7 @@ def _read():
         found = json.loads(_file().read_bytes())              # whichever UTF it is in
     except FileNotFoundError:
         return {}, True
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RuntimeError):
         return {}, False
     if not isinstance(found, dict):
         return {}, False
@@ -36,8 +36,8 @@ def record(chapter, exercise):
 
     Returns: "" or a sentence: where the old file lies now, or why the pass could not be kept.
     """
-    path = _file()
     try:
+        path = _file()
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(100):                                  # ten seconds
             try:
@@ -48,6 +48,8 @@ def record(chapter, exercise):
         return " (Your progress could not be kept: another process holds its file.)"
     except OSError as e:
         return f" (Your progress could not be kept: {disk.REASONS.get(e.errno, e.strerror)}.)"
+    except RuntimeError as e:                                 # a home folder that is none
+        return f" (Your progress could not be kept: {e}; set MINIGEN_HOME to a folder.)"
 
 
 def _note(path, chapter, exercise):
@@ -81,7 +83,7 @@ def progress():
 
     passed, whole = _read()
     if not whole:
-        say(f"The progress file {_file().name} cannot be read; the next exercise you pass moves it aside and begins anew.")
+        say("The progress file progress.json cannot be read; the next exercise you pass moves it aside and begins anew.")
     full, free, dot = "■□·" if _shows("■□·") else "#--"
     for chapter, names in exercises().items():
         done = [n for n in names if n in passed.get(chapter, [])]

@@ -14,6 +14,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
             ".avif", ".heic", ".heif", ".jp2")
 
 
+MOST = 10**8  # bytes of a list of labels
+
+
 class Entry(NamedTuple):
     """A file of a source: its name there, its class and split (None: none), and why it is left out (None: it is not)."""
 
@@ -28,26 +31,35 @@ def is_hidden(name):
     return any(p.startswith(".") or p == "__MACOSX" for p in PurePosixPath(name).parts)
 
 
-def arrange(path, names, empty, use_classes=True, labels=None):
+def arrange(path, names, empty, use_classes=True, labels=None, split=None):
     """The entries of `names` and the sentences that tell what their folders were taken for: (entries, notes).
 
     A level train/val/test is the split. Below it the first folders are the classes, unless they only cut a large set
     into pieces (00000, 00001, … or 00000, 01000, … of equally many files) or there is one for all.
     empty: folders that hold nothing. use_classes: True; False for none; "folders" to take every first folder as a class.
-    labels: {name: class} from a file; then the folders mean nothing. Names are relative, with "/".
+    labels: {name: class} from a file; then the folders mean nothing. split: only this one is looked at. Names are relative,
+    with "/".
     Raises: DataError where classes and splits, or images and class folders, lie side by side, and for an empty class.
     """
     folders = {n: PurePosixPath(n).parts[:-1] for n in names}
-    while folders and all(len(f) > 1 and f[0] == next(iter(folders.values()))[0] and f[0].lower() not in SPLITS
-                          for f in folders.values()):                    # the one folder most zips have at their top
-        folders = {n: f[1:] for n, f in folders.items()}
-    tops = {f[0] for f in folders.values() if f}
+    images = [n for n in names if n.lower().endswith(SUFFIXES)] or names     # a README beside them decides nothing
+    while images and all(len(folders[n]) > 1 and folders[n][0] == folders[images[0]][0]
+                         and folders[n][0].lower() not in SPLITS for n in images):    # the one folder most zips have at their top
+        top = folders[images[0]][0]
+        folders = {n: f[1:] if f[:1] == (top,) else f for n, f in folders.items()}
+    tops = {folders[n][0] for n in images if folders[n]}
     split_tops = {t for t in tops if t.lower() in SPLITS}
+    if use_classes == "folders" and split_tops != tops:
+        split_tops = set()                                # asked for: each folder is a class, whatever its name
     if use_classes and labels is None and split_tops and split_tops != tops:
         raise DataError(f"'{path}' has the split folder '{min(split_tops)}' beside the folder '{min(tops - split_tops)}', so "
                         "classes and splits can't be told apart: move one, or pass --classes none.")
     split_of = {n: f[0].lower() if f and f[0] in split_tops else None for n, f in folders.items()}
     below = {n: f[1:] if split_of[n] else f for n, f in folders.items()}
+    if split is not None and split in split_of.values():
+        names = [n for n in names if split_of[n] == split]
+        empty = [d for d in empty if split in map(str.lower, PurePosixPath(d).parts)]
+        below = {n: below[n] for n in names}
     if labels is not None:
         return _labelled(path, names, split_of, labels)
     if not use_classes:
@@ -93,15 +105,19 @@ def _are_pieces(folders):
 
 
 def _labelled(path, names, split_of, labels):
-    found = {n: labels.get(n, labels.get(PurePosixPath(n).name)) for n in names}
+    found, used = {}, {}
     for n in names:                                       # names may be told from some folder on: a/b/1.png as b/1.png
         parts = PurePosixPath(n).parts
-        for k in range(1, len(parts)):
-            if found[n] is None:
-                found[n] = labels.get("/".join(parts[k:]))
+        told = next((t for t in ("/".join(parts[k:]) for k in range(len(parts))) if t in labels), None)
+        found[n] = labels.get(told)
+        used.setdefault(told, []).append(n)
     if not any(found.values()):
-        raise DataError(f"None of the files of '{path}' stands in the list of labels; such as '{names[0]}' does not.")
-    return [Entry(n, found[n], split_of[n], None if found[n] else "has no label in the list") for n in names], []
+        raise DataError(f"None of the files of '{path}' stands in the list of labels; such as '{names[0]}' does not, and the "
+                        f"list has such as '{next(iter(labels), '')}'.")
+    twice = {n for told, those in used.items() if told is not None and len(those) > 1 for n in those}
+    problem = {n: "is one of several files that one row of the list could mean" for n in twice}
+    return [Entry(n, None if n in twice else found[n], split_of[n],
+                  problem.get(n, None if found[n] else "has no label in the list")) for n in names], []
 
 
 def read_labels(content, name):
@@ -112,18 +128,42 @@ def read_labels(content, name):
     try:
         text = content.decode("utf-8-sig")
         if not name.lower().endswith(".json"):
-            rows = [r for r in csv.reader(io.StringIO(text)) if r]
-            if not rows or any(len(r) < 2 for r in rows):
-                raise ValueError("rows of file,class are wanted")
-            return {r[0].strip(): r[1].strip() for r in rows if r[1].strip()}
-        told = json.loads(text)
+            return _once(_rows(text))
+        told = json.loads(text, object_pairs_hook=_once)
         if not isinstance(told, dict):
             raise ValueError("an object is wanted")
         pairs = told["labels"] if isinstance(told.get("labels", 0), list | None) else list(told.items())
-        return None if pairs is None else {str(n).replace("\\", "/"): _class_of(v) for n, v in pairs}
+        return None if pairs is None else _once((str(n).replace("\\", "/"), _class_of(v)) for n, v in pairs)
     except (ValueError, TypeError, RecursionError, csv.Error) as e:
         raise DataError(f"'{name}' is no list of labels ({e}): wanted are CSV rows file,class or JSON "
                         '{"file": "class"}.') from None
+
+
+def _rows(text):
+    """(file, class) of every CSV row: two columns, or those that the header calls file… or image… and label or class."""
+    rows = [[cell.strip() for cell in r] for r in csv.reader(io.StringIO(text)) if r]
+    if not rows:
+        raise ValueError("it is empty")
+    head, file, label = [cell.lower() for cell in rows[0]], 0, 1
+    if len(head) > 2 or {"label", "class"} & set(head):
+        try:
+            label = next(k for k, cell in enumerate(head) if cell in ("label", "class"))
+            file = next(k for k, cell in enumerate(head) if cell.startswith(("file", "image", "name", "path")))
+        except StopIteration:
+            raise ValueError("of more than two columns a first row must name file and class") from None
+        rows = rows[1:]
+    if len(head) < 2 or any(len(r) != len(head) for r in rows):
+        raise ValueError("rows of file,class are wanted, as many columns in each")
+    return [(r[file].replace("\\", "/"), r[label]) for r in rows if r[label]]
+
+
+def _once(pairs):
+    """The pairs as a dictionary; a name with two values is an error."""
+    found = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise ValueError(f"it gives '{name}' both {found[name]!r} and {value!r}")
+    return found
 
 
 def _class_of(value):
@@ -141,6 +181,8 @@ def _class_of(value):
 def labels_from(path):
     """`read_labels` of a file. Raises: DataError where it cannot be read."""
     path = Path(path)
+    if path.exists() and (not path.is_file() or path.stat().st_size > MOST):
+        raise DataError(f"'{path}' is no list of labels: an ordinary file of at most {MOST // 10**6} MB is wanted.")
     try:
         content = path.read_bytes()
     except OSError as e:

@@ -83,8 +83,11 @@ class Parquet:
 
     def _holds_bytes(self, t):
         types = self.types
-        return types.is_binary(t) or types.is_large_binary(t) or (
-            types.is_struct(t) and any(f.name == "bytes" for f in t))
+
+        def binary(t):
+            return types.is_binary(t) or types.is_large_binary(t)
+
+        return binary(t) or (types.is_struct(t) and any(f.name == "bytes" and binary(f.type) for f in t))
 
     def _one_of(self, name, what, asked, possible, likely, usual):
         if asked is not None:
@@ -97,7 +100,7 @@ class Parquet:
         raise DataError(f"'{name}' has several columns that could be the {what} ({', '.join(likely)}): "
                         f"name one with --{what}-column.")
 
-    def entries(self, use_classes, labels):
+    def entries(self, use_classes, labels, split=None):
         found, values = [], []
         for name, file in self.files:
             path = PurePosixPath(name)
@@ -115,8 +118,9 @@ class Parquet:
         if not values:
             return [Entry(n, None, s) for n, s in found], self.notes
         told = self._classes_of(values)
-        if not any(label for label, _ in told):
-            reasons = {p for _, p in told} - {None, "has no label"}
+        mine = [k for k, (_, s) in enumerate(found) if split in (None, s)]
+        if not any(told[k][0] for k in mine):             # in the split that is asked for
+            reasons = {told[k][1] for k in mine} - {None, "has no label"}
             if reasons:
                 raise DataError(f"Column '{self.label}' of '{self.files[0][0]}' gives no row a class (row 0 "
                                 f"{told[0][1]}): name another with --label-column, or pass --classes none.")

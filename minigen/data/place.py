@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from minigen.disk import held, is_free
+from minigen.disk import MARK, held, is_free
 from minigen.errors import DataError
 
 OURS = {"images.npy", "manifest.json"}
@@ -20,7 +20,10 @@ def check_place(out, source, overwrite):
     Raises: DataError where `out` exists and may not be replaced, or lies in the source, or holds it.
     """
     out, source = Path(out), Path(source)
-    before = None
+    before, here = None, Path.cwd()
+    if os.path.abspath(out) in map(str, (here, *here.parents)):
+        raise DataError(f"'{out}' is the folder you are in, or holds it: choose another --out.")
+    _clear_killed(out)
     if os.path.lexists(out):
         if not overwrite:
             raise DataError(f"'{out}' exists already: choose another --out, or pass --overwrite to replace it.")
@@ -39,13 +42,14 @@ def only_ours(out):
     from minigen.data.prepared import PreparedImages
 
     out = Path(out)
-    if out.is_symlink() or not out.is_dir() or {p.name for p in out.iterdir()} != OURS:
+    if out.is_symlink() or not out.is_dir() or {p.name for p in out.iterdir()} - {HELD} != OURS:
         raise DataError(f"'{out}' holds other things than prepared images, so it is not overwritten: choose another --out.")
     try:
         PreparedImages(out)
     except DataError as e:
         raise DataError(f"'{out}' is not overwritten, since it is not what prepare writes: {e}") from None
-    return [(p.name, s.st_ino, s.st_size, s.st_mtime_ns) for p in sorted(out.iterdir()) for s in [p.stat()]]
+    return [(p.name, s.st_ino, s.st_size, s.st_mtime_ns) for p in sorted(out.iterdir()) for s in [p.stat()]
+            if p.name in OURS]
 
 
 @contextlib.contextmanager
@@ -56,24 +60,34 @@ def building(out, before=None):
     """
     out = Path(out)
     made = _make_parents(out.parent)
-    _clear_killed(out)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:200]}."))
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=_beside(out)))
     try:
-        with held(folder / HELD):
+        with held(folder / HELD):                 # till the folder has its name: what is free belongs to a killed run
             yield folder
-        (folder / HELD).unlink()
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(folder, 0o777 & ~umask)          # mkdtemp lets nobody else read it
-        if before is None:
-            _take_name(folder, out)
-        else:
-            _replace(folder, out, before)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(folder, 0o777 & ~umask)      # mkdtemp lets nobody else read it
+            if os.name == "posix":
+                _put(folder, out, before)
+        if os.name != "posix":                    # Windows renames no folder in which a file is open
+            _put(folder, out, before)
+        (out / HELD).unlink(missing_ok=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in made:
             with contextlib.suppress(OSError):    # no longer empty: it is wanted
                 parent.rmdir()
+
+
+def _beside(out):
+    return f".{out.name[:200]}{MARK}"
+
+
+def _put(folder, out, before):
+    if before is None:
+        _take_name(folder, out)
+    else:
+        _replace(folder, out, before)
 
 
 def _make_parents(folder):
@@ -89,20 +103,20 @@ def _make_parents(folder):
 
 def _take_name(folder, out):
     """Rename `folder` to `out`, which must not exist: refused by the system, so that no two can win."""
+    taken = os.path.lexists(out)
     try:
-        if os.name == "posix":
-            os.mkdir(out)                         # fails where anything has the name
-        os.rename(folder, out)                    # here it replaces the empty folder just made, and nothing else
+        if not taken:
+            os.rename(folder, out)                # the system refuses where a file or a folder with files has come since
+            return
     except OSError:
         if not os.path.lexists(out):
             raise
-        raise DataError(f"'{out}' has appeared meanwhile, so it was left as it is and nothing was kept: choose another "
-                        "--out.") from None
+    raise DataError(f"'{out}' has appeared meanwhile, so it was left as it is and nothing was kept: choose another --out.")
 
 
 def _replace(folder, out, before):
     """Put `folder` in the place of the prepared folder at `out`, which must be as it was."""
-    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:200]}.old.")) / out.name
+    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f"{_beside(out)}old-")) / out.name
     changed = f"'{out}' was changed meanwhile, so it was left as it is and nothing was kept: choose another --out."
     try:
         if only_ours(out) != before:
@@ -115,8 +129,8 @@ def _replace(folder, out, before):
             _take_name(folder, out)
         except DataError as e:
             raise DataError(f"{e} What stood there before is now '{aside}'.") from None
-        for name in OURS:
-            (aside / name).unlink()
+        for name in OURS | {HELD}:
+            (aside / name).unlink(missing_ok=True)
         aside.rmdir()
     finally:
         with contextlib.suppress(OSError):        # not empty: it holds what must not be lost
@@ -125,12 +139,16 @@ def _replace(folder, out, before):
 
 def _clear_killed(out):
     """Remove what killed runs left: their folders, when nobody works in them; and bring back what one had put aside."""
-    name = glob.escape(out.name[:200])
-    for old in out.parent.glob(f".{name}.old.*"):
-        if (old / out.name).is_dir() and not os.path.lexists(out):
-            os.rename(old / out.name, out)
+    name = glob.escape(_beside(out))
+    for old in out.parent.glob(f"{name}old-????????"):
+        aside = old / out.name
+        if aside.is_dir() and not os.path.lexists(out):
+            with contextlib.suppress(DataError):
+                only_ours(aside)
+                os.rename(aside, out)
+        with contextlib.suppress(OSError):        # not empty: it holds what must not be lost
             old.rmdir()
-    for left in filter(Path.is_dir, out.parent.glob(f".{name}.*")):
+    for left in filter(Path.is_dir, out.parent.glob(f"{name}????????")):
         names = {p.name for p in left.iterdir()}
         if HELD in names and names <= OURS | {HELD} and is_free(left / HELD):
             shutil.rmtree(left, ignore_errors=True)

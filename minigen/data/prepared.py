@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from minigen import stops
 from minigen.data.pictures import KERNELS, decode
 from minigen.data.place import building, check_place
 from minigen.data.sources import ImageSource
@@ -97,6 +98,7 @@ def _write(source, folder, size, kernel):
         warnings.simplefilter("ignore")           # Pillow's name no file; what it refuses is listed below
         header(f, 0)                              # NumPy leaves room in it for a larger count
         for chunk in _chunks(source, size):
+            stops.check()
             for item, pixels, shape, why in pool.map(load, chunk):
                 bar.update()
                 if not why and item.label is None and source.classes:
@@ -125,8 +127,15 @@ def _write(source, folder, size, kernel):
                 "resize": {"kernel": kernel, "antialias": True, "crop": "centre square"}, "upscaled": upscaled,
                 "pixels_sha256": digest.hexdigest(), "source": source.path.name, "notes": source.notes,
                 "skipped": skipped, "files": files}
+    manifest["sha256"] = _digest_of(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
     return manifest
+
+
+def _digest_of(manifest):
+    """SHA-256 of a manifest without this field."""
+    told = {k: v for k, v in manifest.items() if k != "sha256"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(path):
@@ -146,6 +155,8 @@ def read_manifest(path):
         if manifest["classes"] and any(f["class"] is None for f in manifest["files"]):
             raise ValueError("it has classes, and images without one")
         str(manifest["resize"]["kernel"])
+        if manifest.get("sha256", _digest_of(manifest)) != _digest_of(manifest):
+            raise ValueError("it was changed: it does not have the digest it carries")
         return manifest
     except KeyError as e:
         raise DataError(f"The manifest of '{path}' has no field {e}: {_anew(path)}") from None

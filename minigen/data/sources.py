@@ -1,6 +1,7 @@
 """ImageSource: the images of a folder, of a zip (read in place) or of parquet files, with their classes."""
 
 import os
+import re
 import stat
 import zipfile
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class ImageSource:
         self.path = Path(path)
         labels = labels_from(use_classes) if use_classes not in (True, False, "folders") else None
         self._backend = _backend(self.path, image_column, label_column)
-        entries, self.notes = self._backend.entries(bool(use_classes) and use_classes, labels)
+        entries, self.notes = self._backend.entries(bool(use_classes) and use_classes, labels, split)
         if not entries:
             raise DataError(f"'{path}' holds no files.")
         self.splits = sorted({e.split for e in entries} - {None})
@@ -95,15 +96,17 @@ def _childless(directories, names):
 
 def _labels_inside(names, read, labels):
     """(labels, names without the label file, notes): a StyleGAN dataset.json counts where no other labels were given."""
-    inside = next((n for n in names if PurePosixPath(n).name == "dataset.json"), None)
-    if labels is not None or inside is None:
+    tables = [n for n in names if PurePosixPath(n).name == "dataset.json"]
+    if labels is not None or not tables:
         return labels, names, []
-    names = [n for n in names if n != inside]
-    try:
-        found = read_labels(read(inside), "dataset.json")
-    except DataError as e:
-        return None, names, [f"{e} It is left aside."]
-    if found is None:
+    names, found = [n for n in names if n not in tables], {}
+    for table in tables:                                  # each speaks of what lies beside and below it
+        try:
+            told = read_labels(read(table), "dataset.json")
+        except DataError as e:
+            return None, names, [f"{e} It is left aside."]
+        found |= {(PurePosixPath(table).parent / n).as_posix(): label for n, label in (told or {}).items()}
+    if not found:
         return None, names, ["dataset.json says that there are no labels."]
     return found, names, ["The labels of dataset.json are taken as classes."]
 
@@ -152,12 +155,12 @@ class _Folder:
         else:
             self.problems[name] = "a link that leads nowhere" if child.is_symlink() else "not an ordinary file"
 
-    def entries(self, use_classes, labels):
+    def entries(self, use_classes, labels, split):
         empty = _childless(self.directories, self.names)
         names, notes = self.names, []
         if use_classes is True:
             labels, names, notes = _labels_inside(names, lambda n: self._bytes(n)[0], labels)
-        entries, more = arrange(self.path, names, empty, use_classes, labels)
+        entries, more = arrange(self.path, names, empty, use_classes, labels, split)
         return entries + [Entry(n, problem=p) for n, p in sorted(self.problems.items())], notes + more
 
     def _bytes(self, name):
@@ -198,24 +201,26 @@ class _Zip:
                 self.problems.append(Entry(name, problem="the zip holds this name twice; the last one is used"))
             self.infos[name] = info
 
-    def entries(self, use_classes, labels):
-        for name, info in self.infos.items():
+    def entries(self, use_classes, labels, split):
+        for name in self.infos:
             parts = PurePosixPath(name).parts
-            if ".." in parts or name.startswith("/") or (parts and ":" in parts[0]):
+            if ".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:(/|$)", name):
                 raise DataError(f"'{self.path}' holds the entry '{name}', which leaves the archive: "
                                 "it is refused whole; make the zip anew from the images.")
-            if info.flag_bits & 1:
-                raise DataError(f"'{self.path}' is encrypted; unpack it first and pass the folder.")
+        if self.infos and all(i.flag_bits & 1 for n, i in self.infos.items() if not n.endswith("/")):
+            raise DataError(f"'{self.path}' is encrypted; unpack it first and pass the folder.")
         names = sorted(n for n in self.infos if not n.endswith("/") and not is_hidden(n))
         directories = [n.rstrip("/") for n in self.infos if n.endswith("/")]
         empty, notes = _childless(directories, names), []
         if use_classes is True:
             labels, names, notes = _labels_inside(names, lambda n: self._bytes(n)[0], labels)
-        entries, more = arrange(self.path, names, empty, use_classes, labels)
+        entries, more = arrange(self.path, names, empty, use_classes, labels, split)
         return entries + self.problems, notes + more
 
     def _bytes(self, name):
         info = self.infos[name]
+        if info.flag_bits & 1:
+            return b"", "is encrypted: unpack the zip first and pass the folder"
         if info.file_size > LARGEST:
             return b"", _too_large(info.file_size)
         try:
