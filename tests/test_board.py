@@ -138,4 +138,7 @@ def test_the_board_shows_what_was_passed(home, capsys):
     board.progress()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["00", "start", "here", "■□□□", "1", "of", "4"]
-    assert lines[2].split() == ["passed", "mean_face"] and lines[1].split() == ["·", "to_unit_range"]
+    assert lines[2].split() == ["passed", "mean_face"] and lines[1].split() == [
+        "·",
+        "to_unit_range",
+    ]

@@ -13,7 +13,7 @@ from minigen import celebahq, checkpoints, fftd, ivqvae, latents, sampling
 from minigen.__main__ import main
 from minigen.data import ToyFaces, to_uint8
 from minigen.errors import DataError
-from minigen.files import data_path, load_weights
+from minigen.files import data_path, load_weights, read_tensors, save_tensors
 from minigen.images import Images
 from minigen.settings import Stage1, Stage2, make_config
 
@@ -286,3 +286,32 @@ def test_the_papers_preset_from_files_to_a_score(tmp_path):
     (x,) = [load_file(p)["images"] for p in (tmp_path / "s").glob("part-*.safetensors")]
     assert x.shape == (5, 3, 256, 256) and x.dtype == torch.uint8
     assert load_file(tmp_path / "z.safetensors")["z"].shape[1:] == (4, 4, 4)
+
+
+def test_fewer_images_than_a_row_of_the_grid(tmp_path):
+    config = make_config(Stage1, **TINY1 | dict(data="toyfaces:3", init_images=0), out=str(tmp_path / "i"))
+    path = celebahq.train_ivqvae(config, progress=False)
+    assert path.exists() and (path.parent / "samples-00000004.png").exists()
+
+
+def test_weights_that_somebody_puts_there_meanwhile_stay(tmp_path, monkeypatch):
+    whole = celebahq.training.train
+
+    def train(*a, **k):
+        last = whole(*a, **k)
+        (tmp_path / "i" / "ivqvae.safetensors").write_text("precious")
+        return last
+
+    monkeypatch.setattr(celebahq.training, "train", train)
+    with pytest.raises(DataError, match="has appeared meanwhile"):
+        celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
+    assert (tmp_path / "i" / "ivqvae.safetensors").read_text() == "precious"
+
+
+def test_an_encoder_that_makes_no_numbers_writes_no_latents(tmp_path, trained):
+    tensors, meta = read_tensors(trained[1])
+    tensors["latent_std"] *= 0
+    save_tensors(tmp_path / "bad.safetensors", tensors, **meta)
+    with pytest.raises(DataError, match="hold NaN or infinity"):
+        sampling.encode("toyfaces:8", tmp_path / "bad.safetensors", tmp_path / "z.safetensors", progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.safetensors"]

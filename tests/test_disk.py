@@ -7,7 +7,9 @@ from minigen import disk
 from minigen.errors import DataError
 
 
-def test_what_another_process_holds_is_told_and_free_again_when_it_is_killed(tmp_path, held_by_another):
+def test_what_another_process_holds_is_told_and_free_again_when_it_is_killed(
+    tmp_path, held_by_another
+):
     path = tmp_path / "lock"
     process = held_by_another(path)
     assert not disk.is_free(path)
@@ -28,7 +30,8 @@ def test_leftovers_are_cleared_and_nothing_else(tmp_path):
         "a.txt.abcd1234",
         ".a.txt.minigen-abcd1234.more",
         ".a.txt.minigen-ABCD1234",
-        ".a.txt.20251126", ".a.txt.original",
+        ".a.txt.20251126",
+        ".a.txt.original",
     ]
     for name in [*keep, ".a.txt.minigen-abcd1234", ".a.txt.minigen-___x0y_1"]:
         (tmp_path / name).write_text("x")

@@ -188,3 +188,47 @@ def test_the_header_of_a_file_ends_at_a_multiple_of_eight(tmp_path):
 def test_text_has_the_same_bytes_on_every_system(tmp_path):
     files.write_text(tmp_path / "x.txt", "a\nᾱ\n")
     assert (tmp_path / "x.txt").read_bytes() == "a\nᾱ\n".encode()
+
+
+def test_every_value_and_word_of_a_file_is_under_its_digest(tmp_path):
+    path = tmp_path / "x.safetensors"
+    files.save_tensors(path, {"a": torch.arange(5.0), "b": torch.tensor(3), "c": torch.zeros(0, 2)}, note="one")
+    whole = path.read_bytes()
+    for at in (len(whole) - 1, len(whole) - 9, whole.index(b"one"), whole.index(b'"F32"') + 1):
+        content = bytearray(whole)
+        content[at] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"x.safetensors' (was changed|is not a whole)"):
+            files.read_tensors(path)
+
+
+def test_a_config_changed_afterwards_is_noticed(tmp_path):
+    path = tmp_path / "f.safetensors"
+    files.save_weights(path, fftd.FFTD(dim=16, heads=4))
+    path.write_bytes(path.read_bytes().replace(b'\\"heads\\": 4', b'\\"heads\\": 2'))
+    with pytest.raises(DataError, match="was changed or is damaged"):
+        files.load_weights(fftd.FFTD, path)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_another_type_are_refused(tmp_path, dtype):
+    model, path = gan.Generator(width=8), tmp_path / "g.safetensors"
+    state = {k: v.to(dtype) if k == "rest.0.weight" else v for k, v in model.state_dict().items()}
+    files.save_tensors(path, state, **{"class": "Generator", "config": json.dumps(model.config), "card": "{}"})
+    with pytest.raises(DataError, match=r"rest.0.weight"):
+        files.load_weights(gan.Generator, path)
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    os.symlink(tmp_path / "target.txt", tmp_path / "link.txt")
+    for text in ("new", "newer"):                             # the target need not be there yet
+        files.write_text(tmp_path / "link.txt", text)
+        assert (tmp_path / "link.txt").is_symlink() and (tmp_path / "target.txt").read_text() == text
+
+
+def test_backups_that_people_keep_beside_a_file_stay(tmp_path):
+    names = [".x.txt.20251126", ".x.txt.original", ".x.txt.previous", ".x.txt.bak12345"]
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    files.write_text(tmp_path / "x.txt", "new")
+    assert sorted(os.listdir(tmp_path)) == sorted([*names, "x.txt"])

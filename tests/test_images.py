@@ -8,6 +8,7 @@ from PIL import Image
 from minigen.data import prepare
 from minigen.errors import DataError
 from minigen.images import Images
+from tests.test_sources import make_folder
 
 
 @pytest.fixture
@@ -102,4 +103,23 @@ def test_an_array_of_another_kind(folder, content):
 def test_an_array_of_another_type(folder):
     np.save(folder / "images.npy", np.zeros((3, 32, 32, 3), np.float32))
     with pytest.raises(DataError, match="prepare it again"):
+        Images(str(folder), 32)
+
+
+def test_other_labels_are_other_data_and_the_pixels_are_the_same(tmp_path):
+    marks, digests = set(), set()
+    make_folder(tmp_path / "f", ["1.png", "2.png"])
+    for k, rows in enumerate(("1.png,a\n2.png,b\n", "1.png,b\n2.png,a\n", "1.png,a\n2.png,c\n")):
+        (tmp_path / "l.csv").write_text(rows)
+        prepare(tmp_path / "f", tmp_path / f"out{k}", 32, use_classes=tmp_path / "l.csv")
+        images = Images(tmp_path / f"out{k}", 32)
+        marks.add(images.mark)
+        digests.add(images.digest)
+    assert len(marks) == 3 and len(digests) == 1
+
+
+def test_a_manifest_changed_by_hand_is_noticed(folder):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace('"0.png"', '"x.png"'))
+    with pytest.raises(DataError, match="does not have the digest it carries"):
         Images(str(folder), 32)

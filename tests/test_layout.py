@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from minigen.data.layout import Entry, arrange, is_hidden, labels_from, read_labels
@@ -141,4 +143,69 @@ def test_without_classes_the_splits_stay():
     pieces = ["train/00000/1.png", "train/00001/2.png", "val/00000/3.png"]
     assert told(pieces)[0] == [(n, None, n.split("/")[0]) for n in pieces]
     labels = {n: "x" for n in names}
-    assert [tuple(e[:3]) for e in arrange("src", names, [], labels=labels)[0]] == [(n, "x", n.split("/")[0]) for n in names]
+    assert [tuple(e[:3]) for e in arrange("src", names, [], labels=labels)[0]] == [
+        (n, "x", n.split("/")[0]) for n in names
+    ]
+
+
+def test_the_longest_name_in_a_list_counts_and_one_row_means_one_file():
+    names = ["top/1.png", "top/b/1.png", "c/2.png", "d/2.png"]
+    got, _ = arrange("src", names, [], labels={"1.png": "cat", "b/1.png": "dog", "2.png": "bird"})
+    assert [e.label for e in got] == ["cat", "dog", None, None]
+    assert [e.problem for e in got[2:]] == [
+        "is one of several files that one row of the list could mean"
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "want"),
+    [
+        (b"file_name,split,label\na.png,train,cat\n", "l.csv", {"a.png": "cat"}),
+        (b"label,image\ncat,a.png\n", "l.csv", {"a.png": "cat"}),
+        (b"file,class\na.png,cat\n", "l.csv", {"a.png": "cat"}),
+        (b"a.png,cat\na.png,cat\n", "l.csv", {"a.png": "cat"}),
+    ],
+)
+def test_a_header_names_the_columns(content, name, want):
+    assert read_labels(content, name) == want
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"a.png,cat\na.png,dog\n", "l.csv"),
+        (b'{"a.png": "cat", "a.png": "dog"}', "l.json"),
+        (b"a.png,train,cat\n", "l.csv"),
+        (b"a.png,cat\nb.png\n", "l.csv"),
+        (b'{"labels": [["a.png", 1], ["a.png", 2]]}', "dataset.json"),
+    ],
+)
+def test_a_list_that_says_two_things_is_refused(content, name):
+    with pytest.raises(DataError, match="is no list of labels"):
+        read_labels(content, name)
+
+
+def test_a_pipe_or_device_is_no_list_of_labels(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", tmp_path):
+        with pytest.raises(DataError, match="an ordinary file"):
+            labels_from(path)
+
+
+def test_a_readme_beside_the_folders_decides_nothing():
+    names = ["afhq/README.txt", "afhq/train/cat/1.png", "afhq/val/dog/2.png"]
+    assert told(names)[0][1:] == [(names[1], "cat", "train"), (names[2], "dog", "val")]
+
+
+def test_only_the_split_that_is_asked_for_must_make_sense():
+    names = ["train/a/1.png", "train/b/1.png", "val/1.png"]
+    assert told(names, split="train")[0] == [(names[0], "a", "train"), (names[1], "b", "train")]
+    assert told(names[:2], empty=["test/a"], split="train")[0] == [
+        (names[0], "a", "train"),
+        (names[1], "b", "train"),
+    ]
+
+
+def test_a_class_may_be_called_train_where_that_is_said():
+    names = ["car/1.png", "plane/1.png", "train/1.png"]
+    assert [c for _, c, _ in told(names, use_classes="folders")[0]] == ["car", "plane", "train"]

@@ -145,3 +145,35 @@ def test_removing_takes_only_what_was_written(tmp_path):
 def test_the_table_tells_what_the_parts_depend_on(tmp_path):
     fill(tmp_path, 5)
     assert json.loads((tmp_path / "parts.json").read_text()) == dict(seed=0, part=4, count=5)
+
+
+def test_a_part_of_another_run_or_place_is_not_taken_for_ours(tmp_path):
+    ours, theirs = fill(tmp_path / "a", 10), fill(tmp_path / "b", 10, seed=1)
+    for wrong in (theirs[0], ours[1]):
+        ours[0].write_bytes(wrong.read_bytes())
+        with pytest.raises(DataError, match="is not part 0 of this run"):
+            values(tmp_path / "a")
+        made = []
+        fill(tmp_path / "a", 10, made=made)
+        assert made == [(0, 4)] and values(tmp_path / "a") == list(range(10))
+
+
+def test_a_part_that_holds_no_images_is_named(tmp_path):
+    parts.parts(tmp_path, 4, 4, {}, lambda a, b: {"z": torch.zeros(4, 2)}, progress=False)
+    with pytest.raises(DataError, match=r"part-00000.safetensors' holds no images"):
+        values(tmp_path)
+
+
+def test_a_zip_to_which_somebody_added_a_file_stays(tmp_path):
+    fill(tmp_path, 4)
+    parts.export(tmp_path, 4, as_zip=True)
+    with zipfile.ZipFile(tmp_path / "images.zip", "a") as archive:
+        archive.writestr("mine.txt", "x")
+    with pytest.raises(DataError, match=r"images.zip' was not written by minigen"):
+        parts.export(tmp_path, 4, as_zip=True)
+
+
+def test_what_a_killed_run_had_begun_to_write_does_not_stand_in_the_way(tmp_path):
+    (tmp_path / ".parts.json.minigen-abcd1234").write_text("half")
+    fill(tmp_path, 4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["part-00000.safetensors", "parts.json"]

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -153,7 +155,13 @@ def test_what_killed_runs_left_is_cleared_by_the_next(tmp_path, photos, request)
     alive.mkdir()
     request.getfixturevalue("held_by_another")(alive / place.HELD)
     prepare(photos, tmp_path / "out", 16)
-    assert names(tmp_path) == [".out.minigen-alive000", ".out.minigen-left0002", ".out.minigen-left0003", "out", "photos"]
+    assert names(tmp_path) == [
+        ".out.minigen-alive000",
+        ".out.minigen-left0002",
+        ".out.minigen-left0003",
+        "out",
+        "photos",
+    ]
 
 
 def test_a_set_that_a_killed_run_had_put_aside_comes_back(tmp_path, photos):
@@ -193,4 +201,50 @@ def test_what_is_being_made_lies_beside_its_place(tmp_path, photos, monkeypatch)
     meanwhile(monkeypatch, lambda: seen.extend(names(tmp_path)))
     prepare(photos, tmp_path / "out", 16)
     assert [n.startswith(".out.") for n in seen] == [True, False] and seen[1] == "photos"
-    assert oct((tmp_path / "out").stat().st_mode) == oct((tmp_path / "photos").stat().st_mode)      # others may read it
+    assert oct((tmp_path / "out").stat().st_mode) == oct(
+        (tmp_path / "photos").stat().st_mode
+    )  # others may read it
+
+
+def test_folders_of_somebody_elses_with_likely_names_stay(tmp_path, photos):
+    for name, inside in (
+        (".out.old.2019", "out/wedding.jpg"),
+        (".out.mine", place.HELD),
+        (".out.minigen-old-20191224", "out/wedding.jpg"),
+    ):
+        path = tmp_path / name / inside
+        path.parent.mkdir(parents=True)
+        path.write_text("precious")
+    prepare(photos, tmp_path / "out", 16)
+    assert (
+        len(list(tmp_path.rglob("wedding.jpg"))) == 2
+        and (tmp_path / ".out.mine" / place.HELD).exists()
+    )
+
+
+@pytest.mark.parametrize("moment", ["chmod", "rename"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_at_any_moment_leaves_a_way_on(tmp_path, photos, monkeypatch, moment, overwrite):
+    out = tmp_path / "out"
+    if overwrite:
+        prepare(photos, out, 16)
+    code = (
+        "import os, sys; from minigen.data import place, prepare\n"
+        f"place.os.{moment} = lambda *a: os.kill(os.getpid(), 9)\n"
+        "prepare(sys.argv[1], sys.argv[2], 24, overwrite=True)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(photos), str(out)])
+    assert prepare(photos, out, 32, overwrite=True)["size"] == 32
+    assert names(tmp_path) == ["out", "photos"]
+
+
+def test_the_folder_one_is_in_is_not_replaced(tmp_path, photos, monkeypatch):
+    prepare(photos, tmp_path / "out", 16)
+    monkeypatch.chdir(tmp_path / "out")
+    for out in (".", "..", tmp_path / "out"):
+        with pytest.raises(DataError, match="is the folder you are in, or holds it"):
+            prepare(photos, out, 16, overwrite=True)
+    assert names(tmp_path) == ["out", "photos"] and names(tmp_path / "out") == [
+        "images.npy",
+        "manifest.json",
+    ]

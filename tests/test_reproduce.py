@@ -252,3 +252,20 @@ def test_two_processes_do_not_measure_into_one_file(tmp_path, request):
     request.getfixturevalue("held_by_another")(tmp_path / ".t.json.lock")
     with pytest.raises(DataError, match="Another process is measuring into"):
         next(reproduce.reproduce("table1", out=tmp_path / "t.json"))
+
+
+def test_a_file_that_appears_or_changes_meanwhile_stays(tmp_path, monkeypatch):
+    def cell(seed, steps, **_):
+        (tmp_path / "t.json").write_text("mine")
+        return dict(l1=0.0, perceptual=0.0, frechet=0.0, codes_used=0)
+
+    monkeypatch.setitem(reproduce.TABLES, "table1", reproduce.TABLES["table1"]._replace(cell=cell))
+    with pytest.raises(DataError, match="has appeared meanwhile"):
+        list(reproduce.reproduce("table1", out=tmp_path / "t.json", seeds=[0]))
+    assert (tmp_path / "t.json").read_text() == "mine"
+
+
+def test_an_empty_notebook_is_no_results_file(tmp_path):
+    (tmp_path / "nb.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4}')
+    with pytest.raises(DataError, match="not a results file"):
+        reproduce.read("table1", tmp_path / "nb.ipynb")

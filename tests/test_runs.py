@@ -188,3 +188,23 @@ def test_the_board_forgets_steps_after_the_one_it_goes_on_from(tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     runs.Log(tmp_path, 4).write(5, dict(loss=2.0))
     assert told == [(str(tmp_path), 5), ("loss", 2.0, 5)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"model_type": "bert"}', "{}", "[]", "text", '{"kind": "other", "seed": 0, "steps": 1}'],
+)
+def test_a_config_of_somebody_elses_is_not_replaced(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "losses.csv").write_text("mine")
+    with pytest.raises(DataError, match=r"config.json' is not of such a training"):
+        runs.check_folder(tmp_path, "line", CONFIG, False)
+    assert (tmp_path / "config.json").read_text() == content and (
+        tmp_path / "losses.csv"
+    ).read_text() == "mine"
+
+
+def test_a_log_with_other_columns_is_named(tmp_path):
+    (tmp_path / "losses.csv").write_text("step,mine\n1,2\n²,3\n")
+    with pytest.raises(DataError, match="has the columns step, mine, not step, loss"):
+        runs.Log(tmp_path, 5).write(6, dict(loss=1.0))

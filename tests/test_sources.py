@@ -306,3 +306,24 @@ def test_prepared_folders_inside_a_source_are_left_out(tmp_path):
     path = make_folder(tmp_path / "f", ["a.png", "b.png"])
     for k in range(3):
         assert prepare(path, path / f"out{k}", 16)["count"] == 2
+
+
+def test_each_table_of_labels_speaks_of_what_lies_below_it(tmp_path):
+    for split, labels in (("train", [0, 1]), ("val", [1, 0])):
+        make_folder(tmp_path / "f", [f"{split}/00000/0.png", f"{split}/00000/1.png"])
+        table = {"labels": [[f"00000/{k}.png", label] for k, label in enumerate(labels)]}
+        (tmp_path / "f" / split / "dataset.json").write_text(json.dumps(table))
+    got = [(i.split, i.label) for i in ImageSource(tmp_path / "f")]
+    assert got == [("train", "0"), ("train", "1"), ("val", "1"), ("val", "0")]
+
+
+def test_a_colon_in_a_name_is_no_drive_and_one_encrypted_entry_is_its_own(tmp_path):
+    path = make_zip(tmp_path / "a.zip", ["2020-01-01 12:30.png", "b.png"])
+    assert [i.problem for i in ImageSource(path)] == [None, None]
+    content = bytearray(path.read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    assert ["encrypted" in (i.problem or "") for i in ImageSource(path)] == [True, False]
+    with pytest.raises(DataError, match="leaves the archive"):
+        ImageSource(make_zip(tmp_path / "b.zip", ["C:/evil.png"]))
