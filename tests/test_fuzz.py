@@ -227,7 +227,7 @@ def weight_file(data):
         for read in (
             lambda p: files.load_weights(gan.Generator, p),
             sampling.read_latents,
-            parts.read_part,
+            files.read_tensors,
         ):
             try:
                 read(path)
