@@ -230,6 +230,8 @@ ALONE = ("prepare", "verify", "reproduce", "bench")       # what torchrun's othe
 
 def main(argv=None):
     asked = []
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")      # noqa: SIM115 (closed by whoever started us)
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")      # noqa: SIM115
     try:
         with stoppable(asked):
             if any("\0" in word for word in map(str, sys.argv[1:] if argv is None else argv)):

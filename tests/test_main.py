@@ -310,3 +310,24 @@ def test_as_a_module():
     )
     assert done.returncode == 2 and done.stderr.startswith("minigen: ")
     assert torch.initial_seed() == 0  # tests/conftest.py seeds every test
+
+
+def test_closed_streams_do_no_harm(tmp_path):
+    source = make_folder(tmp_path / "f", ["a.png"])
+    line = f"{sys.executable} -m minigen prepare {source} --size 16 --out {tmp_path / 'out'} >&- 2>&-"
+    assert subprocess.run(line, shell=True, cwd=ROOT).returncode == 0
+    assert (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_torchruns_other_processes_leave_one_process_work_to_the_first(tmp_path, monkeypatch, capsys):
+    source = make_folder(tmp_path / "f", ["a.png"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank in ("1", "0"):
+        monkeypatch.setenv("RANK", rank)
+        assert main(["prepare", str(source), "--size=16", f"--out={tmp_path / rank}"]) == 0
+    assert (tmp_path / "0").exists() and not (tmp_path / "1").exists()
+
+
+def test_a_name_with_a_zero_byte_is_told(capsys):
+    assert main(["prepare", "a\0b", "--out", "x"]) == 2
+    assert "zero byte" in capsys.readouterr().err
