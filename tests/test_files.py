@@ -232,3 +232,8 @@ def test_backups_that_people_keep_beside_a_file_stay(tmp_path):
         (tmp_path / name).write_text("mine")
     files.write_text(tmp_path / "x.txt", "new")
     assert sorted(os.listdir(tmp_path)) == sorted([*names, "x.txt"])
+
+
+def test_folders_above_a_file_are_made(tmp_path):
+    files.write_text(tmp_path / "a" / "b" / "x.txt", "new")
+    assert (tmp_path / "a" / "b" / "x.txt").read_text() == "new"

@@ -212,3 +212,20 @@ def test_labels_from_a_list(tmp_path):
         (None, "has no label in the list"),
         ("cat", None),
     ]
+
+
+def test_the_split_stands_in_the_name_or_the_folder(tmp_path):
+    for k, name in enumerate(
+        (
+            "train.parquet",
+            "Test-00000-of-00001.PARQUET",
+            "val/0.parquet",
+            "x/validation-1.parquet",
+            "data.parquet",
+        )
+    ):
+        path = tmp_path / str(k) / name
+        path.parent.mkdir(parents=True)
+        hub(path, [0, 1], CLASSES)
+        want = [["train"], ["test"], ["val"], ["validation"], []][k]
+        assert ImageSource(tmp_path / str(k)).splits == want
