@@ -1,4 +1,5 @@
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from minigen.files import data_path
 from tests.test_sources import make_folder
 
 ROOT = Path(__file__).parent.parent
+PYTHON = shlex.quote(sys.executable)
 PAIR = [
     f"--weights={data_path('pretrained', 'fftd.safetensors')}",
     f"--autoencoder={data_path('pretrained', 'ivqvae.safetensors')}",
@@ -297,7 +299,7 @@ def test_help_answers_without_torch_and_names_every_option(capsys):
 
 
 def test_the_end_of_a_pipe_is_no_traceback(tmp_path):
-    line = f"{sys.executable} -m minigen reproduce table1 | true"
+    line = f"{PYTHON} -m minigen reproduce table1 | true"
     done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
 
@@ -314,7 +316,7 @@ def test_as_a_module():
 
 def test_closed_streams_do_no_harm(tmp_path):
     source = make_folder(tmp_path / "f", ["a.png"])
-    line = f"{sys.executable} -m minigen prepare {source} --size 16 --out {tmp_path / 'out'} >&- 2>&-"
+    line = f"{PYTHON} -m minigen prepare {source} --size 16 --out {tmp_path / 'out'} >&- 2>&-"
     assert subprocess.run(line, shell=True, cwd=ROOT).returncode == 0
     assert (tmp_path / "out" / "manifest.json").exists()
 
