@@ -46,13 +46,13 @@ clean:
 
 # a stamp is written only when the installation went through, so an interrupted one is taken up again
 $(VENV)/.ready: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not $(RANGE))' || \
+	@"$(PYTHON)" -c 'import sys; sys.exit(not $(RANGE))' || \
 	  { echo "The course needs Python 3.10 to 3.13; name one: make lab PYTHON=python3.12"; exit 2; }
 	@$(PY) -c 'import sys, pip; sys.exit(not $(RANGE))' 2>/dev/null || { \
 	  if { [ -e "$(VENV)" ] || [ -L "$(VENV)" ]; } && [ ! -f "$(VENV)/$(MARK)" ]; then \
 	    echo "'$(VENV)' is no environment of Python 3.10 to 3.13 and was not made by this Makefile: name another, make lab VENV=PATH"; \
 	    exit 2; fi; \
-	  rm -rf -- "$(VENV)" && mkdir -p -- "$(VENV)" && touch "$(VENV)/$(MARK)" && $(PYTHON) -m venv "$(VENV)"; }
+	  rm -rf -- "$(VENV)" && mkdir -p -- "$(VENV)" && touch "$(VENV)/$(MARK)" && "$(PYTHON)" -m venv "$(VENV)"; }
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
