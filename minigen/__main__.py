@@ -223,8 +223,6 @@ def _add_chapter8(commands):
 
 STOPPED = "stopped; nothing half-written was kept, and what was finished stays."
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-
-
 ALONE = ("prepare", "verify", "reproduce", "bench")       # what torchrun's other processes have no share in
 
 

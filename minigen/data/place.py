@@ -102,15 +102,17 @@ def _make_parents(folder):
 
 
 def _take_name(folder, out):
-    """Rename `folder` to `out`, which must not exist: refused by the system, so that no two can win."""
-    taken = os.path.lexists(out)
-    try:
-        if not taken:
-            os.rename(folder, out)                # the system refuses where a file or a folder with files has come since
+    """Rename `folder` to `out`, which must not exist.
+
+    Of two at once one wins: the system refuses to put a folder in the place of a file, or of a folder that holds something.
+    """
+    if not os.path.lexists(out):
+        try:
+            os.rename(folder, out)
             return
-    except OSError:
-        if not os.path.lexists(out):
-            raise
+        except OSError:
+            if not os.path.lexists(out):
+                raise
     raise DataError(f"'{out}' has appeared meanwhile, so it was left as it is and nothing was kept: choose another --out.")
 
 
