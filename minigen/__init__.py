@@ -42,11 +42,11 @@
     environment   scale switch, device, what is installed     every chapter
 """
 
-from minigen.environment import device, environment, scale
+from minigen.environment import device, environment, scale, setup
 from minigen.errors import DataError
 
 __version__ = "0.1.0"
-__all__ = ["DataError", "check", "device", "environment", "progress", "scale"]
+__all__ = ["DataError", "check", "device", "environment", "progress", "scale", "setup"]
 
 
 def __getattr__(name):

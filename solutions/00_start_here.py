@@ -2,9 +2,6 @@
 r"""
 # Chapter 0 · Start here
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 40 minutes to read and do; the cells themselves run in well under a minute on a laptop.
-
 This course starts with a single Gaussian and ends with a latent diffusion model that draws faces. You build every
 part on the way. In this chapter you will
 
@@ -13,16 +10,6 @@ part on the way. In this chapter you will
 3. meet the images: drawn faces, scanned digits, and a folder of your own;
 4. build the simplest generator of images there is, look hard at what it gets wrong, and measure it.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import io
@@ -41,7 +28,7 @@ from minigen.gaussian import GaussianModel
 from minigen.plots import COLOURS, curves, image_grid, panels, show
 from minigen.widgets import explore
 
-scale = minigen.scale()
+scale, _ = minigen.setup()
 n_faces = {"small": 4096, "full": 20_000}[scale]
 print(f"scale: {scale}, {n_faces} faces")
 
@@ -593,6 +580,4 @@ Which of these are finished stands in the chapter table of the README.
 - Liu, Chen, Gao 2026, *Image Generation Based on Diffusion Model in Latent Space*, Eq. 31.
 - Turk, Pentland 1991, *Eigenfaces for Recognition*.
 - Heusel et al. 2017, *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*, Eq. 6: the Fréchet distance.
-
-**Next:** chapter 1 lets two networks play against each other, and the half-visible glasses disappear.
 """

@@ -2,9 +2,6 @@
 r"""
 # Chapter 1 · GAN objectives
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 100 minutes to read and do; the cells themselves run in under two minutes on a laptop.
-
 A Gaussian makes no decisions: half-visible glasses. A **generative adversarial network** (GAN) does, and it learns to without
 ever writing down a probability. Two networks play: one draws, the other says whether a picture is real.
 
@@ -16,16 +13,6 @@ In this chapter you will
 4. train a DCGAN on faces, walk through its latent space, and tell it which hair colour to draw;
 5. see what a GAN cannot do.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import itertools
@@ -45,7 +32,7 @@ from minigen.metrics import (attribute_probabilities, inception_score, obedience
 from minigen.plots import COLOURS, curves, image_grid, panels, points, show
 from minigen.widgets import explore
 
-scale, device = minigen.scale(), minigen.device()
+scale, device = minigen.setup()
 size = {"small": dict(faces=8192, gan_steps=600, ring_steps=1200), "full": dict(faces=20_000, gan_steps=20_000, ring_steps=10_000)}[scale]
 faces = ToyFaces(size["faces"], seed=0)
 images = faces.images()

@@ -2,9 +2,6 @@
 r"""
 # Chapter 2 · VAE objectives
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 135 minutes to read and do; the cells themselves run in under two minutes on a laptop.
-
 A GAN draws, but it cannot say how probable an image is, and it has no way from an image back to its noise. A **variational
 autoencoder** (VAE) has both from the start: an encoder, and a loss that is a bound on the likelihood. It pays for them with blur, or with
 indecision, and we will see what decides which.
@@ -17,16 +14,6 @@ In this chapter you will
 4. trade bits against sharpness, and watch a latent code go unused;
 5. find out exactly why VAEs are blurry, and what it costs to make them sharp.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import math
@@ -45,7 +32,7 @@ from minigen.metrics import attribute_probabilities, obedience, predict_attribut
 from minigen.plots import COLOURS, curves, image_grid, panels, show
 from minigen.widgets import explore
 
-scale, device = minigen.scale(), minigen.device()
+scale, device = minigen.setup()
 size = {"small": dict(faces=8192, steps=400, small_steps=600), "full": dict(faces=20_000, steps=20_000, small_steps=4000)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()

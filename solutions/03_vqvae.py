@@ -2,9 +2,6 @@
 r"""
 # Chapter 3 · VQ-VAE
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 130 minutes to read and do; the cells themselves run in under two minutes on a laptop.
-
 A VAE's code is a cloud in a continuous space, and its prior, one round Gaussian, fits it badly. A **VQ-VAE** makes the code *discrete*: an image
 becomes sixteen entries of a codebook, sixteen words. Words can be counted, so the prior need not be assumed; it can be learned, like a
 language. The paper's autoencoder in chapter 4 and its diffusion model in chapter 7 stand on this code.
@@ -17,16 +14,6 @@ In this chapter you will
 4. turn faces into sixteen tokens, and edit one token by hand;
 5. learn a prior over tokens, a PixelCNN, and count every bit.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import math
@@ -44,7 +31,7 @@ from minigen.metrics import obedience, predict_attributes, results, results_tabl
 from minigen.plots import COLOURS, curves, image_grid, panels, points, show
 from minigen.widgets import explore
 
-scale, device = minigen.scale(), minigen.device()
+scale, device = minigen.setup()
 size = {"small": dict(faces=8192, steps=300, prior_steps=200), "full": dict(faces=20_000, steps=20_000, prior_steps=20_000)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()

@@ -2,9 +2,6 @@
 r"""
 # Chapter 4 · IVQ-VAE, the improved autoencoder
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 120 minutes to read and do; the cells themselves run in under two minutes on a laptop.
-
 A prior can draw no better than the decoder it draws for. Chapter 3's VQ-VAE is soft: its decoder was asked for the least squared error, and got it. The paper of this course begins here, with an **improved** VQ-VAE (its first stage). It changes the
 network in two places and the loss in three, and we will look at each change by itself before we put them together.
 
@@ -16,16 +13,6 @@ In this chapter you will
 4. train the whole, with every loss by its name;
 5. repeat two of the paper's tables at small scale, and compare verdicts.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import tempfile
@@ -46,7 +33,7 @@ from minigen.perceptual import LPIPS, ToyPerceptual
 from minigen.plots import COLOURS, curves, image_grid, panels, show
 from minigen.widgets import explore
 
-scale, device = minigen.scale(), minigen.device()
+scale, device = minigen.setup()
 size = {"small": dict(faces=4096, steps=160, small_steps=150, cell_steps=20), "full": dict(faces=20_000, steps=20_000, small_steps=3000, cell_steps=500)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()

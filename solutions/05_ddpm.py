@@ -2,9 +2,6 @@
 r"""
 # Chapter 5 · DDPM, learning to undo noise
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 150 minutes to read and do; the cells themselves run in about a minute and a half on a laptop.
-
 Every model so far drew its picture in one go, or token by token. A **diffusion model** starts from pure noise and takes a thousand small steps, each a little less noisy than the one before. It is trained on the simplest task of this course, telling *which* noise was added to a picture, and to the eye its pictures are the cleanest so far.
 
 In this chapter you will
@@ -16,16 +13,6 @@ In this chapter you will
 5. train a U-Net that denoises faces, draw with it, and count what a thousand steps cost;
 6. let the network learn the variance as well, and measure bits.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import math
@@ -44,7 +31,7 @@ from minigen.plots import COLOURS, curves, image_grid, panels, points, show
 from minigen.unet import PRESETS, PointDenoiser, UNet
 from minigen.widgets import explore
 
-scale, device = minigen.scale(), minigen.device()
+scale, device = minigen.setup()
 size = {"small": dict(steps=60, point_steps=1200, digit_steps=700), "full": dict(steps=20_000, point_steps=6000, digit_steps=6000)}[scale]
 faces, test = ToyFaces(4096, seed=0), ToyFaces(256, seed=2)
 images, test_images = faces.images(), test.images()

@@ -2,9 +2,6 @@
 r"""
 # Chapter 6 · DDIM, fewer steps, and some control
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 120 minutes to read and do; the cells themselves run in about a minute on a laptop.
-
 Chapter 5 drew good faces and took a thousand runs of a network for each. This chapter trains nothing. It takes the same network and samples it differently: in twenty steps, without chance, backwards, towards a class, or into a hole in a picture.
 
 In this chapter you will
@@ -16,16 +13,6 @@ In this chapter you will
 5. steer with classifier-free guidance, and measure what it costs;
 6. fill in what is missing from a picture.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import math
@@ -45,7 +32,7 @@ from minigen.plots import COLOURS, curves, image_grid, panels, show
 from minigen.unet import PRESETS, UNet
 from minigen.widgets import explore
 
-scale, device = minigen.scale(), minigen.device()
+scale, device = minigen.setup()
 size = {"small": dict(faces=16, steps=20), "full": dict(faces=64, steps=100)}[scale]
 diffusion, unet = Diffusion(), load_weights(UNet, "unet").to(device)
 hair = ATTRIBUTES["hair"]

@@ -2,9 +2,6 @@
 r"""
 # Chapter 7 · FFTD, a Transformer that denoises latents
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 150 minutes to read and do; the cells themselves run in about a minute on a laptop.
-
 All parts are on the table: an autoencoder that turns a face into sixteen tokens (chapter 4), a way to learn to undo noise (5), a way to sample in few steps (6). The paper's second stage puts them together: a **feature-fused Transformer** that denoises the 4×4×4 latent. It is the paper's own invention, and the last network of this course.
 
 In this chapter you will
@@ -16,16 +13,6 @@ In this chapter you will
 5. train, sample, watch a face condense, ask for hair colours;
 6. repeat three of the paper's tables, and find out what can be compared.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import statistics
@@ -46,7 +33,7 @@ from minigen.metrics import obedience, results_table
 from minigen.plots import curves, image_grid, panels, show
 from minigen.widgets import explore
 
-scale, device = minigen.scale(), minigen.device()
+scale, device = minigen.setup()
 size = {"small": dict(faces=2048, steps=80, batch=64), "full": dict(faces=20_000, steps=20_000, batch=256)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(1000, seed=2)
 tokenizer, model, diffusion = load_weights(IVQVAE, "ivqvae"), load_weights(FFTD, "fftd"), Diffusion()

@@ -2,9 +2,6 @@
 r"""
 # Chapter 8 · CelebA-HQ, the paper end to end
 
-[Open in Colab](https://colab.research.google.com/github/{{slug}}/blob/main/notebooks/{{stem}}.ipynb) ·
-about 120 minutes to read and do; the cells themselves run in under two minutes on a laptop.
-
 Here everything meets: data as people really get it, stage 1, stage 2, samples, a measured distance. The cells are the same on a laptop and on a GPU. With `MINIGEN_SCALE=full` they train the paper's models on photographs of 256×256, for days; at small scale they train small ones on drawn faces, for a minute. And since a training of days *will* be interrupted, much of this chapter is about the engine that survives it.
 
 In this chapter you will
@@ -15,16 +12,6 @@ In this chapter you will
 4. draw images that do not depend on how they were drawn, and measure them with the protocol stated;
 5. read the paper as a reviewer would.
 """
-
-# %%
-import sys
-
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
-    import importlib.util
-    import subprocess
-
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)
 
 # %%
 import csv
@@ -45,7 +32,7 @@ from minigen.images import Images
 from minigen.settings import Stage1, Stage2, make_config
 from minigen.widgets import explore
 
-scale = minigen.scale()
+scale, _ = minigen.setup()
 runs = Path(os.environ.get("MINIGEN_RUNS", tempfile.mkdtemp() if scale == "small" else "runs"))
 full_data = os.environ.get("MINIGEN_DATA", "data/celebahq256")      # a folder made by `python -m minigen prepare`
 data = {"small": "toyfaces:4096", "full": full_data}[scale]

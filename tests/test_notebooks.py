@@ -4,6 +4,7 @@ import re
 import shutil
 
 import build_notebooks as build
+import course
 import nbformat
 import pytest
 
@@ -129,6 +130,7 @@ print(object())
 
 @pytest.fixture
 def small_course(tmp_path, monkeypatch):
+    monkeypatch.setattr(course, "CHAPTERS", {"01_x": course.Chapter("A chapter", "", ("gan",), "", 1.0, 10)})
     (tmp_path / "solutions").mkdir()
     shutil.copy(build.ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "solutions" / "01_x.py").write_text(SOURCE)

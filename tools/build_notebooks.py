@@ -6,8 +6,8 @@
 
 The student edition has `raise NotImplementedError` in place of what stands between ### BEGIN SOLUTION and
 ### END SOLUTION. Cells get nbgrader metadata: one with a solution is an answer, one that begins with check( a test,
-worth `points` of its cell metadata (1 without). {{repository}} and {{slug}} become the address in pyproject.toml,
-{{stem}} the chapter's file name.
+worth `points` of its cell metadata (1 without). {{repository}} and {{slug}} become the address in pyproject.toml.
+Each notebook's header, first code cell and last cell come from tools/course.py.
 Only outputs that are the same on every run are compared by nbval; cells tagged nbval-ignore-output are not.
 """
 
@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import jupytext
+import course
 import nbformat
 
 from minigen.files import write_text
@@ -42,6 +43,18 @@ def repository():
 
 def stems():
     return sorted(p.stem for p in (ROOT / "solutions").glob("[0-9][0-9]_*.py"))
+
+
+def framed(nb, stem):
+    """The chapter with its header below the title, the cell for Colab, and its last cell."""
+    title = nb.cells[0]
+    if title.cell_type != "markdown" or not title.source.startswith("# "):
+        raise SourceError(f"{stem}: the first cell must be Markdown that begins with the title, '# …'")
+    head, _, rest = title.source.partition("\n")
+    title.source = f"{head}\n\n{course.header(stem)}\n{rest}"
+    nb.cells.insert(1, nbformat.v4.new_code_cell(course.COLAB))
+    nb.cells.append(nbformat.v4.new_markdown_cell(course.footer(stem)))
+    return nb
 
 
 def stripped(source, where):
@@ -78,13 +91,13 @@ def _nbgrader(cell):
 
 def editions(stem):
     """(solution, student) notebooks of a chapter, without outputs."""
-    nb = jupytext.read(ROOT / "solutions" / f"{stem}.py", fmt="py:percent")
+    nb = framed(jupytext.read(ROOT / "solutions" / f"{stem}.py", fmt="py:percent"), stem)
     nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     nb.nbformat, nb.nbformat_minor = 4, 5
     seen, address = set(), repository()
     slug = address.removeprefix("https://github.com/")
     for cell in nb.cells:
-        for mark, value in (("{{repository}}", address), ("{{slug}}", slug), ("{{stem}}", stem)):
+        for mark, value in (("{{repository}}", address), ("{{slug}}", slug)):
             cell.source = cell.source.replace(mark, value)
         for noise in ("lines_to_next_cell", "cell_marker"):    # how jupytext keeps the source, no news to a reader
             cell.metadata.pop(noise, None)

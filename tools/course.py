@@ -1,0 +1,148 @@
+"""The course as one table: what stands around a chapter's own text, and the chapter table of the README.
+
+    python tools/course.py        # writes the chapter table into README.md
+
+`make notebooks` takes from here each notebook's header (Colab, module, tests, solution, the chapters beside it), its
+first cell and its last.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from minigen.files import write_text
+
+ROOT = Path(__file__).resolve().parent.parent
+PAPER = "http://www.c-s-a.org.cn/1003-3254/10098.html"
+
+
+class Chapter(NamedTuple):
+    """One chapter. `run` and `read` are minutes: of the cells at small scale, and of a learner with the exercises."""
+
+    title: str
+    about: str
+    modules: tuple
+    paper: str
+    run: float
+    read: int
+
+
+CHAPTERS = {
+    "00_start_here": Chapter(
+        "Start here", "how it works, the images, a Gaussian, the yardstick",
+        ("gaussian", "data", "metrics"), "Eq. 31", 0.6, 40),
+    "01_gan": Chapter(
+        "GAN objectives", "the game, the losses, mode collapse, DCGAN, conditional GAN",
+        ("gan",), "Eqs. 13, 14", 1.2, 100),
+    "02_vae": Chapter(
+        "VAE objectives", "the ELBO, reparameterisation, latent arithmetic, rate and distortion, why it is blurry",
+        ("vae",), "–", 1.4, 135),
+    "03_vqvae": Chapter(
+        "VQ-VAE", "codebooks, the misplaced β, dead codes, sixteen tokens, a PixelCNN prior, counting bits",
+        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 0.8, 130),
+    "04_ivqvae": Chapter(
+        "IVQ-VAE", "residual blocks, attention, perceptual and adversarial losses, Tables 1 and 7 at small scale",
+        ("ivqvae", "perceptual", "reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.2, 120),
+    "05_ddpm": Chapter(
+        "DDPM", "forward process, posterior, the loss from the bound, the ideal denoiser, a U-Net, learned variance in bits",
+        ("diffusion", "ddpm", "unet", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.2, 150),
+    "06_ddim": Chapter(
+        "DDIM", "fewer steps, interpolation, inversion, editing, guidance, filling in",
+        ("ddim", "guidance"), "Eq. 29, Alg. 3, Table 3", 0.6, 120),
+    "07_fftd": Chapter(
+        "FFTD", "latents, tokens, adaptive norm, two resolutions, adaptive fusion, Tables 2, 8 and 9 at small scale",
+        ("fftd", "latents", "tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.7, 150),
+    "08_celebahq": Chapter(
+        "CelebA-HQ", "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
+                     "the paper read as a reviewer",
+        ("settings", "images", "celebahq", "training", "runs", "checkpoints", "processes", "parts", "sampling",
+         "evaluate", "bench"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.3, 120),
+}
+
+COLAB = '''import sys
+
+if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
+    import importlib.util
+    import subprocess
+
+    if importlib.util.find_spec("minigen") is None:
+        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)'''
+
+
+def number(stem):
+    """00_start_here is chapter 0."""
+    return int(stem[:2])
+
+
+def _module(name):
+    return f"../minigen/{name}/" if (ROOT / "minigen" / name).is_dir() else f"../minigen/{name}.py"
+
+
+def _tests(modules):
+    return [m for m in modules if (ROOT / "tests" / f"test_{m}.py").exists()]
+
+
+def _beside(stem, step):
+    """The stem of the chapter before (-1) or after (1); None at the ends."""
+    stems = list(CHAPTERS)
+    k = stems.index(stem) + step
+    return stems[k] if 0 <= k < len(stems) else None
+
+
+def _link(stem):
+    return f"[chapter {number(stem)}, {CHAPTERS[stem].title}]({stem}.ipynb)"
+
+
+def header(stem):
+    """What stands below a chapter's title: links that work in JupyterLab and on GitHub, offline too."""
+    c = CHAPTERS[stem]
+    seconds = f"{60 * c.run:.0f} seconds" if c.run < 1 else "a minute and a half" if c.run > 1.2 else "a good minute"
+    lines = [f"[Open in Colab](https://colab.research.google.com/github/{{{{slug}}}}/blob/main/notebooks/{stem}.ipynb) · "
+             f"about {c.read} minutes to read and do; the cells run in about {seconds} on a laptop",
+             "in the package: " + ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
+             + " · its tests: " + ", ".join(f"[{m}](../tests/test_{m}.py)" for m in _tests(c.modules))]
+    if stem != next(iter(CHAPTERS)):
+        lines.append(f"before this: {_link(_beside(stem, -1))}")
+    return "  \n".join(lines)
+
+
+def footer(stem):
+    """The last cell: where to go from here, and the solution, folded."""
+    before, after = _beside(stem, -1), _beside(stem, 1)
+    lines = ["---", ""]
+    if after:
+        lines.append(f"**Next:** {_link(after)}: {CHAPTERS[after].about}.  ")
+    if before:
+        lines.append(f"**Before this:** {_link(before)}.  ")
+    lines.append("All chapters: [README](../README.md#chapters)")
+    return "\n".join([*lines, "", "<details><summary>The solved exercises (try first)</summary>", "",
+                      f"[solutions/{stem}.ipynb](../solutions/{stem}.ipynb)", "", "</details>"])
+
+
+def table():
+    """The README's chapter table, as Markdown."""
+    lines = ["| | notebook | module | tests | solution | paper | minutes to run · to do |", "|---|---|---|---|---|---|---|"]
+    for stem, c in CHAPTERS.items():
+        modules = ", ".join(f"[{m}]({_module(m)[3:]})" for m in c.modules)
+        tests = ", ".join(f"[{m}](tests/test_{m}.py)" for m in _tests(c.modules))
+        lines.append(f"| {number(stem)} | [{c.title}](notebooks/{stem}.ipynb): {c.about} | {modules} | {tests} | "
+                     f"[{stem[:2]}](solutions/{stem}.py) | {c.paper} | {c.run} · {c.read} |")
+    return "\n".join(lines)
+
+
+def hours():
+    """How long the course takes, in hours, exercises included."""
+    return round(sum(c.read for c in CHAPTERS.values()) / 60)
+
+
+def with_table(readme):
+    """The README's text with the table between its marks. Raises: ValueError where a mark is missing."""
+    block = re.compile(r"(<!-- chapters -->\n).*?(\n<!-- /chapters -->)", re.S)
+    if not block.search(readme):
+        raise ValueError("README.md lacks the marks <!-- chapters --> and <!-- /chapters -->")
+    return block.sub(lambda m: m[1] + table() + m[2], readme)
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    write_text(path, with_table(path.read_text(encoding="utf-8")))
