@@ -30,6 +30,7 @@
     bench         how fast this machine is                    chapter 8
     tables        what the cells of the paper's tables are    chapter 4 on
     reproduce     measuring them, going on where stopped      chapter 4 on
+    gallery       new faces from every model                  chapter 0
     metrics       Fréchet distance, attribute classifier      every chapter
     plots         figures                                     every chapter
     widgets       sliders                                     every chapter

@@ -171,10 +171,12 @@ def to_png(fig, dpi=100):
 def show(fig, caption):
     """Show a figure in the notebook, its caption below; the caption is also the image's alternative text.
 
+    A caption may be wrapped: line breaks and what they are indented by count as one space.
     Raises: ValueError for an empty caption.
     """
     if not isinstance(caption, str) or not caption.strip():
         raise ValueError("a figure needs a caption: it is what a reader who cannot see it gets")
+    caption = " ".join(caption.split())
     from IPython.display import Markdown, display
 
     png = base64.b64encode(to_png(fig)).decode()

@@ -60,6 +60,15 @@ def test_show_needs_a_caption_and_gives_it_as_alternative_text(monkeypatch):
         plots.show(plots.panels()[0], " ")
 
 
+def test_a_wrapped_caption_is_one_line(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
+    plots.show(plots.panels()[0], """An empty
+         panel,   wrapped.""")
+    assert shown[0][0][0]["text/plain"] == "An empty panel, wrapped."
+    assert shown[1][0][0].data == "*An empty panel, wrapped.*"
+
+
 def test_panels_have_the_courses_style():
     fig, axes = plots.panels(2, 3, height=2.0, sharex=True)
     assert axes.shape == (2, 3) and fig.get_size_inches().tolist() == [plots.WIDTH, 4.0]

@@ -20,8 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jupytext
 import course
+import jupytext
 import nbformat
 
 from minigen.files import write_text
