@@ -20,7 +20,8 @@ def _real(n, seed):
 
 
 def _gaussian(n, seed):
-    return GaussianModel(ToyFaces(4096, seed=0).images()).sample(n, seed=seed)
+    faces = ToyFaces(1024, seed=0).images()           # few enough to find the eigenfaces in a second
+    return GaussianModel(faces).sample(n, seed=seed)
 
 
 def _gan(n, seed):
