@@ -16,6 +16,7 @@ from minigen.inputs import number, refuse, tensor, told, whole, wholes
 
 # Okabe & Ito's colours, told apart by colour-blind readers
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 1)))    # beside the colours
 WIDTH = 7.2  # inches; two thirds of a notebook's column at 100 dots an inch
 
 
@@ -121,7 +122,7 @@ def curves(series, xlabel="step", ylabel="", x=None, smooth=1, logy=False, ax=No
         if smooth > 1:
             ax.plot(at, values, color=colour, alpha=0.2, lw=0.7)
             values = smoothed(values, smooth)
-        ax.plot(at, values, color=colour, lw=1.5, label=name)
+        ax.plot(at, values, color=colour, lw=1.5, ls=DASHES[k % len(DASHES)], label=name)
     ax.set_xlabel(xlabel, fontsize=9), ax.set_ylabel(ylabel, fontsize=9)
     if logy:
         ax.set_yscale("log")
@@ -129,8 +130,61 @@ def curves(series, xlabel="step", ylabel="", x=None, smooth=1, logy=False, ax=No
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
     if title:
         ax.set_title(title, fontsize=9)
-    ax.legend(fontsize=8, frameon=False)
+    if any(series):
+        legend(ax)
     return fig
+
+
+def legend(ax, **options):
+    """The legend above the axes, so that it covers no data, in as many rows as their width needs.
+
+    Call it last: it moves the axes' title above itself. Of a Figure it makes one legend for all axes,
+    each name once, in place of theirs. `options` go to matplotlib's legend. Returns: the Legend.
+    """
+    if isinstance(ax, Figure):
+        fig, axes, share, place = ax, ax.axes, 1, dict(loc="outside upper center")
+    else:
+        fig, axes, share = ax.figure, [ax], min(1, ax.get_position().width / 0.775)   # 0.775: of one alone
+        place = dict(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    named = {}
+    for a in axes:
+        for handle, name in zip(*a.get_legend_handles_labels(), strict=True):
+            named.setdefault(name, handle)
+        if a.get_legend():
+            a.get_legend().remove()
+    if not named:
+        raise ValueError("there is nothing to name in a legend: draw with label='…' first")
+    needed = [36 + 4.6 * len(name) for name in named]             # points: a short line, a gap, letters
+    room = 72 * fig.get_figwidth() * share - 28
+    most = len(named) if sum(needed) <= room else max(1, int(room // max(needed)))
+    rows = math.ceil(len(named) / most)
+    for a in axes:
+        if a.get_title():
+            above = 10.5 * rows if a is ax else 0
+            a.set_title(a.get_title(), fontsize=a.title.get_fontsize(), pad=6 + above)
+    options = place | dict(fontsize=8, frameon=False, ncols=math.ceil(len(named) / rows), handlelength=2.4,
+                           columnspacing=1.2, labelspacing=0.3, borderpad=0.2) | options
+    return ax.legend(named.values(), named, **options)
+
+
+def heat(ax, values, title=None, low=None, high=None, colours="viridis", **options):
+    """A map of the values (rows, columns) in colours from `low` to `high`, with a small colour bar and no ticks.
+
+    NaN stays blank. `options` go to matplotlib's imshow. Returns: the image.
+    """
+    values = as_tensor(values, "values").detach().cpu().float().numpy()
+    if values.ndim != 2 or not values.size:
+        refuse("values", "of shape (rows, columns)", values.shape)
+    image = ax.imshow(values, vmin=low, vmax=high, cmap=colours, interpolation="nearest", **options)
+    ax.set_xticks([]), ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=15, pad=0.03)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.locator = MaxNLocator(nbins=4)
+    if title:
+        ax.set_title(title, fontsize=9)
+    return image
 
 
 def points(sets, columns=4, limit=3.0, titles=None, size=3):
@@ -153,8 +207,10 @@ def points(sets, columns=4, limit=3.0, titles=None, size=3):
         ax.set_xlim(-limit, limit), ax.set_ylim(-limit, limit), ax.set_aspect("equal")
         if titles:
             ax.set_title(titles[k], fontsize=9)
-        if k == 0 and any(clouds):
-            ax.legend(fontsize=6, frameon=False, loc="center", markerscale=2)
+    if any(name for clouds in sets if isinstance(clouds, dict) for name in clouds):
+        fig.set_figheight(fig.get_figheight() + 0.25)
+        for mark in legend(fig, markerscale=3, handlelength=1).legend_handles:
+            mark.set_alpha(1)
     return fig
 
 

@@ -182,7 +182,7 @@ def test_points_are_where_they_were_given():
     ]
     fig = plots.points(clouds, columns=2, limit=2.5, titles=list("abc"), size=7)
     assert len(fig.axes) == 4 and fig.get_size_inches().tolist() == pytest.approx(
-        [7.2, 2 * (3.6 + 0.2)]
+        [7.2, 2 * (3.6 + 0.2) + 0.25]
     )
     first, second, _, empty = fig.axes
     assert first.collections[0].get_offsets().tolist() == [[1, 2], [0.5, -1]]
@@ -202,10 +202,11 @@ def test_points_are_where_they_were_given():
         and not empty.spines["left"].get_visible()
         and not empty.collections
     )
-    assert first.get_legend() is None and second.get_legend() is None
-    named = plots.points([clouds[1], clouds[1]])
-    assert [t.get_text() for t in named.axes[0].get_legend().get_texts()] == ["real", "fake"]
-    assert len(named.axes) == 2 and named.axes[1].get_legend() is None
+    assert not any(ax.get_legend() for ax in fig.axes)        # one for the whole figure
+    (named,) = plots.points([clouds[1], clouds[1]]).legends
+    assert [t.get_text() for t in named.get_texts()] == ["real", "fake"]
+    unnamed = plots.points([clouds[0], {"": clouds[2]}], columns=2)
+    assert unnamed.legends == [] and unnamed.get_figheight() == pytest.approx(3.8)
 
 
 def test_a_picture_has_a_hundred_dots_an_inch_and_no_date():
@@ -266,6 +267,61 @@ def test_letters_are_of_eight_and_nine_points():
     (ax,) = plots.curves({"a": [1, 2]}, ylabel="y", title="t").axes
     sizes = [t.get_fontsize() for t in (ax.xaxis.label, ax.yaxis.label, ax.title)]
     assert sizes == [9, 9, 9] and ax.get_legend().get_texts()[0].get_fontsize() == 8
-    ax = plots.points([{"a": torch.zeros(1, 2)}], titles=["t"]).axes[0]
-    assert ax.title.get_fontsize() == 9 and ax.get_legend().get_texts()[0].get_fontsize() == 6
-    assert not ax.get_legend().get_frame_on()
+    fig = plots.points([{"a": torch.zeros(1, 2)}], titles=["t"])
+    assert fig.axes[0].title.get_fontsize() == 9
+    assert fig.legends[0].get_texts()[0].get_fontsize() == 8 and not fig.legends[0].get_frame_on()
+
+
+def drawn(fig):
+    """The figure, laid out as it is when it is saved."""
+    fig.draw_without_rendering()
+    return fig
+
+
+@pytest.mark.parametrize("names", [["a"], ["p, data", "q, generator", "D*"], [f"a long name {k}" for k in range(7)]])
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_a_legend_stands_above_its_axes_and_below_the_title(names, columns):
+    fig, axes = plots.panels(1, columns, height=3)
+    for ax in axes.flat:
+        plots.curves({name: [0, 1] for name in names}, ax=ax, title="A title")
+    drawn(fig)
+    for ax in axes.flat:
+        box = ax.get_legend().get_window_extent()
+        assert box.y0 >= ax.get_window_extent().y1
+        assert box.y1 <= ax.title.get_window_extent().y0 + 1
+        assert [t.get_text() for t in ax.get_legend().get_texts()] == names
+        assert 0 <= ax.title.get_window_extent().y1 <= fig.bbox.y1 + 1
+        assert box.x1 <= fig.bbox.x1
+
+
+def test_a_legend_of_a_figure_names_each_line_once_and_takes_the_place_of_the_others():
+    fig, axes = plots.panels(1, 3)
+    for k, ax in enumerate(axes.flat):
+        plots.curves({"a": [1, 2], "b": [2, 1]}, ax=ax, title=f"t = {k}")
+    legend = plots.legend(fig)
+    drawn(fig)
+    assert [t.get_text() for t in legend.get_texts()] == ["a", "b"]
+    for ax in axes.flat:
+        assert ax.get_legend() is None
+        assert legend.get_window_extent().y0 >= ax.title.get_window_extent().y1
+    assert plots.legend(axes[0, 0], fontsize=6).get_texts()[0].get_fontsize() == 6
+    with pytest.raises(ValueError, match="label="):
+        plots.legend(plots.panels()[1][0, 0])
+
+
+def test_lines_differ_by_dash_as_well_as_colour():
+    (ax,) = plots.curves({str(k): [k, k] for k in range(7)}).axes
+    looks = [line._unscaled_dash_pattern[1] for line in ax.lines]
+    assert looks[0] is None and len({str(look) for look in looks}) == 7      # the first one is solid
+
+
+def test_a_heat_map_has_a_scale_and_no_ticks():
+    fig, axes = plots.panels(1, 2)
+    image = plots.heat(axes[0, 0], [[0.0, 1.0], [2.0, 4.0]], title="w", low=-1, high=5, colours="magma")
+    plots.heat(axes[0, 1], torch.tensor([[0.0, math.nan, 3.0]], requires_grad=True), aspect="auto")
+    assert image.get_clim() == (-1, 5) and image.get_cmap().name == "magma"
+    assert axes[0, 1].images[0].get_clim() == (0, 3) and axes[0, 1].images[0].get_cmap().name == "viridis"
+    assert axes[0, 0].get_title() == "w" and not axes[0, 0].get_xticks().size
+    assert len(fig.axes) == 4 and image.colorbar.ax.get_ylim() == (-1, 5)
+    with pytest.raises(ValueError, match=r"values must be of shape \(rows, columns\)"):
+        plots.heat(axes[0, 0], torch.zeros(3))
