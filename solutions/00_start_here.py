@@ -11,46 +11,14 @@ part on the way. In this chapter you will
 4. build the simplest generator of images there is, look hard at what it gets wrong, and measure it.
 """
 
-# %%
-import io
-import tempfile
-import zipfile
-from pathlib import Path
-
+# %% tags=["nbval-ignore-output"]
 import torch
-import torch.nn.functional as F
-from PIL import Image
 
 import minigen
-from minigen import check
-from minigen.data import (ATTRIBUTES, Digits, PreparedImages, ToyFaces, draw_faces, labels_of,
-                          prepare, to_uint8)
-from minigen.gaussian import GaussianModel
-from minigen.plots import COLOURS, curves, image_grid, legend, panels, show
-from minigen.widgets import explore
+from minigen import gallery
+from minigen.plots import image_grid, show
 
 scale, _ = minigen.setup()
-n_faces = {"small": 4096, "full": 20_000}[scale]
-print(f"scale: {scale}, {n_faces} faces")
-
-# %% [markdown]
-r"""
-Every chapter begins like this. The first cell does something only on Colab. The second imports the tools and reads
-the **scale**: `small`, the default, runs on two processor cores in at most two minutes; `full` is the same cells with
-the paper's sizes, for a GPU. You choose it with the environment variable `MINIGEN_SCALE` before Jupyter starts, or, on Colab,
-with a cell `%env MINIGEN_SCALE=full` above this one.
-
-## 1. What you will have built
-
-*5 minutes.*
-
-One row of faces for every model of this course, drawn just now from weights that come with it. Nobody drew these faces; the
-first row is what the models learned from.
-"""
-
-# %% tags=["nbval-ignore-output"]
-from minigen import gallery
-
 rows = gallery.faces(10, seed=0)
 show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)),
      """Seven rows of ten faces. Real ToyFaces are crisp cartoons. The Gaussian's are ghosts
@@ -60,6 +28,13 @@ show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows
 
 # %% [markdown]
 r"""
+## 1. What you will have built
+
+*5 minutes.*
+
+One row of faces for every model of this course, drawn just now from weights that come with it. The first row is what the models
+learned from; nobody drew the others.
+
 Each row answers a failure of the one above it, and you will build them all: the Gaussian in this chapter, the **GAN** in chapter 1,
 the **VAE** in 2, the **VQ-VAE** in 3, the diffusion model on pixels (**U-Net**) in 5 and 6. The last row is the paper that the course
 follows to its end: Liu, Chen and Gao, *Image Generation Based on Diffusion Model in Latent Space* (2026).
@@ -70,6 +45,7 @@ crowd, are from real faces, seen through a small classifier; 0 would be no diffe
 
 # %%
 from minigen.metrics import results
+from minigen.plots import COLOURS, panels
 
 ladder = results()
 fig, axes = panels(1, 1, height=2.6)
@@ -99,6 +75,7 @@ step. This is that plan, with the trained models themselves:
 
 # %% tags=["nbval-ignore-output"]
 from minigen import ddim, fftd, ivqvae, latents
+from minigen.data import ToyFaces
 from minigen.ddpm import last
 from minigen.diffusion import Diffusion
 from minigen.files import load_weights
@@ -139,6 +116,33 @@ r"""
 
 *5 minutes.*
 
+Every chapter begins with two cells like the ones at the top. The first does something only on Colab. The second imports tools and
+reads the **scale**: `small`, the default, runs on two processor cores in at most two minutes; `full` is the same cells with the paper's
+sizes, for a GPU. You choose it with the environment variable `MINIGEN_SCALE` before Jupyter starts, or, on Colab, with a cell
+`%env MINIGEN_SCALE=full` above the imports. Here are the tools of the rest of this chapter:
+"""
+
+# %%
+import io
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch.nn.functional as F
+from PIL import Image
+
+from minigen import check
+from minigen.data import (ATTRIBUTES, Digits, PreparedImages, draw_faces, labels_of, prepare,
+                          to_uint8)
+from minigen.gaussian import GaussianModel
+from minigen.plots import curves, legend
+from minigen.widgets import explore
+
+n_faces = {"small": 4096, "full": 20_000}[scale]
+print(f"scale: {scale}, {n_faces} faces")
+
+# %% [markdown]
+r"""
 **Read a little, run a cell, look at the figure, do the exercise.** `Shift`+`Enter` runs a cell and moves on. Cells build
 on each other, so run them in order; *Run → Run All Cells* is always safe, even with no exercise solved, because after an
 exercise the chapter goes on with the tested version from the package `minigen`.

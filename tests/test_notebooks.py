@@ -96,6 +96,74 @@ def test_short_cells_more_prose_than_code(stem):
 
 
 @pytest.mark.parametrize("stem", STEMS)
+def test_code_fits_a_notebooks_width(stem):
+    """JupyterLab shows about 100 columns at 1,280 pixels."""
+    for cell in EDITIONS[stem][0].cells:
+        if cell.cell_type == "code":
+            wide = [line for line in cell.source.splitlines() if len(line) > 96]
+            assert not wide, f"{stem}: {wide[0]}"
+
+
+def paragraphs(markdown):
+    """Markdown's paragraphs, less code: blocks between fences and words between backticks."""
+    text = re.sub(r"^```.*?^```", "", markdown, flags=re.M | re.S)
+    return re.split(r"\n\s*\n", re.sub(r"`[^`\n]*`", "", text))
+
+
+def odd_dollars(markdown):
+    """The first paragraph whose dollar signs do not pair, or None; one that is meant is written \\$."""
+    return next((p for p in paragraphs(markdown) if p.replace("\\$", "").count("$") % 2), None)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_formulas_are_closed(stem):
+    for cell in EDITIONS[stem][0].cells:
+        if cell.cell_type == "markdown":
+            assert odd_dollars(cell.source) is None
+
+
+def test_a_formula_left_open_is_found():
+    assert odd_dollars("closed $a$\n\nopen $b") == "open $b"
+    assert odd_dollars("$$\na\n$$ costs \\$3, `$HOME`\n```\n$x\n```\n") is None
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_every_reference_has_a_link(stem):
+    (cell,) = [c for c in EDITIONS[stem][0].cells if "### References" in c.source]
+    works = re.findall(r"^- .+$", cell.source.split("### References")[1], re.M)
+    assert len(works) >= 3
+    for work in works:
+        assert len(re.findall(r"\]\(https?://", work)) == 1, work
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_links_in_a_chapter_lead_somewhere(stem):
+    for cell in EDITIONS[stem][0].cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\((?!http)([^)#]+)", cell.source):
+                assert (build.ROOT / "notebooks" / target).exists(), target
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_chapter_leads_to_its_neighbours_its_module_and_its_solution(stem):
+    cells = EDITIONS[stem][1].cells
+    for module in course.CHAPTERS[stem].modules:
+        assert f"../minigen/{module}" in cells[0].source
+    assert f"../solutions/{stem}.ipynb" in cells[-1].source and "try first" in cells[-1].source
+    k = STEMS.index(stem)
+    if k + 1 < len(STEMS):
+        assert f"({STEMS[k + 1]}.ipynb)" in cells[-1].source
+    if k:
+        assert f"({STEMS[k - 1]}.ipynb)" in cells[0].source
+
+
+def test_a_chapter_that_does_not_begin_with_its_title_is_refused(small_course):
+    (small_course / "solutions" / "01_x.py").write_text("# %%\nprint(1)\n")
+    with pytest.raises(build.SourceError, match="begins with the title"):
+        build.editions("01_x")
+
+
+@pytest.mark.parametrize("stem", STEMS)
 def test_the_first_cell_touches_only_colab(stem):
     first = code_cells(stem)[0].source
     assert '"google.colab" in sys.modules' in first and '"--no-deps"' in first and f"git+{build.repository()}" in first

@@ -10,8 +10,12 @@ import sys
 import venv
 
 import build_notebooks as build
+import course
+import gallery
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
+from PIL import Image
 
 from minigen.files import sha256_of
 
@@ -74,6 +78,43 @@ def test_the_chapter_table_names_every_chapter():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     for stem in build.stems():
         assert f"(notebooks/{stem}.ipynb)" in text and f"(solutions/{stem}.py)" in text
+
+
+def test_the_chapter_table_is_the_courses():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert course.with_table(text) == text, "run `python tools/course.py`"
+    assert list(course.CHAPTERS) == build.stems()
+    assert f"about {course.hours()} hours" in text
+    with pytest.raises(ValueError, match="lacks the marks"):
+        course.with_table("# minigen")
+
+
+def test_every_picture_of_the_readme_is_there_and_is_told_in_words():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[(.*?)\]\((data/.*?)\)", text)
+    pictures += [(alt, src) for src, alt in re.findall(r'<img src="(.*?)".*? alt="(.*?)">', text)]
+    assert {src for _, src in pictures} == {f"data/pictures/{n}.png" for n in ("models", "sample", "digits")}
+    for words, path in pictures:
+        assert len(words) > 40 and (ROOT / path).stat().st_size < 500_000
+
+
+def test_the_readmes_python_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(examples) == 2
+    for code in examples:
+        short = code.replace("steps=1500", "steps=2").replace("steps=50", "steps=2").replace("2000", "100")
+        assert short != code and max(map(len, code.splitlines())) <= 100
+        exec(compile(short, "README.md", "exec"), {})
+    assert (tmp_path / "digits.png").exists()
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_models_is_what_the_weights_draw():
+    drawn = np.asarray(gallery.models().convert("RGB")).astype(float)
+    with Image.open(ROOT / "data" / "pictures" / "models.png") as stored:
+        assert np.abs(np.asarray(stored.convert("RGB")) - drawn).mean() < 1
 
 
 def test_card_of_the_weights_is_true():

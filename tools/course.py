@@ -13,7 +13,7 @@ from typing import NamedTuple
 from minigen.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
-PAPER = "http://www.c-s-a.org.cn/1003-3254/10098.html"
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
 class Chapter(NamedTuple):
@@ -55,8 +55,7 @@ CHAPTERS = {
     "08_celebahq": Chapter(
         "CelebA-HQ", "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
                      "the paper read as a reviewer",
-        ("settings", "images", "celebahq", "training", "runs", "checkpoints", "processes", "parts", "sampling",
-         "evaluate", "bench"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.3, 120),
+        ("celebahq", "training", "checkpoints", "sampling", "evaluate"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.3, 120),
 }
 
 COLAB = '''import sys
@@ -67,6 +66,16 @@ if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and 
 
     if importlib.util.find_spec("minigen") is None:
         subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)'''
+
+
+def repository():
+    """The address of the course, from pyproject.toml (read without tomllib, which Python 3.10 lacks)."""
+    return re.search(r'^Repository = "(.+?)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+
+
+def slug():
+    """owner/name on GitHub."""
+    return repository().removeprefix("https://github.com/")
 
 
 def number(stem):
@@ -97,7 +106,7 @@ def header(stem):
     """What stands below a chapter's title: links that work in JupyterLab and on GitHub, offline too."""
     c = CHAPTERS[stem]
     seconds = f"{60 * c.run:.0f} seconds" if c.run < 1 else "a minute and a half" if c.run > 1.2 else "a good minute"
-    lines = [f"[Open in Colab](https://colab.research.google.com/github/{{{{slug}}}}/blob/main/notebooks/{stem}.ipynb) · "
+    lines = [f"[Open in Colab](https://colab.research.google.com/github/{slug()}/blob/main/notebooks/{stem}.ipynb) · "
              f"about {c.read} minutes to read and do; the cells run in about {seconds} on a laptop",
              "in the package: " + ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
              + " · its tests: " + ", ".join(f"[{m}](../tests/test_{m}.py)" for m in _tests(c.modules))]
@@ -121,12 +130,15 @@ def footer(stem):
 
 def table():
     """The README's chapter table, as Markdown."""
-    lines = ["| | notebook | module | tests | solution | paper | minutes to run · to do |", "|---|---|---|---|---|---|---|"]
+    lines = ["| | chapter | in the package, tests | solution | paper | minutes to run · to do | |",
+             "|---|---|---|---|---|---|---|"]
     for stem, c in CHAPTERS.items():
-        modules = ", ".join(f"[{m}]({_module(m)[3:]})" for m in c.modules)
-        tests = ", ".join(f"[{m}](tests/test_{m}.py)" for m in _tests(c.modules))
-        lines.append(f"| {number(stem)} | [{c.title}](notebooks/{stem}.ipynb): {c.about} | {modules} | {tests} | "
-                     f"[{stem[:2]}](solutions/{stem}.py) | {c.paper} | {c.run} · {c.read} |")
+        tested = _tests(c.modules)
+        modules = ", ".join(f"[{m}]({_module(m)[3:]})" + (f" ([tests](tests/test_{m}.py))" if m in tested else "")
+                            for m in c.modules)
+        colab = f"[![Open in Colab]({BADGE})](https://colab.research.google.com/github/{slug()}/blob/main/notebooks/{stem}.ipynb)"
+        lines.append(f"| {number(stem)} | [{c.title}](notebooks/{stem}.ipynb): {c.about} | {modules} | "
+                     f"[{stem[:2]}](solutions/{stem}.py) | {c.paper} | {c.run} · {c.read} | {colab} |")
     return "\n".join(lines)
 
 
@@ -137,10 +149,10 @@ def hours():
 
 def with_table(readme):
     """The README's text with the table between its marks. Raises: ValueError where a mark is missing."""
-    block = re.compile(r"(<!-- chapters -->\n).*?(\n<!-- /chapters -->)", re.S)
+    block = re.compile(r"(<!-- chapters -->\n).*?(<!-- /chapters -->)", re.S)
     if not block.search(readme):
         raise ValueError("README.md lacks the marks <!-- chapters --> and <!-- /chapters -->")
-    return block.sub(lambda m: m[1] + table() + m[2], readme)
+    return block.sub(lambda m: f"{m[1]}{table()}\n{m[2]}", readme)
 
 
 if __name__ == "__main__":
