@@ -4,6 +4,7 @@ Figures are made without pyplot, so nothing is drawn twice and none is left open
 """
 
 import base64
+import html
 import io
 import math
 
@@ -17,6 +18,8 @@ from minigen.inputs import number, refuse, tensor, told, whole, wholes
 # Okabe & Ito's colours, told apart by colour-blind readers
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 1)))    # beside the colours
+GROUND = "#f3f1ec"  # off-white: a sheet of white glares on a dark page
+FRAME = f"max-width: 100%; box-sizing: border-box; padding: 8px; border-radius: 8px; background: {GROUND}"
 WIDTH = 7.2  # inches; two thirds of a notebook's column at 100 dots an inch
 
 
@@ -25,10 +28,11 @@ def panels(rows=1, columns=1, height=2.6, width=WIDTH, **subplots):
     wholes(rows=rows, columns=columns)
     number(height, "height", positive=True)
     number(width, "width", positive=True)
-    fig = Figure(figsize=(width, height * rows), layout="constrained")
+    fig = Figure(figsize=(width, height * rows), layout="constrained", facecolor=GROUND)
     axes = fig.subplots(rows, columns, squeeze=False, **subplots)
     for ax in axes.flat:
         ax.set_prop_cycle(color=COLOURS)
+        ax.set_facecolor("none")
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=8)
     return fig, axes
@@ -65,7 +69,8 @@ def image_grid(images, columns=8, titles=None, row_titles=None, width=None):
     width = width or min(WIDTH, 0.9 * columns + (0.9 if row_titles else 0))
     cell = width / columns
     titled = 0.24 * math.ceil(len(titles) / columns) if titles else 0.02
-    fig = Figure(figsize=(width, rows * cell * x.shape[1] / x.shape[2] + titled), layout="constrained")
+    fig = Figure(figsize=(width, rows * cell * x.shape[1] / x.shape[2] + titled), layout="constrained",
+                 facecolor=GROUND)
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
     axes = fig.subplots(rows, columns, squeeze=False)
     for k, ax in enumerate(axes.flat):
@@ -224,17 +229,35 @@ def to_png(fig, dpi=100):
     return buffer.getvalue()
 
 
+def picture(fig, words):
+    """The figure as an HTML image whose alternative text is `words`: an <img> with the PNG inside it."""
+    png = base64.b64encode(to_png(fig)).decode()
+    return f'<img src="data:image/png;base64,{png}" alt="{html.escape(words)}" style="{FRAME}">'
+
+
+def folded(caption):
+    """A caption as one line. Raises: ValueError for an empty one."""
+    if not isinstance(caption, str) or not caption.strip():
+        raise ValueError("a figure needs a caption: it is what a reader who cannot see it gets")
+    return " ".join(caption.split())
+
+
+def below(caption):
+    """The caption as it stands below a picture: words, of which Markdown sets the formulas and no tags."""
+    from IPython.display import Markdown
+
+    return Markdown(f"*{caption.replace('<', '&lt;')}*")
+
+
 def show(fig, caption):
     """Show a figure in the notebook, its caption below; the caption is also the image's alternative text.
 
     A caption may be wrapped: line breaks and what they are indented by count as one space.
     Raises: ValueError for an empty caption.
     """
-    if not isinstance(caption, str) or not caption.strip():
-        raise ValueError("a figure needs a caption: it is what a reader who cannot see it gets")
-    caption = " ".join(caption.split())
-    from IPython.display import Markdown, display
+    from IPython.display import display
 
-    png = base64.b64encode(to_png(fig)).decode()
-    display({"image/png": png, "text/plain": caption}, raw=True, metadata={"image/png": {"alt": caption}})
-    display(Markdown(f"*{caption}*"))
+    caption = folded(caption)
+    # an image in HTML, as no reader of notebooks gives a bare PNG its alternative text
+    display({"text/html": picture(fig, caption), "text/plain": caption}, raw=True)
+    display(below(caption))

@@ -1,14 +1,30 @@
-"""Sliders over ipywidgets: a figure that follows them, and a static figure beside it for readers without a kernel."""
+"""Controls over ipywidgets: a figure that follows them, and a still one for readers without a kernel."""
 
 from minigen.inputs import is_number, refuse, told
-from minigen.plots import show, to_png
+from minigen.plots import below, folded, picture, show
+
+# ipywidgets gives the handle of a slider, and the number beside it, no name that a screen reader could read.
+# This script gives them that of the label; a script in a widget's text would not run, this one does when shown.
+NAMES = """<style onload="
+    const box = this.closest('.minigen-explore');
+    const name = () => box.querySelectorAll('.widget-slider').forEach(slider => {
+        const label = slider.querySelector('label').textContent;
+        slider.querySelector('[role=slider]')?.setAttribute('aria-label', label);
+        const number = slider.querySelector('[contenteditable=true]');
+        number?.setAttribute('role', 'textbox');
+        number?.setAttribute('aria-label', label + ', as a number');
+    });
+    name();
+    new MutationObserver(name).observe(box, {childList: true, subtree: true});
+"></style>"""
 
 
 def explore(draw, static, caption, **controls):
-    """Show sliders whose values go to `draw(**values) -> Figure`, and the figure `static` with its caption below.
+    """Show controls whose values go to `draw(**values) -> Figure`, its picture beside them and the caption below.
 
-    A control is (low, high, start) of integers or floats, or (list of choices, start); each becomes a slider.
-    A value `draw` cannot take is answered below the sliders, and the picture stays as it was.
+    A control is (low, high, start) of integers or floats, a slider; or (list of choices, start): a menu where the
+    choices are words, a slider where they are numbers. Where no kernel runs, the figure `static` stands in its place.
+    A value `draw` cannot take is answered below the picture, which stays as it was.
     Returns: the widget (None where ipywidgets is missing, which is said).
     """
     if not callable(draw):
@@ -21,40 +37,61 @@ def explore(draw, static, caption, **controls):
         return None
     from IPython.display import display
 
-    inputs = {name: _control(w, name, spec) for name, spec in controls.items()}
-    image = w.Image(format="png", layout=w.Layout(align_self="flex-start", max_width="100%"))    # its own size
-    message = w.Label()
+    caption = folded(caption)
+    label = f"{0.55 * max(map(len, controls), default=0) + 1:.1f}em"
+    inputs = {name: _control(w, name, spec, label) for name, spec in controls.items()}
+    live, message = w.HTML(), w.Label()
+    names = w.HTML(NAMES, layout=w.Layout(display="none"))
 
-    def values():
-        return {name: c.value for name, c in inputs.items()}
+    def say(words):
+        message.value, message.layout.display = words, None if words else "none"
 
-    def update(change):
+    def update(change=None):
+        chosen = {name: c.value for name, c in inputs.items()}
         try:
-            image.value = to_png(draw(**values()))
-            message.value = ""
+            live.value = picture(draw(**chosen), f"The picture for {_in_words(chosen)}.")
+            say("")
         except ValueError as e:
-            message.value = f"Not drawn: {e}"
+            if change is None:                    # the first picture: an error here fails the cell
+                raise
+            say(f"Not drawn: {e}")
 
-    image.value = to_png(draw(**values()))        # the first picture: an error here fails the cell
+    update()
     for c in inputs.values():
         c.observe(update, "value")
-    box = w.VBox([*inputs.values(), image, message])
-    display(box)
-    show(static, caption)
+    # the picture's column takes what is free, so the controls stay a narrow one; below it they fill the row
+    column = w.Box(list(inputs.values()), layout=w.Layout(flex="1 1 18em", flex_flow="row wrap", align_content="flex-start"))
+    shown = w.VBox([live, message], layout=w.Layout(flex="1000 1 auto", max_width="100%", margin="4px 0"))
+    box = w.Box([column, shown, names], layout=w.Layout(flex_flow="row wrap"))
+    box.add_class("minigen-explore")
+    # one output of two kinds: a page with a kernel shows the widget, any other the still picture
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    display({"application/vnd.jupyter.widget-view+json": view, "text/html": picture(static, caption),
+             "text/plain": caption}, raw=True)
+    display(below(caption))
     return box
 
 
-def _control(w, name, spec):
+def _in_words(chosen):
+    """{"hair_length": "long", "scale": 1.5} as "hair length long, scale 1.5"."""
+    return ", ".join(f"{name.replace('_', ' ')} {f'{v:.4g}' if isinstance(v, float) else v}"
+                     for name, v in chosen.items())
+
+
+def _control(w, name, spec, label):
     listed = isinstance(spec, list | tuple) and len(spec) > 0
     choosing = listed and isinstance(spec[0], list) and len(spec) == 2 and len(spec[0]) > 0
     if not choosing and not (listed and len(spec) == 3 and all(map(is_number, spec))):
         refuse(f"the control '{name}'", "(low, high, start) or ([choices], start)", told(spec))
-    style = dict(description=name.replace("_", " "), style={"description_width": "8em"})
+    style = dict(description=name.replace("_", " "), style={"description_width": label},
+                 layout=w.Layout(flex="1 1 18em", max_width="26em", min_width="0", margin="2px 8px 2px 0"))
     if choosing:
         choices, start = spec
         if start not in choices:
             raise ValueError(f"the control '{name}' starts at {start}, which is not among {', '.join(map(str, choices))}")
-        return w.SelectionSlider(options=choices, value=start, continuous_update=False, **style)
+        if all(map(is_number, choices)):
+            return w.SelectionSlider(options=choices, value=start, continuous_update=False, **style)
+        return w.Dropdown(options=choices, value=start, **style)
     low, high, start = spec
     if not low <= start <= high:
         raise ValueError(f"the control '{name}' starts at {start}, outside {low} to {high}")

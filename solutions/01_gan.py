@@ -27,13 +27,14 @@ import minigen
 from minigen import check, gan
 from minigen.data import ATTRIBUTES, ToyFaces, batches, count_modes, ring_of_gaussians
 from minigen.files import load_weights
-from minigen.metrics import (attribute_probabilities, inception_score, obedience, predict_attributes, results, results_table,
-                             toy_frechet)
-from minigen.plots import COLOURS, curves, image_grid, panels, points, show
+from minigen.metrics import (attribute_probabilities, inception_score, obedience,
+                             predict_attributes, results, results_table, toy_frechet)
+from minigen.plots import COLOURS, curves, heat, image_grid, panels, points, show
 from minigen.widgets import explore
 
 scale, device = minigen.setup()
-size = {"small": dict(faces=8192, gan_steps=600, ring_steps=1200), "full": dict(faces=20_000, gan_steps=20_000, ring_steps=10_000)}[scale]
+size = {"small": dict(faces=8192, gan_steps=600, ring_steps=1200),
+        "full": dict(faces=20_000, gan_steps=20_000, ring_steps=10_000)}[scale]
 faces = ToyFaces(size["faces"], seed=0)
 images = faces.images()
 print(f"scale: {scale}, {len(faces)} faces of {tuple(images.shape[1:])}")
@@ -47,8 +48,9 @@ Here is where the chapter ends: faces drawn by a GAN that was trained for about 
 generator = load_weights(gan.Generator, "gan")
 drawn = gan.sample(generator, 2000, seed=7)
 show(image_grid(drawn[:24], columns=12),
-     "Twenty-four faces drawn by the longer-trained GAN: whole heads with hair, eyes, shirts and clear backgrounds; glasses are on or "
-     "off. Some have uneven eyes or a broken outline.")
+     """Twenty-four faces drawn by the longer-trained GAN: whole heads with hair, eyes, shirts
+     and clear backgrounds; glasses are on or off. Some have uneven eyes or a broken
+     outline.""")
 
 # %% [markdown]
 r"""
@@ -58,8 +60,10 @@ memory.
 
 # %%
 distance = torch.cdist(drawn[:8].flatten(1), images.flatten(1))
-show(image_grid(torch.cat([drawn[:8], images[distance.argmin(1)]]), columns=8, row_titles=["drawn", "nearest"]),
-     "Eight drawn faces and, below each, the training face nearest in pixels: alike in colours, but not the same face.")
+nearest = images[distance.argmin(1)]
+show(image_grid(torch.cat([drawn[:8], nearest]), columns=8, row_titles=["drawn", "nearest"]),
+     """Eight drawn faces and, below each, the training face nearest in pixels: alike in
+     colours, but not the same face.""")
 
 # %% [markdown]
 r"""
@@ -119,7 +123,8 @@ def normal(mean, std=1.0):
 
 
 for m in (0, 1, 2, 4, 8):
-    value, jsd = gan.game_value(normal(0), normal(m), dx), gan.js_divergence(normal(0), normal(m), dx)
+    value = gan.game_value(normal(0), normal(m), dx)
+    jsd = gan.js_divergence(normal(0), normal(m), dx)
     print(f"m = {m}:  V = {value:.4f}   JSD = {jsd:.4f}")
 print(f"-log 4 = {-math.log(4):.4f}   log 2 = {math.log(2):.4f}")
 
@@ -132,21 +137,26 @@ Kullback–Leibler divergence to the mixture $r = (p + q)/2$. The two ways must 
 # %%
 p, q = normal(0), normal(2)
 mixture = (p + q) / 2
-by_definition = 0.5 * ((p * (p / mixture).log()).sum() + (q * (q / mixture).log()).sum()) * dx
-print(f"by definition {by_definition:.6f}   through the game {gan.js_divergence(p, q, dx):.6f}")
-assert abs(by_definition - gan.js_divergence(p, q, dx)) < 1e-9
+kl_p = (p * (p / mixture).log()).sum() * dx
+kl_q = (q * (q / mixture).log()).sum() * dx
+by_definition = (kl_p + kl_q) / 2
+through_the_game = gan.js_divergence(p, q, dx)
+print(f"by definition {by_definition:.6f}   through the game {through_the_game:.6f}")
+assert abs(by_definition - through_the_game) < 1e-9
 
 # %%
-def game(m):
-    p, q = normal(0), normal(m)
+def game(mean_of_q):
+    p, q = normal(0), normal(mean_of_q)
     fig, axes = panels(1, 2, height=2.3)
-    curves({"p, data": p, "q, generator": q, "D*": gan.optimal_discriminator(p, q)}, x=x, xlabel="x", ax=axes[0, 0])
-    axes[0, 0].set_xlim(-4, 8)
+    left, right = axes[0]
+    lines = {"p, data": p, "q, generator": q, "D*": gan.optimal_discriminator(p, q)}
+    curves(lines, x=x, xlabel="x", ax=left)
+    left.set_xlim(-4, 8)
     means = torch.linspace(0, 8, 60)
     jsd = [gan.js_divergence(normal(0), normal(float(k)), dx) for k in means]
-    curves({"JSD": jsd}, x=means, xlabel="mean of q", ax=axes[0, 1])
-    axes[0, 1].plot([m], [gan.js_divergence(p, q, dx)], "o", color=COLOURS[1])
-    axes[0, 1].axhline(math.log(2), color="grey", lw=0.8, ls="--")
+    curves({"JSD": jsd}, x=means, xlabel="mean of q", ax=right)
+    right.plot([mean_of_q], [gan.js_divergence(p, q, dx)], "o", color=COLOURS[1])
+    right.axhline(math.log(2), color="grey", lw=0.8, ls="--")
     return fig
 
 # %% [markdown]
@@ -156,9 +166,10 @@ $\log 2$.
 """
 
 # %% tags=["nbval-ignore-output"]
-explore(game, game(2.0), "Left: the densities of data and generator, means 0 and 2, and the optimal discriminator falling from 1 to 0 "
-        "between them. Right: the Jensen–Shannon divergence against the generator's mean; it flattens at log 2, the dashed line.",
-        m=(0.0, 8.0, 2.0));
+explore(game, game(2.0), """Left: the densities of data and generator, means 0 and 2, and the
+        optimal discriminator falling from 1 to 0 between them. Right: the Jensen–Shannon
+        divergence against the generator's mean; it flattens at log 2, the dashed line.""",
+        mean_of_q=(0.0, 8.0, 2.0));
 
 # %% [markdown]
 r"""
@@ -184,9 +195,11 @@ error = (learned - gan.optimal_discriminator(p, q))[near].abs().max()
 assert error < 0.1
 
 # %%
-fig, axes = panels(1, 1, height=2.2)
-curves({"D* by formula": gan.optimal_discriminator(p, q)[near], "D trained on samples": learned[near]}, x=x[near], xlabel="x", ax=axes[0, 0])
-show(fig, "The optimal discriminator by formula and one trained on samples, between x = -2 and 4: the two curves lie on each other.")
+by_formula = gan.optimal_discriminator(p, q)
+lines = {"D* by formula": by_formula[near], "D trained on samples": learned[near]}
+show(curves(lines, x=x[near], xlabel="x", height=2.2),
+     """The optimal discriminator by formula and one trained on samples, between x = -2 and
+     4: the two curves lie on each other.""")
 
 # %% [markdown]
 r"""
@@ -230,7 +243,8 @@ naive = -torch.log(torch.sigmoid(torch.tensor(-200.0)))
 stable = F.softplus(torch.tensor(200.0))
 print("naive:", naive.item(), "  from the logit:", stable.item())
 zero = torch.zeros(4)
-print(f"D's loss at logits 0: {gan.discriminator_loss(zero, zero):.4f} = 2 log 2 = {2 * math.log(2):.4f}")
+at_zero = gan.discriminator_loss(zero, zero)
+print(f"D's loss at logits 0: {at_zero:.4f} = 2 log 2 = {2 * math.log(2):.4f}")
 
 # %% [markdown]
 r"""
@@ -249,9 +263,11 @@ for kind in gan.LOSSES:
     # each logit on its own: the sum over all of them has the per-logit gradient
     total = sum(gan.generator_loss(one, kind) for one in logit)
     slopes[kind] = -torch.autograd.grad(total, logit)[0]
-show(curves(slopes, x=logit.detach(), xlabel="logit of a generated sample (D is sure it is fake ← → D is fooled)", ylabel="push on the logit", height=2.4),
-     "How hard each loss pushes a fake's logit upwards, against the logit. The minimax loss pushes with 0 on the left, where help is "
-     "needed, and with 1 on the right; the non-saturating loss does the opposite; the hinge loss pushes with 1 everywhere.")
+show(curves(slopes, x=logit.detach(), ylabel="push on the logit", height=2.4,
+            xlabel="logit of a generated sample (D is sure it is fake ← → D is fooled)"),
+     """How hard each loss pushes a fake's logit upwards, against the logit. The minimax loss
+     pushes with 0 on the left, where help is needed, and with 1 on the right; the
+     non-saturating loss does the opposite; the hinge loss pushes with 1 everywhere.""")
 
 # %%
 at = torch.tensor([-20.0], requires_grad=True)
@@ -321,8 +337,10 @@ def hinge_d_loss(real_logits, fake_logits):
 check(hinge_d_loss)
 
 # %%
-print("hinge loss at logits 0:", gan.discriminator_loss(zero, zero, "hinge").item())
-print("both sides beyond the margin:", gan.discriminator_loss(zero + 3, zero - 3, "hinge").item())
+undecided = gan.discriminator_loss(zero, zero, "hinge")
+beyond = gan.discriminator_loss(zero + 3, zero - 3, "hinge")
+print("hinge loss at logits 0:", undecided.item())
+print("both sides beyond the margin:", beyond.item())
 
 # %% [markdown]
 r"""
@@ -370,15 +388,16 @@ weights stay where they are.
 
 # %%
 g, d = nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 1))
+weights = [*g.parameters(), *d.parameters()]
+before = [w.clone() for w in weights]
 optimiser = torch.optim.Adam(g.parameters(), lr=1e-2)
-before = [p.clone() for p in (*g.parameters(), *d.parameters())]
 
 loss = gan.generator_loss(d(g(torch.randn(64, 2))))
 optimiser.zero_grad()
 loss.backward()
 optimiser.step()
 
-moved = [not torch.equal(p, old) for p, old in zip((*g.parameters(), *d.parameters()), before, strict=True)]
+moved = [not torch.equal(w, old) for w, old in zip(weights, before, strict=True)]
 print("moved: G", moved[:2], " D", moved[2:])
 
 # %% [markdown]
@@ -400,7 +419,9 @@ class RingGenerator(nn.Module):
 
     def __init__(self, hidden=64):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 2))
+        self.net = nn.Sequential(nn.Linear(2, hidden), nn.ReLU(),
+                                 nn.Linear(hidden, hidden), nn.ReLU(),
+                                 nn.Linear(hidden, 2))
 
     def forward(self, z):
         return self.net(z)
@@ -409,8 +430,11 @@ class RingGenerator(nn.Module):
 class RingDiscriminator(nn.Module):
     def __init__(self, hidden=16, minibatch=False):
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(2, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, hidden), nn.LeakyReLU(0.2))
-        self.extra = gan.MinibatchDiscrimination(hidden, kernels=4) if minibatch else nn.Identity()
+        self.body = nn.Sequential(nn.Linear(2, hidden), nn.LeakyReLU(0.2),
+                                  nn.Linear(hidden, hidden), nn.LeakyReLU(0.2))
+        self.extra = nn.Identity()
+        if minibatch:
+            self.extra = gan.MinibatchDiscrimination(hidden, kernels=4)
         self.head = nn.LazyLinear(1)
 
     def features(self, x):
@@ -435,7 +459,10 @@ To speak of collapse we have to count. A mode is covered if at least one point l
 
 # %%
 def modes_covered(points, centres, radius):
-    """Number of centres with a point nearer than radius. Shapes: points (N, 2), centres (M, 2) -> int."""
+    """Number of centres with a point nearer than radius.
+
+    Shapes: points (N, 2), centres (M, 2) -> int.
+    """
     ### BEGIN SOLUTION
     nearest = torch.cdist(centres, points).min(dim=1).values
     return int((nearest < radius).sum())
@@ -455,16 +482,23 @@ def train_ring(minibatch=False, seed=0, **options):
     g, d = RingGenerator(), RingDiscriminator(minibatch=minibatch)
     d(ring[:4])                                      # gives the lazy layer its shape
     data = batches(ring, batch_size=64, seed=seed)
-    return [gan.sample(g, 1000) for s in gan.train_gan(g, d, data, steps=moments[-1], lr=2e-3, seed=seed, **options)
-            if s.step in moments]
+    training = gan.train_gan(g, d, data, steps=moments[-1], lr=2e-3, seed=seed, **options)
+    return [gan.sample(g, 1000) for s in training if s.step in moments]
 
 # %% tags=["nbval-ignore-output"]
-recipes = {"plain": {}, "label smoothing": dict(smooth=0.1), "feature matching": dict(feature_matching=True),
+recipes = {"plain": {},
+           "label smoothing": dict(smooth=0.1),
+           "feature matching": dict(feature_matching=True),
            "minibatch discrimination": dict(minibatch=True)}
-runs = {name: [train_ring(seed=seed, **options) for seed in range(3)] for name, options in tqdm(recipes.items(), desc="ring")}
-show(points([{"data": ring[:1000], "G": p} for p in runs["plain"][0]], columns=6, limit=3.2, titles=[f"step {k}" for k in moments]),
-     "The ring of eight data clusters and the plain generator's points at six moments of its training. The points form one narrow swarm that "
-     "moves about, reaches few clusters at a time and often misses all eight.")
+runs = {}
+for name, options in tqdm(recipes.items(), desc="ring"):
+    runs[name] = [train_ring(seed=seed, **options) for seed in range(3)]
+
+clouds = [{"data": ring[:1000], "G": p} for p in runs["plain"][0]]
+show(points(clouds, columns=6, limit=3.2, titles=[f"step {k}" for k in moments]),
+     """The ring of eight data clusters and the plain generator's points at six moments of its
+     training. The points form one narrow swarm that moves about, reaches few clusters at a time
+     and often misses all eight.""")
 
 # %% [markdown]
 r"""
@@ -483,14 +517,20 @@ What helps (Salimans et al. 2016):
 """
 
 # %% tags=["nbval-ignore-output"]
-show(points([{"data": ring[:1000], "G": r[0][-1]} for r in runs.values()], limit=3.2, titles=list(runs)),
-     "The generator's points at the end of four trainings, over the ring of data: plain, label smoothing, feature matching and minibatch "
-     "discrimination.")
-print("modes covered (of 8) at the end, for three seeds; mean over all six moments; share of points on a mode at the end")
+clouds = [{"data": ring[:1000], "G": by_seed[0][-1]} for by_seed in runs.values()]
+show(points(clouds, limit=3.2, titles=list(runs)),
+     """The generator's points at the end of four trainings, over the ring of data: plain, label
+     smoothing, feature matching and minibatch discrimination.""")
+
+# %% tags=["nbval-ignore-output"]
+print("modes covered (of 8) at the end, for three seeds; mean over all six moments; "
+      "share of points on a mode at the end")
 for name, by_seed in runs.items():
     last = [count_modes(r[-1]) for r in by_seed]
+    modes = [m for m, _ in last]
+    on_a_mode = sum(on for _, on in last) / 3
     mean = sum(count_modes(p)[0] for r in by_seed for p in r) / (3 * len(moments))
-    print(f"{name:<26} {[m for m, _ in last]}   mean {mean:.1f}   on a mode {sum(on for _, on in last) / 3:.0%}")
+    print(f"{name:<26} {modes}   mean {mean:.1f}   on a mode {on_a_mode:.0%}")
 
 # %% [markdown]
 r"""
@@ -510,10 +550,12 @@ Our classifier is the one from chapter 0 and $y$ the hair colour, so $K = 5$. No
 
 # %%
 one_per_colour = images[[int((faces["hair"] == k).nonzero()[0]) for k in range(5)]]
-sets = {"2000 real faces": images[:2000], "one face, 2000 times": images[:1].repeat(2000, 1, 1, 1),
+sets = {"2000 real faces": images[:2000],
+        "one face, 2000 times": images[:1].repeat(2000, 1, 1, 1),
         "5 faces, 400 times each": one_per_colour.repeat(400, 1, 1, 1)}
 for name, x_set in sets.items():
-    print(f"{name:<24} score {inception_score(attribute_probabilities(x_set, 'hair')):.1f}   toy Fréchet {toy_frechet(x_set):,.0f}")
+    score = inception_score(attribute_probabilities(x_set, "hair"))
+    print(f"{name:<24} score {score:.1f}   toy Fréchet {toy_frechet(x_set):,.0f}")
 
 # %% [markdown]
 r"""
@@ -540,7 +582,8 @@ for layer in [*g.first, *g.rest]:
     if not isinstance(layer, nn.ReLU | nn.BatchNorm2d):
         print(f"{type(layer).__name__:<16}", tuple(h.shape))
 print("D's logit       ", tuple(d(h).shape))
-print("parameters: G", sum(p.numel() for p in g.parameters()), " D", sum(p.numel() for p in d.parameters()))
+count_g, count_d = (sum(p.numel() for p in net.parameters()) for net in (g, d))
+print("parameters: G", count_g, " D", count_d)
 
 # %% [markdown]
 r"""
@@ -560,9 +603,12 @@ about thirty times each.
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 g, d = gan.Generator().to(device), gan.Discriminator(batch_norm=False).to(device)
-history, film, steps = [], [], size["gan_steps"]
+steps = size["gan_steps"]
 wanted = [steps * k // 6 for k in range(1, 7)]
-training = gan.train_gan(g, d, batches(images, batch_size=32, seed=0), steps=steps, lr=1.5e-3, betas=(0.0, 0.99), r1=1.0)
+data = batches(images, batch_size=32, seed=0)
+training = gan.train_gan(g, d, data, steps=steps, lr=1.5e-3, betas=(0.0, 0.99), r1=1.0)
+
+history, film = [], []
 for s in tqdm(training, total=steps, desc="DCGAN"):
     history.append(s)
     if s.step in wanted:
@@ -570,16 +616,22 @@ for s in tqdm(training, total=steps, desc="DCGAN"):
     if s.step == wanted[0]:
         early = toy_frechet(gan.sample(g, 2000))
 show(image_grid(torch.cat(film), columns=8, row_titles=[f"step {k}" for k in wanted]),
-     "Six rows of the same eight noise vectors at growing training steps: from coloured blotches to heads with hair and shirt on a "
-     "plain background.")
+     """Six rows of the same eight noise vectors at growing training steps: from coloured
+     blotches to heads with hair and shirt on a plain background.""")
 
 # %% tags=["nbval-ignore-output"]
+losses = {"D's loss": [s.d_loss for s in history], "G's loss": [s.g_loss for s in history]}
+verdicts = {"D on real": [s.d_real for s in history], "D on fakes": [s.d_fake for s in history]}
 fig, axes = panels(1, 2, height=2.4)
-curves({"D's loss": [s.d_loss for s in history], "G's loss": [s.g_loss for s in history]}, smooth=20, ax=axes[0, 0])
-axes[0, 0].axhline(2 * math.log(2), color="grey", lw=0.8, ls="--")
-curves({"D on real": [s.d_real for s in history], "D on fakes": [s.d_fake for s in history]}, smooth=20, ylabel="mean probability of real", ax=axes[0, 1])
-show(fig, "Left: both losses by step; D's soon lies below the dashed line 2 log 2, the value of knowing nothing. Right: D's mean "
-          "probability of real is higher on real images than on fakes.")
+left, right = axes[0]
+curves(losses, smooth=20, ylabel="loss", ax=left)
+left.axhline(2 * math.log(2), color="grey", lw=0.8)
+curves(verdicts, smooth=20, ylabel="mean probability of real", ax=right)
+show(fig, """Left: both losses by step; D's soon lies below the grey line 2 log 2, the value of
+     knowing nothing. Right: D's mean probability of real is higher on real images than on
+     fakes.""")
+
+# %% tags=["nbval-ignore-output"]
 late = toy_frechet(gan.sample(g, 2000))
 print(f"toy Fréchet at step {wanted[0]}: {early:,.0f}   at the end: {late:,.0f}")
 assert late < 0.9 * early, "this training should have moved the samples towards faces"
@@ -597,12 +649,13 @@ What more time gives stands at the top of the chapter. Its numbers:
 longer = toy_frechet(drawn)
 print(results_table(through_chapter=1, GAN=longer))
 recorded = {row["model"]: row["frechet"] for row in results()}
-assert longer < recorded["Gaussian"] / 3, "the longer-trained GAN should be at most a third of the Gaussian"
+assert longer < recorded["Gaussian"] / 3, "the GAN should be at most a third of the Gaussian"
 
 # %%
-show(image_grid(torch.cat([images[:20], drawn[100:120]]), columns=10, row_titles=["real", "", "GAN", ""]),
-     "Twenty real faces above twenty from the longer-trained GAN. The GAN's have decided, unlike the Gaussian's of chapter 0: one hair colour, one "
-     "background, glasses or none.")
+rows = torch.cat([images[:20], drawn[100:120]])
+show(image_grid(rows, columns=10, row_titles=["real", "", "GAN", ""]),
+     """Twenty real faces above twenty from the longer-trained GAN. The GAN's have decided,
+     unlike the Gaussian's of chapter 0: one hair colour, one background, glasses or none.""")
 
 # %% [markdown]
 r"""
@@ -613,7 +666,9 @@ shorter than either end, about 5.7 instead of 8 in 64 dimensions, a length that 
 """
 
 # %%
-pairs = [torch.randn(2, generator.latent_dim, generator=torch.Generator().manual_seed(s)) for s in (12, 31, 47)]
+def two_noises(seed):
+    random = torch.Generator().manual_seed(seed)
+    return torch.randn(2, generator.latent_dim, generator=random)
 
 
 @torch.no_grad()
@@ -622,9 +677,10 @@ def walk(z0, z1, steps=10):
     return generator((1 - t) * z0 + t * z1)
 
 
+pairs = [two_noises(seed) for seed in (12, 31, 47)]
 show(image_grid(torch.cat([walk(*pair) for pair in pairs]), columns=10),
-     "Three walks of ten faces each, from one noise vector to another. Colours and features change gradually, and most faces on the way "
-     "are whole.")
+     """Three walks of ten faces each, from one noise vector to another. Colours and features
+     change gradually, and most faces on the way are whole.""")
 
 # %% [markdown]
 r"""
@@ -634,11 +690,13 @@ r"""
 # %% tags=["nbval-ignore-output"]
 @torch.no_grad()
 def between(seed, position):
-    start, end = torch.randn(2, generator.latent_dim, generator=torch.Generator().manual_seed(seed))
-    return image_grid(generator(((1 - position) * start + position * end)[None]), width=2.4)
+    start, end = two_noises(seed)
+    z = (1 - position) * start + position * end
+    return image_grid(generator(z[None]), width=2.4)
 
 
-explore(between, image_grid(walk(*pairs[1]), columns=10), "A walk of ten faces between two noise vectors.",
+explore(between, image_grid(walk(*pairs[1]), columns=10),
+        "A walk of ten faces between two noise vectors.",
         seed=(0, 99, 31), position=(0.0, 1.0, 0.3));
 
 # %% [markdown]
@@ -676,10 +734,12 @@ check(with_label)
 # %%
 conditional = load_weights(gan.Generator, "cgan")
 colours = ATTRIBUTES["hair"]
-same_noise = torch.cat([gan.sample(conditional, 10, y=torch.full((10,), k), seed=2) for k in range(5)])
+rows = [gan.sample(conditional, 10, y=torch.full((10,), k), seed=2) for k in range(5)]
+same_noise = torch.cat(rows)
 show(image_grid(same_noise, columns=10, row_titles=list(colours)),
-     "Five rows of ten faces. Each column is one noise vector, each row one hair colour asked for: black, chestnut, blond, red, grey. "
-     "The hair follows the row, the rest of the face mostly the column.")
+     """Five rows of ten faces. Each column is one noise vector, each row one hair colour asked
+     for: black, chestnut, blond, red, grey. The hair follows the row, the rest of the face
+     mostly the column.""")
 
 # %% [markdown]
 r"""
@@ -691,20 +751,27 @@ which it reads the colour we asked for is a measurement. By chance it would be o
 asked = torch.arange(5).repeat_interleave(200)
 samples = gan.sample(conditional, 1000, y=asked, seed=5)
 for k, name in enumerate(colours):
-    print(f"{name:<9} obeyed in {obedience(samples[asked == k], 'hair', asked[asked == k]):.0%}")
+    of_k = asked == k
+    print(f"{name:<9} obeyed in {obedience(samples[of_k], 'hair', asked[of_k]):.0%}")
 share = obedience(samples, "hair", asked)
 assert share > 0.8, "the conditional GAN should obey in most samples"
 
 # %%
 read = predict_attributes(samples)["hair"]
-confusion = torch.zeros(5, 5).index_put_((asked, read), torch.ones(1000), accumulate=True) / 200
-fig, axes = panels(1, 1, height=2.8, width=3.6)
-axes[0, 0].imshow(confusion, cmap="Blues", vmin=0, vmax=1)
-axes[0, 0].set_xticks(range(5), colours, fontsize=7, rotation=30), axes[0, 0].set_yticks(range(5), colours, fontsize=7)
-axes[0, 0].set_xlabel("read by the classifier", fontsize=9), axes[0, 0].set_ylabel("asked for", fontsize=9)
+counts = torch.zeros(5, 5).index_put_((asked, read), torch.ones(1000), accumulate=True)
+confusion = counts / 200
+fig, axes = panels(1, 1, height=2.8, width=4.0)
+ax = axes[0, 0]
+heat(ax, confusion, low=0, high=1, colours="Blues")
+ax.set_xticks(range(5), colours, fontsize=7, rotation=30)
+ax.set_yticks(range(5), colours, fontsize=7)
+ax.set_xlabel("read by the classifier", fontsize=9)
+ax.set_ylabel("asked for", fontsize=9)
 for i, j in itertools.product(range(5), range(5)):
-    axes[0, 0].text(j, i, f"{confusion[i, j]:.0%}", ha="center", va="center", fontsize=7, color="white" if confusion[i, j] > 0.5 else "black")
-show(fig, "A table of hair colours asked for against those read: all but a few samples lie on the diagonal.")
+    ax.text(j, i, f"{confusion[i, j]:.0%}", ha="center", va="center", fontsize=7,
+            color="white" if confusion[i, j] > 0.5 else "black")
+show(fig, """A table of hair colours asked for against those read: all but a few samples lie on
+     the diagonal.""")
 
 # %% [markdown]
 r"""
@@ -722,19 +789,25 @@ def slope_of_generator(kind, head_start):
     torch.manual_seed(0)
     g, d = RingGenerator(), RingDiscriminator()
     d(ring[:4])
-    optimiser, data = torch.optim.Adam(d.parameters(), lr=1e-3), batches(ring, batch_size=128)
+    optimiser = torch.optim.Adam(d.parameters(), lr=1e-3)
+    data = batches(ring, batch_size=128)
     for _ in range(head_start):
         loss = gan.discriminator_loss(d(next(data)[0]), d(g(torch.randn(128, 2)).detach()))
-        optimiser.zero_grad(), loss.backward(), optimiser.step()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
     gan.generator_loss(d(g(torch.randn(512, 2))), kind).backward()
     return math.sqrt(sum(p.grad.square().sum().item() for p in g.parameters()))
 
 
 starts = [0, 50, 100, 200, 400, 800]
-norms = {kind: [slope_of_generator(kind, n) for n in starts] for kind in ("minimax", "nonsaturating")}
-show(curves(norms, x=starts, xlabel="steps that D has trained alone", ylabel="size of G's gradient", logy=True, height=2.4),
-     "The size of the generator's gradient on a log scale against the head start of D: with the minimax loss it soon falls, with the "
-     "non-saturating loss it grows; after 800 steps they are hundreds of times apart.")
+norms = {kind: [slope_of_generator(kind, n) for n in starts]
+         for kind in ("minimax", "nonsaturating")}
+show(curves(norms, x=starts, logy=True, height=2.4,
+            xlabel="steps that D has trained alone", ylabel="size of G's gradient"),
+     """The size of the generator's gradient on a log scale against the head start of D: with
+     the minimax loss it soon falls, with the non-saturating loss it grows; after 800 steps they
+     are hundreds of times apart.""")
 assert norms["minimax"][-1] < 0.1 * norms["nonsaturating"][-1]
 
 # %% [markdown]
@@ -746,10 +819,11 @@ something; we needed a second network, the classifier, to measure it at all. Wha
 # %%
 seen = predict_attributes(drawn)
 for name in ("glasses", "smile", "pose"):
-    data_share = torch.bincount(faces[name], minlength=len(ATTRIBUTES[name])) / len(faces)
-    gan_share = torch.bincount(seen[name], minlength=len(ATTRIBUTES[name])) / len(drawn)
-    row = "   ".join(f"{v} {a:.0%} → {b:.0%}" for v, a, b in zip(ATTRIBUTES[name], data_share, gan_share, strict=True))
-    print(f"{name:<8} data → GAN:  {row}")
+    values = ATTRIBUTES[name]
+    of_data = torch.bincount(faces[name], minlength=len(values)) / len(faces)
+    of_gan = torch.bincount(seen[name], minlength=len(values)) / len(drawn)
+    row = [f"{v} {a:.0%} → {b:.0%}" for v, a, b in zip(values, of_data, of_gan, strict=True)]
+    print(f"{name:<8} data → GAN: ", "   ".join(row))
 
 # %% [markdown]
 r"""
@@ -766,8 +840,11 @@ for _ in range(150):
     search.zero_grad()
     error.backward()
     search.step()
-show(image_grid(torch.cat([targets, generator(z).detach()]), columns=4, row_titles=["wanted", "found"], width=4),
-     "Four real faces above the nearest ones that a search in the GAN's latent space finds: colours fit roughly, details and identity do not.")
+found = generator(z).detach()
+rows = torch.cat([targets, found])
+show(image_grid(rows, columns=4, row_titles=["wanted", "found"], width=4),
+     """Four real faces above the nearest ones that a search in the GAN's latent space finds:
+     colours fit roughly, details and identity do not.""")
 
 # %% [markdown]
 r"""
@@ -804,11 +881,11 @@ r"""
 
 ### References
 
-- Goodfellow et al. 2014, *Generative Adversarial Nets*: Eq. 1, Proposition 1, Theorem 1, Algorithm 1.
-- Radford, Metz, Chintala 2015, *Unsupervised Representation Learning with Deep Convolutional GANs*.
-- Salimans et al. 2016, *Improved Techniques for Training GANs*: §3.1 feature matching, §3.2 minibatch discrimination, §3.4 label smoothing, §4 Inception Score.
-- Mescheder, Geiger, Nowozin 2018, *Which Training Methods for GANs do actually Converge?*: the R1 penalty, Eq. 9.
-- Mirza, Osindero 2014, *Conditional Generative Adversarial Nets*.
-- Lim, Ye 2017, *Geometric GAN*: the hinge loss.
-- Liu, Chen, Gao 2026, Eqs. 13 and 14: the hinge loss of the autoencoder (chapter 4).
+- Goodfellow et al. 2014, *Generative Adversarial Nets*, [arXiv:1406.2661](https://arxiv.org/abs/1406.2661): Eq. 1, Proposition 1, Theorem 1, Algorithm 1.
+- Radford, Metz, Chintala 2015, *Unsupervised Representation Learning with Deep Convolutional GANs*, [arXiv:1511.06434](https://arxiv.org/abs/1511.06434).
+- Salimans et al. 2016, *Improved Techniques for Training GANs*, [arXiv:1606.03498](https://arxiv.org/abs/1606.03498): §3.1 feature matching, §3.2 minibatch discrimination, §3.4 label smoothing, §4 Inception Score.
+- Mescheder, Geiger, Nowozin 2018, *Which Training Methods for GANs do actually Converge?*, [arXiv:1801.04406](https://arxiv.org/abs/1801.04406): the R1 penalty, Eq. 9.
+- Mirza, Osindero 2014, *Conditional Generative Adversarial Nets*, [arXiv:1411.1784](https://arxiv.org/abs/1411.1784).
+- Lim, Ye 2017, *Geometric GAN*, [arXiv:1705.02894](https://arxiv.org/abs/1705.02894): the hinge loss.
+- Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): Eqs. 13 and 14, the hinge loss of the autoencoder (chapter 4).
 """

@@ -28,11 +28,12 @@ from minigen import check, pixelcnn, vae, vqvae
 from minigen.data import ATTRIBUTES, ToyFaces, batches
 from minigen.files import load_weights
 from minigen.metrics import obedience, predict_attributes, results, results_table, toy_frechet
-from minigen.plots import COLOURS, curves, image_grid, panels, points, show
+from minigen.plots import COLOURS, curves, heat, image_grid, panels, points, show
 from minigen.widgets import explore
 
 scale, device = minigen.setup()
-size = {"small": dict(faces=8192, steps=300, prior_steps=200), "full": dict(faces=20_000, steps=20_000, prior_steps=20_000)}[scale]
+size = {"small": dict(faces=8192, steps=300, prior_steps=200),
+        "full": dict(faces=20_000, steps=20_000, prior_steps=20_000)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()
 print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model never sees")
@@ -48,11 +49,14 @@ K = model.config["num_codes"]
 test_codes = model.encode_indices(test_images)
 redrawn = model.decode_indices(test_codes)
 print("the first face in sixteen tokens:")
-print("\n".join("   ".join(f"{int(c):3d}" for c in row) for row in test_codes[0]))
+for row in test_codes[0]:
+    print("   ".join(f"{int(c):3d}" for c in row))
 drawn = model.decode_indices(pixelcnn.sample_codes(prior, 2000, seed=7))
-show(image_grid(torch.cat([test_images[:10], redrawn[:10], drawn[:20]]), columns=10, row_titles=["real", "16 tokens", "drawn", ""]),
-     "Ten real faces; the same ten redrawn from sixteen tokens each, a little soft but with glasses, smile and pose mostly right; twenty faces drawn from tokens of the prior, as "
-     "clear as the redrawn ones, here and there with a shirt of two colours.")
+show(image_grid(torch.cat([test_images[:10], redrawn[:10], drawn[:20]]), columns=10,
+                row_titles=["real", "16 tokens", "drawn", ""]),
+     """Ten real faces; the same ten redrawn from sixteen tokens each, a little soft but with
+     glasses, smile and pose mostly right; twenty faces drawn from tokens of the prior, as clear
+     as the redrawn ones, here and there with a shirt of two colours.""")
 
 # %% [markdown]
 r"""
@@ -68,12 +72,17 @@ face, three numbers, is replaced by the nearest entry of a palette.
 face = test_images[4]
 pixels = face.flatten(1).T
 palettes = {k: vqvae.kmeans(pixels, k, steps=30, seed=1) for k in (2, 4, 8, 16)}
-few = [palette[vqvae.nearest_code(pixels, palette)].T.view(3, 32, 32) for palette in palettes.values()]
-show(image_grid(torch.stack([*few, face]), columns=5, titles=[*(f"{k} colours" for k in palettes), "original"], width=6),
-     "A face drawn with palettes of 2, 4, 8 and 16 colours, and the original: with eight colours one recognises it, but the mouth is missing, too few pixels to earn a colour; with sixteen it is there.")
-for k, palette in palettes.items():
-    error = (palette[vqvae.nearest_code(pixels, palette)] - pixels).square().mean()
+repainted = {k: palette[vqvae.nearest_code(pixels, palette)] for k, palette in palettes.items()}
+for k, x in repainted.items():
+    error = (x - pixels).square().mean()
     print(f"{k:>2} colours: {int(math.log2(k))} bits a pixel, mean squared error {error:.4f}")
+
+few = [x.T.view(3, 32, 32) for x in repainted.values()]
+show(image_grid(torch.stack([*few, face]), columns=5, width=6,
+                titles=[*(f"{k} colours" for k in palettes), "original"]),
+     """A face drawn with palettes of 2, 4, 8 and 16 colours, and the original: with eight
+     colours one recognises it, but the mouth is missing, too few pixels to earn a colour; with
+     sixteen it is there.""")
 
 # %% [markdown]
 r"""
@@ -83,7 +92,8 @@ raise the squared error, so it falls until nothing moves. In the plane you can w
 
 # %%
 random = torch.Generator().manual_seed(3)
-cloud = torch.cat([0.35 * torch.randn(150, 2, generator=random) + torch.tensor(c) for c in ((-1.5, 0.0), (1.0, 1.2), (1.2, -1.2), (-0.3, 1.8))])
+clumps = torch.tensor([(-1.5, 0.0), (1.0, 1.2), (1.2, -1.2), (-0.3, 1.8)])
+cloud = torch.cat([0.35 * torch.randn(150, 2, generator=random) + c for c in clumps])
 stages = [vqvae.kmeans(cloud, 6, steps=n, seed=0) for n in (0, 1, 3, 20)]
 
 
@@ -96,7 +106,8 @@ def with_codes(vectors, codebooks, titles):
 
 
 show(with_codes(cloud, stages, ["start", "1 step", "3 steps", "20 steps"]),
-     "Four panels of a cloud of points in four clumps with six centres, crosses: at the start on random points, after twenty steps spread over the clumps.")
+     """Four panels of a cloud of points in four clumps with six centres, crosses: at the start
+     on random points, after twenty steps spread over the clumps.""")
 
 # %% [markdown]
 r"""
@@ -132,11 +143,13 @@ It also computes in 32-bit floats even where the rest of the network runs in 16.
 z = 2 + 0.3 * torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
 codebook = 2 + 0.3 * torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
 exact = torch.cdist(z.double(), codebook.double()).argmin(1)
-half = (codebook.bfloat16().square().sum(1) - 2 * z.bfloat16() @ codebook.bfloat16().T).argmin(1)
+z16, codebook16 = z.bfloat16(), codebook.bfloat16()
+half = (codebook16.square().sum(1) - 2 * z16 @ codebook16.T).argmin(1)
 with torch.autocast("cpu", torch.bfloat16):
     ours = vqvae.nearest_code(z, codebook)
-print(f"right code in bfloat16: {(half == exact).float().mean():.0%}   in minigen under autocast: {(ours == exact).float().mean():.0%}")
-assert (half == exact).float().mean() < 0.8 and (ours == exact).float().mean() > 0.999
+right_half, right_ours = ((k == exact).float().mean() for k in (half, ours))
+print(f"right code in bfloat16: {right_half:.0%}   in minigen under autocast: {right_ours:.0%}")
+assert right_half < 0.8 and right_ours > 0.999
 
 # %% [markdown]
 r"""
@@ -176,9 +189,10 @@ check(straight_through)
 at = torch.linspace(-2, 2, 401)
 line_codes = torch.tensor([[-1.5], [-0.4], [0.5], [1.6]])
 stairs = line_codes[vqvae.nearest_code(at[:, None], line_codes)].squeeze(1)
-fig, axes = panels(1, 1, height=2.2)
-curves({"forward: the nearest code": stairs, "what the gradient believes": at}, x=at, xlabel="encoder's output", ax=axes[0, 0])
-show(fig, "A staircase of four levels, the nearest code of each number, and the diagonal whose slope 1 the gradient uses instead.")
+show(curves({"forward: the nearest code": stairs, "what the gradient believes": at},
+            x=at, xlabel="encoder's output", height=2.2),
+     """A staircase of four levels, the nearest code of each number, and the diagonal whose
+     slope 1 the gradient uses instead.""")
 
 # %% [markdown]
 r"""
@@ -202,7 +216,8 @@ def well_known_vq_loss(z_e, e, beta=0.25):
 z_e, e = torch.randn(6, 4, requires_grad=True), torch.randn(6, 4, requires_grad=True)
 loss = well_known_vq_loss(z_e, e)
 to_encoder, to_codes = torch.autograd.grad(loss, (z_e, e))
-print(f"size of the gradient, encoder : codes  =  {to_encoder.norm() / to_codes.norm():.2f} : 1")
+ratio = to_encoder.norm() / to_codes.norm()
+print(f"size of the gradient, encoder : codes  =  {ratio:.2f} : 1")
 
 # %% [markdown]
 r"""
@@ -239,8 +254,11 @@ z_map = torch.randn(8, 4, 4, 4, requires_grad=True)
 out = quantizer(z_map)
 to_encoder, to_codes = torch.autograd.grad(out.loss, (z_map, quantizer.codebook))
 e = quantizer.embed(out.indices)
-print("gradient to the encoder is 2β(z − e)/N:", bool(torch.allclose(to_encoder, 2 * 0.25 * (z_map - e) / z_map.numel(), atol=1e-7)))
-print("the two terms have one value:          ", bool(torch.isclose(out.codebook_loss, out.commitment_loss)))
+by_formula = 2 * 0.25 * (z_map - e) / z_map.numel()
+same_gradient = bool(torch.allclose(to_encoder, by_formula, atol=1e-7))
+same_value = bool(torch.isclose(out.codebook_loss, out.commitment_loss))
+print("gradient to the encoder is 2β(z − e)/N:", same_gradient)
+print("the two terms have one value:          ", same_value)
 
 # %% [markdown]
 r"""
@@ -278,7 +296,10 @@ Return the new count, the new sum and the new codebook. (The tested version also
 
 # %%
 def ema_update(count, total, z, indices, decay=0.99):
-    """(new count, new total, new codebook). Shapes: count (K,), total (K, C), z (N, C), indices (N,) -> (K,), (K, C), (K, C)."""
+    """(new count, new total, new codebook).
+
+    Shapes: count (K,), total (K, C), z (N, C), indices (N,) -> (K,), (K, C), (K, C).
+    """
     ### BEGIN SOLUTION
     chosen = F.one_hot(indices, len(count)).to(z.dtype)
     count = decay * count + (1 - decay) * chosen.sum(0)
@@ -309,7 +330,10 @@ Compute the perplexity of a batch of indices.
 
 # %%
 def code_perplexity(indices, num_codes):
-    """exp of the entropy of the codes' shares. Shapes: integers of any shape -> a number between 1 and num_codes."""
+    """exp of the entropy of the codes' shares.
+
+    Shapes: integers of any shape -> a number between 1 and num_codes.
+    """
     ### BEGIN SOLUTION
     p = torch.bincount(indices.flatten(), minlength=num_codes).float() / indices.numel()
     return torch.exp(-torch.xlogy(p, p).sum())
@@ -328,29 +352,40 @@ codebooks learn the same points on a ring: the bad start; the same with **reviva
 
 # %%
 turn = torch.rand(4000, generator=torch.Generator().manual_seed(0)) * 2 * math.pi
-ring = torch.stack([2 * turn.cos(), 2 * turn.sin()], 1) + 0.15 * torch.randn(4000, 2, generator=torch.Generator().manual_seed(1))
+jitter = 0.15 * torch.randn(4000, 2, generator=torch.Generator().manual_seed(1))
+ring = torch.stack([2 * turn.cos(), 2 * turn.sin()], 1) + jitter
 
 
 def learn_ring(revive_below=0.0, from_kmeans=False, codes=64, steps=400):
-    """A codebook learned on batches of the ring by running averages: (its codes, perplexity by step)."""
+    """A codebook learned on the ring by running averages: (its codes, perplexity by step)."""
     torch.manual_seed(0)
     quantizer = vqvae.VectorQuantizer(codes, 2, decay=0.99, revive_below=revive_below).train()
     quantizer._set(slice(None), (torch.rand(codes, 2) * 2 - 1) / codes, torch.ones(codes))
     if from_kmeans:
         quantizer.init_codebook(ring[:512].T.view(1, 2, 16, 32))
-    history = []
-    for (batch,) in (next(data) for data in [batches(ring, batch_size=256)] for _ in range(steps)):
-        history.append(vqvae.perplexity(quantizer(batch.T.view(1, 2, 16, 16)).indices, codes))
+    history, data = [], batches(ring, batch_size=256)
+    for _ in range(steps):
+        (batch,) = next(data)
+        indices = quantizer(batch.T.view(1, 2, 16, 16)).indices
+        history.append(vqvae.perplexity(indices, codes))
     return quantizer.codebook.clone(), history
 
-
-ways = {"all in one spot": {}, "with revival": dict(revive_below=0.05), "from k-means": dict(from_kmeans=True), "both": dict(revive_below=0.05, from_kmeans=True)}
+# %%
+ways = {"all in one spot": {},
+        "with revival": dict(revive_below=0.05),
+        "from k-means": dict(from_kmeans=True),
+        "both": dict(revive_below=0.05, from_kmeans=True)}
 learned = {name: learn_ring(**options) for name, options in ways.items()}
 show(with_codes(ring[:800], [codes for codes, _ in learned.values()], list(learned)),
-     "Four panels of a ring of points and 64 codes, crosses: from the bad start five codes have moved onto the ring and share all points, the rest lie dead in a heap in the middle; with "
-     "revival, from k-means and with both they lie all along the ring.")
-show(curves({name: history for name, (_, history) in learned.items()}, xlabel="step", ylabel="perplexity, of 64", height=2.3),
-     "Perplexity by step: the bad start stays near five; with revival it jumps to about fifty once the unused codes' counts have run out, at step 160; k-means starts there.")
+     """Four panels of a ring of points and 64 codes, crosses: from the bad start five codes
+     have moved onto the ring and share all points, the rest lie dead in a heap in the middle;
+     with revival, from k-means and with both they lie all along the ring.""")
+
+# %%
+show(curves({name: history for name, (_, history) in learned.items()},
+            xlabel="step", ylabel="perplexity, of 64", height=2.3),
+     """Perplexity by step: the bad start stays near five; with revival it jumps to about fifty
+     once the unused codes' counts have run out, at step 160; k-means starts there.""")
 assert learned["all in one spot"][1][-1] < 0.5 * learned["with revival"][1][-1]
 
 # %% [markdown]
@@ -374,28 +409,41 @@ live = vqvae.VQVAE(revive_below=0.3).to(device)
 x = images[:2].to(device)
 z_e = live.encode(x)
 out = live.quantizer(z_e)
-print("image", tuple(x.shape), "→ z_e", tuple(z_e.shape), "→ indices", tuple(out.indices.shape), "→ z_q", tuple(out.z_q.shape), "→ image", tuple(live.decode(out.z_q).shape))
-print(f"parameters: {sum(p.numel() for p in live.parameters())}, codebook {live.quantizer.num_codes} × {live.quantizer.dim}")
-print(f"an image: {32 * 32 * 3 * 8} bits; its tokens: {16 * int(math.log2(live.quantizer.num_codes))} bits")
+x_hat = live.decode(out.z_q)
+print("image", tuple(x.shape), "→ z_e", tuple(z_e.shape), "→ indices", tuple(out.indices.shape),
+      "→ z_q", tuple(out.z_q.shape), "→ image", tuple(x_hat.shape))
+parameters = sum(p.numel() for p in live.parameters())
+num_codes, dim = live.quantizer.num_codes, live.quantizer.dim
+print(f"parameters: {parameters}, codebook {num_codes} × {dim}")
+print(f"an image: {32 * 32 * 3 * 8} bits; its tokens: {16 * int(math.log2(num_codes))} bits")
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
-live, history = vqvae.VQVAE(revive_below=0.3).to(device), []      # a short training: revive early
-for s in tqdm(vqvae.train_vqvae(live, batches(images, batch_size=64), steps=size["steps"]), total=size["steps"], desc="VQ-VAE"):
-    history.append(s)
+live = vqvae.VQVAE(revive_below=0.3).to(device)      # a short training: revive early
+training = vqvae.train_vqvae(live, batches(images, batch_size=64), steps=size["steps"])
+history = list(tqdm(training, total=size["steps"], desc="VQ-VAE"))
+
+losses = {"squared error": [s.reconstruction for s in history],
+          "commitment": [s.commitment for s in history]}
 fig, axes = panels(1, 2, height=2.3)
-curves({"squared error": [s.reconstruction for s in history], "commitment": [s.commitment for s in history]}, ylabel="mean", logy=True, ax=axes[0, 0])
+curves(losses, ylabel="mean", logy=True, ax=axes[0, 0])
 curves({"perplexity of a batch": [s.perplexity for s in history]}, smooth=10, ax=axes[0, 1])
-show(fig, "Left: squared error and commitment loss fall on a log scale. Right: the perplexity of a batch's codes falls from 300 to about 40 while the encoder runs away from its "
-          "first codebook, and recovers to some hundreds when the dead codes are revived.")
-assert history[-1].reconstruction < 0.3 * history[0].reconstruction and history[-1].perplexity > 50
+show(fig, """Left: squared error and commitment loss fall on a log scale. Right: the perplexity
+     of a batch's codes falls from 300 to about 40 while the encoder runs away from its first
+     codebook, and recovers to some hundreds when the dead codes are revived.""")
+assert history[-1].reconstruction < 0.3 * history[0].reconstruction
+assert history[-1].perplexity > 50
 
 # %% tags=["nbval-ignore-output"]
 live = live.cpu().eval()
-by_live = live.decode_indices(live.encode_indices(test_images[:10]))
-by_vae = vae.reconstruct(load_weights(vae.VAE, "vae"), test_images[:10])
-show(image_grid(torch.cat([test_images[:10], by_live, redrawn[:10], by_vae]), columns=10, row_titles=["real", "this\ntraining", "longer", "VAE,\nlonger"]),
-     "Ten real faces and three rows of reconstructions: by the VQ-VAE just trained, blurred; by the longer-trained one, clear; by the VAE of chapter 2, comparable in sharpness.")
+x, earlier = test_images[:10], load_weights(vae.VAE, "vae")
+rows = {"real": x,
+        "this\ntraining": live.decode_indices(live.encode_indices(x)),
+        "longer": redrawn[:10],
+        "VAE,\nlonger": vae.reconstruct(earlier, x)}
+show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)),
+     """Ten real faces and three rows of reconstructions: by the VQ-VAE just trained, blurred;
+     by the longer-trained one, clear; by the VAE of chapter 2, comparable in sharpness.""")
 
 # %% [markdown]
 r"""
@@ -404,13 +452,18 @@ Is the codebook used? Count over two thousand faces the model has never seen.
 
 # %% tags=["nbval-ignore-output"]
 share = torch.bincount(test_codes.flatten(), minlength=K).double() / test_codes.numel()
+used = int((share > 0).sum())
+print(f"codes used: {used} of {K}, perplexity {vqvae.perplexity(test_codes, K):.0f}")
+assert used > 0.6 * K
+
 fig, axes = panels(1, 1, height=2.0)
-axes[0, 0].bar(range(K), share.sort(descending=True).values * 100, width=1.0, color=COLOURS[0])
-axes[0, 0].axhline(100 / K, color="black", lw=0.8, ls="--")
-axes[0, 0].set_xlabel("codes, sorted by use", fontsize=9), axes[0, 0].set_ylabel("per cent", fontsize=9)
-show(fig, "Share of each of the 512 codes, sorted: a gentle slope around the dashed line of equal use, without a long tail of unused codes.")
-print(f"codes used: {int((share > 0).sum())} of {K}, perplexity {vqvae.perplexity(test_codes, K):.0f}")
-assert (share > 0).float().mean() > 0.6
+ax = axes[0, 0]
+ax.bar(range(K), share.sort(descending=True).values * 100, width=1.0, color=COLOURS[0])
+ax.axhline(100 / K, color="black", lw=0.8, ls="--")
+ax.set_xlabel("codes, sorted by use", fontsize=9)
+ax.set_ylabel("per cent", fontsize=9)
+show(fig, """Share of each of the 512 codes, sorted: a gentle slope around the dashed line of
+     equal use, without a long tail of unused codes.""")
 
 # %% [markdown]
 r"""
@@ -420,17 +473,23 @@ Take one face's tokens and put other codes in the second row, second column, whe
 """
 
 # %%
-base = test_codes[:1]
-picked = [int(k) for k in test_codes[:, 1, 1].bincount(minlength=K).argsort(descending=True)[[0, 8, 16, 24, 32, 40, 50, 60]]]
-swapped = base.repeat(len(picked), 1, 1)
+by_use = test_codes[:, 1, 1].bincount(minlength=K).argsort(descending=True)
+picked = by_use[[0, 8, 16, 24, 32, 40, 50, 60]].tolist()
+swapped = test_codes[:1].repeat(len(picked), 1, 1)
 swapped[:, 1, 1] = torch.tensor(picked)
-where = torch.stack([(test_codes == k).float().mean(0) for k in picked])
-heat = where / where.amax((1, 2), keepdim=True) * 2 - 1
 show(image_grid(model.decode_indices(swapped), columns=8, titles=[f"code {k}" for k in picked]),
-     "The same face eight times with another code at the second row, second column: eyes, skin and hair change in colour, at both eyes though only one token changed; the shirt stays "
-     "nearly as it was.")
-show(image_grid(heat[:, None], columns=8, titles=["where used"] * 8),
-     "For each of the eight codes a 4×4 map of the places where it is used in two thousand faces, white for often: the common ones at this one place only, the rare ones elsewhere.")
+     """The same face eight times with another code at the second row, second column: eyes, skin
+     and hair change in colour, at both eyes though only one token changed; the shirt stays
+     nearly as it was.""")
+
+# %% tags=["nbval-ignore-output"]
+fig, axes = panels(2, 4, height=1.6)
+for ax, k in zip(axes.flat, picked, strict=True):
+    where = (test_codes == k).float().mean(0)
+    heat(ax, 100 * where, title=f"code {k}, % of faces", low=0)
+show(fig, """For each of the eight codes a 4×4 map of the places where it is used in two
+     thousand faces, yellow for often: the common ones at this one place only, the rare ones
+     elsewhere.""")
 
 # %% [markdown]
 r"""
@@ -445,13 +504,17 @@ def edited(face, row, column, code):
     codes = test_codes[face : face + 1].clone()
     before = int(codes[0, row, column])
     codes[0, row, column] = code
-    both = torch.cat([model.decode_indices(test_codes[face : face + 1]), model.decode_indices(codes)])
-    change = (both[1] - both[0]).abs().mean(0, keepdim=True).expand(3, -1, -1)
-    return image_grid(torch.cat([both, change[None].clamp(0, 1) * 2 - 1]), titles=[f"token {before}", f"token {code}", "change"], width=5)
+    original = model.decode_indices(test_codes[face : face + 1])
+    changed = model.decode_indices(codes)
+    change = (changed - original).abs().mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    return image_grid(torch.cat([original, changed, change.clamp(0, 1) * 2 - 1]), width=5,
+                      titles=[f"token {before}", f"token {code}", "change"])
 
 
-glasses = int(test_codes[1, 1, 1])                       # the code that face 1, who wears glasses, has there
-explore(edited, edited(0, 1, 1, glasses), "A face drawn from its tokens, the same with one token taken from a face with glasses, and where the two differ: around both eyes and along the outline of the hair; no glasses appear.",
+glasses = int(test_codes[1, 1, 1])      # the code that face 1, who wears glasses, has there
+explore(edited, edited(0, 1, 1, glasses), """A face drawn from its tokens, the same with one
+        token taken from a face with glasses, and where the two differ: around both eyes and
+        along the outline of the hair; no glasses appear.""",
         face=(0, 99, 0), row=(0, 3, 1), column=(0, 3, 1), code=(0, K - 1, glasses));
 
 # %% [markdown]
@@ -465,9 +528,12 @@ To *draw* a face we need sixteen tokens that belong together. Drawn one by one a
 
 # %%
 random = torch.Generator().manual_seed(0)
-shuffled = torch.stack([test_codes.flatten(1)[torch.randperm(2000, generator=random), n] for n in range(16)], 1).view(-1, 4, 4)
-show(image_grid(model.decode_indices(shuffled[:10]), columns=10),
-     "Ten faces from tokens that were shuffled between faces, each place by itself: whole heads, but with patches of different hair, skin and background.")
+tokens = test_codes.flatten(1)
+shuffled = torch.stack([tokens[torch.randperm(2000, generator=random), n]
+                        for n in range(16)], 1)
+show(image_grid(model.decode_indices(shuffled.view(-1, 4, 4)[:10]), columns=10),
+     """Ten faces from tokens that were shuffled between faces, each place by itself: whole
+     heads, but with patches of different hair, skin and background.""")
 
 # %% [markdown]
 r"""
@@ -491,7 +557,10 @@ Start with zeros. All rows above the middle are 1. In the middle row, the places
 
 # %%
 def mask(size, kind):
-    """Which taps of a size x size kernel may be used; kind "A" or "B". Shapes: -> (size, size) of 0 and 1, floats."""
+    """Which taps of a size x size kernel may be used; kind "A" or "B".
+
+    Shapes: -> (size, size) of 0 and 1, floats.
+    """
     ### BEGIN SOLUTION
     out = torch.zeros(size, size)
     out[: size // 2] = 1
@@ -506,21 +575,29 @@ check(mask)
 
 # %%
 def receptive_field(first, layers, grid=16, at=(9, 8)):
-    """Which places a stack of masked 3×3 layers sees from one place, by its gradient: (1, grid, grid) in [-1, 1]."""
-    stack = nn.Sequential(pixelcnn.MaskedConv2d(1, 1, first, "A"), *(pixelcnn.MaskedConv2d(1, 1, 3, "B") for _ in range(layers)))
+    """What a stack of masked layers sees from one place, by its gradient: a picture."""
+    row, column = at
+    later_layers = [pixelcnn.MaskedConv2d(1, 1, 3, "B") for _ in range(layers)]
+    stack = nn.Sequential(pixelcnn.MaskedConv2d(1, 1, first, "A"), *later_layers)
     for layer in stack:
         nn.init.ones_(layer.weight)
     x = torch.zeros(1, 1, grid, grid, requires_grad=True)
-    stack(x)[0, 0, at[0], at[1]].backward()
+    stack(x)[0, 0, row, column].backward()
+
     n = torch.arange(grid * grid).view(1, grid, grid)
-    seen = torch.where(n < at[0] * grid + at[1], -1.0, -0.6)     # earlier, and what comes later
-    return torch.where(x.grad[0] > 0, 0.3, seen).index_put((torch.tensor(0), *map(torch.tensor, at)), torch.tensor(1.0))
+    picture = torch.where(n < row * grid + column, -1.0, -0.6)     # earlier; what comes later
+    picture[x.grad[0] > 0] = 0.3
+    picture[0, row, column] = 1.0
+    return picture
 
 
-fields = [receptive_field(3, 0), receptive_field(3, 2), receptive_field(3, 8), receptive_field(7, 8)]
-show(image_grid(torch.stack(fields), columns=4, titles=["3×3, A", "+ 2 layers B", "+ 8 layers B", "7×7 first"], width=6),
-     "What the white place sees on a 16×16 grid: light grey. Dark grey is what comes later and may not be seen; black is what it should see and does not. After one layer it sees the four "
-     "neighbours before it, after more layers a cone above, but a wedge to the right stays black, the blind spot; a 7×7 first layer makes it smaller.")
+fields = {"3×3, A": receptive_field(3, 0), "+ 2 layers B": receptive_field(3, 2),
+          "+ 8 layers B": receptive_field(3, 8), "7×7 first": receptive_field(7, 8)}
+show(image_grid(torch.stack(list(fields.values())), columns=4, titles=list(fields), width=6),
+     """What the white place sees on a 16×16 grid: light grey. Dark grey is what comes later and
+     may not be seen; black is what it should see and does not. After one layer it sees the four
+     neighbours before it, after more layers a cone above, but a wedge to the right stays black,
+     the blind spot; a 7×7 first layer makes it smaller.""")
 
 # %% [markdown]
 r"""
@@ -530,16 +607,25 @@ claims, nothing later and everything earlier, by the **Jacobian**: the derivativ
 
 # %%
 fresh = pixelcnn.PixelCNN(K, dim=8, blocks=2).eval()
-nn.init.normal_(fresh.head.weight)                        # it starts at zero, where every derivative is zero too
+nn.init.normal_(fresh.head.weight)      # it starts at zero, where every derivative is zero too
 embedded = torch.randn(1, 8, 4, 4, requires_grad=True)
 logits = fresh.logits_of(embedded)[0].flatten(1)
-jacobian = torch.stack([torch.autograd.grad(logits[:, n].square().sum(), embedded, retain_graph=True)[0].abs().sum((0, 1)).flatten() for n in range(16)])
+jacobian = torch.zeros(16, 16)
+for n in range(16):
+    of_n = torch.autograd.grad(logits[:, n].square().sum(), embedded, retain_graph=True)[0]
+    jacobian[n] = of_n.abs().sum((0, 1)).flatten()
 depends = jacobian > 0
-print("sees itself or later places:", bool(depends.triu().any()), "  sees every earlier place:", bool(depends.tril(-1).sum() == 16 * 15 // 2))
+print("sees itself or later places:", bool(depends.triu().any()),
+      "  sees every earlier place:", bool(depends.tril(-1).sum() == 16 * 15 // 2))
+
+# %%
 fig, axes = panels(1, 1, height=2.4, width=3.2)
-axes[0, 0].imshow(depends.float(), cmap="Blues", vmin=0, vmax=1.4)
-axes[0, 0].set_xlabel("token", fontsize=9), axes[0, 0].set_ylabel("prediction", fontsize=9)
-show(fig, "A 16×16 table of which prediction depends on which token: filled strictly below the diagonal, empty on it and above.")
+ax = axes[0, 0]
+ax.imshow(depends.float(), cmap="Blues", vmin=0, vmax=1.4)
+ax.set_xlabel("token", fontsize=9)
+ax.set_ylabel("prediction", fontsize=9)
+show(fig, """A 16×16 table of which prediction depends on which token: filled strictly below the
+     diagonal, empty on it and above.""")
 
 # %% [markdown]
 r"""
@@ -563,7 +649,10 @@ Compute the bits an image costs, averaged over a batch.
 
 # %%
 def bits(logits, codes):
-    """-log2 p(codes), summed over the map, averaged over the batch. Shapes: (B, K, H, W), (B, H, W) -> a scalar."""
+    """-log2 p(codes), summed over the map, averaged over the batch.
+
+    Shapes: (B, K, H, W), (B, H, W) -> a scalar.
+    """
     ### BEGIN SOLUTION
     return F.cross_entropy(logits, codes, reduction="sum") / len(codes) / math.log(2)
     ### END SOLUTION
@@ -574,13 +663,15 @@ check(bits)
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
 codes, hair = model.encode_indices(images), faces["hair"]
-live_prior, spent = pixelcnn.PixelCNN(K, num_classes=5).to(device), []
-training = pixelcnn.train_pixelcnn(live_prior, batches(codes, hair, batch_size=128), steps=size["prior_steps"], lr=4e-3)
-for s in tqdm(training, total=size["prior_steps"], desc="PixelCNN"):
-    spent.append(s.bits)
+live_prior, steps = pixelcnn.PixelCNN(K, num_classes=5).to(device), size["prior_steps"]
+data = batches(codes, hair, batch_size=128)
+training = pixelcnn.train_pixelcnn(live_prior, data, steps=steps, lr=4e-3)
+spent = [s.bits for s in tqdm(training, total=steps, desc="PixelCNN")]
+
 fig = curves({"bits an image": spent}, ylabel="bits", height=2.3)
 fig.axes[0].axhline(16 * math.log2(K), color="grey", lw=0.8, ls="--")
-show(fig, "Bits per image by step, falling from the dashed line at 144, sixteen uniform codes, to well below.")
+show(fig, """Bits per image by step, falling from the dashed line at 144, sixteen uniform codes,
+     to well below.""")
 assert spent[-1] < 0.85 * spent[0] and abs(spent[0] - 16 * math.log2(K)) < 0.1
 
 # %% [markdown]
@@ -590,12 +681,16 @@ side by side. For 16 tokens that is nothing; for the 65,536 pixels of a photogra
 """
 
 # %% tags=["nbval-ignore-output"]
-prefix = test_codes[:8].flatten(1)
-completed = [model.decode_indices(pixelcnn.sample_codes(prior, 8, prefix=prefix[:, :n], seed=1)) for n in (16, 12, 8, 4, 0)]
-by_live_prior = model.decode_indices(pixelcnn.sample_codes(live_prior.cpu(), 8, seed=1))
-show(image_grid(torch.cat([*completed, by_live_prior]), columns=8, row_titles=["16 given", "12 given", "8 given", "4 given", "none", "this training"]),
-     "Eight faces of which 16, 12, 8, 4 and no tokens are given and the prior draws the rest: with eight given the upper half stays and shirt and chin are new; the last row, by the prior just "
-     "trained, holds more broken faces.")
+given = test_codes[:8].flatten(1)
+completed = [pixelcnn.sample_codes(prior, 8, prefix=given[:, :n], seed=1)
+             for n in (16, 12, 8, 4, 0)]
+by_live_prior = pixelcnn.sample_codes(live_prior.cpu(), 8, seed=1)
+rows = model.decode_indices(torch.cat([*completed, by_live_prior]))
+titles = ["16 given", "12 given", "8 given", "4 given", "none", "this training"]
+show(image_grid(rows, columns=8, row_titles=titles),
+     """Eight faces of which 16, 12, 8, 4 and no tokens are given and the prior draws the rest:
+     with eight given the upper half stays and shirt and chin are new; the last row, by the
+     prior just trained, holds more broken faces.""")
 
 # %% [markdown]
 r"""
@@ -610,8 +705,10 @@ The same network also takes a label: an embedding of the hair colour, added in e
 colours = ATTRIBUTES["hair"]
 asked = torch.arange(5).repeat_interleave(200)
 on_demand = model.decode_indices(pixelcnn.sample_codes(prior, 1000, y=asked, seed=5))
-show(image_grid(torch.cat([on_demand[asked == k][:10] for k in range(5)]), columns=10, row_titles=list(colours)),
-     "Five rows of ten faces drawn for the hair colours black, chestnut, blond, red and grey: nearly all have the colour asked for.")
+rows = torch.cat([on_demand[asked == k][:10] for k in range(5)])
+show(image_grid(rows, columns=10, row_titles=list(colours)),
+     """Five rows of ten faces drawn for the hair colours black, chestnut, blond, red and grey:
+     nearly all have the colour asked for.""")
 share = obedience(on_demand, "hair", asked)
 print(f"hair colour obeyed in {share:.0%} of 1000 samples")
 assert share > 0.8
@@ -629,11 +726,15 @@ How much does a face cost, and what does it buy? Four ways to write down the tok
 with torch.no_grad():
     learned_bits = float(pixelcnn.bits_per_image(prior(test_codes), test_codes))
     with_label = float(pixelcnn.bits_per_image(prior(test_codes, test["hair"]), test_codes))
-counts = torch.stack([torch.bincount(codes.flatten(1)[:, n], minlength=K) for n in range(16)]) + 0.1     # of the training faces; no zero
-p = counts / counts.sum(1, keepdim=True)
+places = codes.flatten(1).T                              # of the training faces
+counts = torch.stack([torch.bincount(tokens, minlength=K) for tokens in places])
+p = (counts + 0.1) / (counts + 0.1).sum(1, keepdim=True)     # no code is impossible
 by_place = float(-p.gather(1, test_codes.flatten(1).T).log2().sum() / len(test_codes))
 attributes = sum(math.log2(len(values)) for values in ATTRIBUTES.values())
-costs = {"all codes equally likely": 16 * math.log2(K), "each place its own frequencies": by_place, "PixelCNN": learned_bits, "PixelCNN, hair colour known": with_label,
+costs = {"all codes equally likely": 16 * math.log2(K),
+         "each place its own frequencies": by_place,
+         "PixelCNN": learned_bits,
+         "PixelCNN, hair colour known": with_label,
          "the nine attributes alone": attributes}
 for name, cost in costs.items():
     print(f"{name:<31} {cost:6.1f} bits")
@@ -641,9 +742,13 @@ assert learned_bits < by_place < 144 and with_label < learned_bits
 
 # %%
 fig, axes = panels(1, 1, height=2.0)
-axes[0, 0].barh(list(costs)[::-1], list(costs.values())[::-1], color=COLOURS[0])
-axes[0, 0].set_xlabel("bits per face", fontsize=9)
-show(fig, "Bars of the bits per face: 144 for uniform codes, fewer with each place's frequencies, far fewer with the PixelCNN, a little fewer with the hair colour known, and 17 for the nine attributes.")
+ax = axes[0, 0]
+ax.barh(list(costs), list(costs.values()), color=COLOURS[0])
+ax.invert_yaxis()
+ax.set_xlabel("bits per face", fontsize=9)
+show(fig, """Bars of the bits per face: 144 for uniform codes, fewer with each place's
+     frequencies, far fewer with the PixelCNN, a little fewer with the hair colour known, and 17
+     for the nine attributes.""")
 
 # %% [markdown]
 r"""
@@ -656,15 +761,21 @@ What survives in sixteen tokens? Ask the classifier, attribute by attribute, whe
 """
 
 # %% tags=["nbval-ignore-output"]
-read = predict_attributes(redrawn)
-survives = {name: float((read[name] == test[name]).float().mean()) for name in ATTRIBUTES}
-by_vae = predict_attributes(vae.reconstruct(load_weights(vae.VAE, "vae"), test_images))
+by_tokens = predict_attributes(redrawn)
+by_vae = predict_attributes(vae.reconstruct(earlier, test_images))
 print(f"{'':<12} {'16 tokens':>10} {'VAE, 32 numbers':>16} {'guessing':>9}")
 for name, values in ATTRIBUTES.items():
-    print(f"{name:<12} {survives[name]:>10.0%} {(by_vae[name] == test[name]).float().mean():>16.0%} {1 / len(values):>9.0%}")
-worst = ((redrawn - test_images).square().flatten(1).mean(1)).argsort(descending=True)[:8]
-show(image_grid(torch.cat([test_images[worst], redrawn[worst]]), columns=8, row_titles=["real", "16 tokens"]),
-     "The eight test faces that lose most in sixteen tokens, above their reconstructions: eye colour, mouths and fine outlines are softened or changed; glasses and colours stay.")
+    right, right_vae = ((read[name] == test[name]).float().mean()
+                        for read in (by_tokens, by_vae))
+    print(f"{name:<12} {right:>10.0%} {right_vae:>16.0%} {1 / len(values):>9.0%}")
+
+# %% tags=["nbval-ignore-output"]
+error = (redrawn - test_images).square().flatten(1).mean(1)
+worst = error.argsort(descending=True)[:8]
+rows = torch.cat([test_images[worst], redrawn[worst]])
+show(image_grid(rows, columns=8, row_titles=["real", "16 tokens"]),
+     """The eight test faces that lose most in sixteen tokens, above their reconstructions: eye
+     colour, mouths and fine outlines are softened or changed; glasses and colours stay.""")
 
 # %% tags=["nbval-ignore-output"]
 now = toy_frechet(drawn)
@@ -710,10 +821,11 @@ r"""
 
 ### References
 
-- van den Oord, Vinyals, Kavukcuoglu 2017, *Neural Discrete Representation Learning*: Eqs. 1 to 3, appendix A.1.
-- Razavi, van den Oord, Vinyals 2019, *Generating Diverse High-Fidelity Images with VQ-VAE-2*.
-- Dhariwal et al. 2020, *Jukebox*: restarting dead codes, §3.
-- van den Oord, Kalchbrenner, Kavukcuoglu 2016, *Pixel Recurrent Neural Networks*: masks, §3.4; van den Oord et al. 2016, *Conditional Image Generation with PixelCNN Decoders*: blind spot, labels.
-- Lloyd 1982, *Least Squares Quantization in PCM*.
-- Liu, Chen, Gao 2026: $L_{vq}$ in Eq. 15, quantisation in Eq. 30 (chapters 4 and 7).
+- van den Oord, Vinyals, Kavukcuoglu 2017, *Neural Discrete Representation Learning*, [arXiv:1711.00937](https://arxiv.org/abs/1711.00937): Eqs. 1 to 3, appendix A.1.
+- Razavi, van den Oord, Vinyals 2019, *Generating Diverse High-Fidelity Images with VQ-VAE-2*, [arXiv:1906.00446](https://arxiv.org/abs/1906.00446).
+- Dhariwal et al. 2020, *Jukebox*, [arXiv:2005.00341](https://arxiv.org/abs/2005.00341): restarting dead codes, §3.
+- van den Oord, Kalchbrenner, Kavukcuoglu 2016, *Pixel Recurrent Neural Networks*, [arXiv:1601.06759](https://arxiv.org/abs/1601.06759): masks, §3.4.
+- van den Oord et al. 2016, *Conditional Image Generation with PixelCNN Decoders*, [arXiv:1606.05328](https://arxiv.org/abs/1606.05328): blind spot, labels.
+- Lloyd 1982, *Least Squares Quantization in PCM*, [doi:10.1109/TIT.1982.1056489](https://doi.org/10.1109/TIT.1982.1056489).
+- Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): $L_{vq}$ in Eq. 15, quantisation in Eq. 30 (chapters 4 and 7).
 """

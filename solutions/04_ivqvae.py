@@ -30,11 +30,12 @@ from minigen.data import ToyFaces, batches, draw_faces, labels_of
 from minigen.files import load_weights
 from minigen.metrics import predict_attributes, toy_frechet
 from minigen.perceptual import LPIPS, ToyPerceptual
-from minigen.plots import COLOURS, curves, image_grid, panels, show
+from minigen.plots import COLOURS, curves, heat, image_grid, panels, show
 from minigen.widgets import explore
 
 scale, device = minigen.setup()
-size = {"small": dict(faces=4096, steps=160, small_steps=150, cell_steps=20), "full": dict(faces=20_000, steps=20_000, small_steps=3000, cell_steps=500)}[scale]
+size = {"small": dict(faces=4096, steps=160, small_steps=150, cell_steps=20),
+        "full": dict(faces=20_000, steps=20_000, small_steps=3000, cell_steps=500)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()
 print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model never sees")
@@ -47,8 +48,10 @@ Here is where the chapter ends: the same sixteen tokens a face, the same 512 cod
 # %%
 old, model = load_weights(vqvae.VQVAE, "vqvae"), load_weights(ivqvae.IVQVAE, "ivqvae")
 by_old, by_new = (m.decode_indices(m.encode_indices(test_images)) for m in (old, model))
-show(image_grid(torch.cat([x[:6] for x in (test_images, by_old, by_new)]), columns=6, row_titles=["real", "VQ-VAE", "IVQ-VAE"]),
-     "Six real faces; the same through chapter 3's VQ-VAE, a little grainy and soft; the same through the IVQ-VAE, hardly to be told from the real ones.")
+rows = torch.cat([test_images[:6], by_old[:6], by_new[:6]])
+show(image_grid(rows, columns=6, row_titles=["real", "VQ-VAE", "IVQ-VAE"]),
+     """Six real faces; the same through chapter 3's VQ-VAE, a little grainy and soft; the same
+     through the IVQ-VAE, hardly to be told from the real ones.""")
 
 # %% [markdown]
 r"""
@@ -67,7 +70,8 @@ and deviation 1; unlike batch normalisation it works with a batch of one. Which 
 # %%
 def forty_blocks(residual, norm, channels=16):
     torch.manual_seed(0)
-    blocks = [ivqvae.ResidualBlock(channels, channels, residual).double() for _ in range(40)]     # tiny gradients: 64 bits
+    blocks = [ivqvae.ResidualBlock(channels, channels, residual).double()
+              for _ in range(40)]                    # tiny gradients: 64 bits
     if not norm:
         for block in blocks:
             block.body[0] = nn.Identity()
@@ -75,37 +79,55 @@ def forty_blocks(residual, norm, channels=16):
 
 
 def gradients(blocks, x):
-    """Gradients of a fixed random readout of the output, at the input of every block: a list of tensors like x."""
+    """Gradients of a fixed random readout of the output, at the input of every block."""
     h, inputs = x.clone().requires_grad_(), []
     for block in blocks:
         inputs.append(h)
         h = block(h)
-    readout = torch.randn(h.shape[1:], generator=torch.Generator().manual_seed(1), dtype=h.dtype)
+    random = torch.Generator().manual_seed(1)
+    readout = torch.randn(h.shape[1:], generator=random, dtype=h.dtype)
     return torch.autograd.grad((h * readout).sum(), inputs)
 
-
+# %%
 random = torch.Generator().manual_seed(2)
 x, step = (torch.randn(8, 16, 8, 8, generator=random).double() for _ in range(2))
 moves = [0.01, 0.03, 0.1, 0.3, 1.0]
+
+
+def unit(gradient):
+    return F.normalize(gradient.flatten(1), dim=1, eps=0)
+
+
 sizes, likeness = {}, {}
-for name, (residual, norm) in {"plain": (False, False), "normalised": (False, True), "sum": (True, False), "both": (True, True)}.items():
-    blocks = forty_blocks(residual, norm)
+kinds = {"plain": dict(residual=False, norm=False),
+         "normalised": dict(residual=False, norm=True),
+         "sum": dict(residual=True, norm=False),
+         "both": dict(residual=True, norm=True)}
+for name, kind in kinds.items():
+    blocks = forty_blocks(**kind)
     here = gradients(blocks, x)
     sizes[name] = [float(g.norm() / here[-1].norm()) for g in here]
-    unit = F.normalize(here[0].flatten(1), dim=1, eps=0)
-    moved = [F.normalize(gradients(blocks, x + m * step)[0].flatten(1), dim=1, eps=0) for m in moves]
-    likeness[name] = [float((unit * v).sum(1).mean()) for v in moved]
+    moved = [gradients(blocks, x + m * step)[0] for m in moves]
+    likeness[name] = [float((unit(here[0]) * unit(g)).sum(1).mean()) for g in moved]
 
 # %%
-fig, axes = panels(1, 2, height=2.5)
-curves(sizes, xlabel="block (1: the first)", ylabel="size of the gradient, relative", logy=True, ax=axes[0, 0])
-curves(likeness, x=moves, xlabel="how far the input moves", ylabel="cosine of the two gradients", ax=axes[0, 1])
-axes[0, 1].set_xscale("log")
-show(fig, "Left: size of the gradient at each of forty blocks, log scale: plain blocks lose it by many orders of magnitude; the other three keep it within about one. Right: likeness of the gradients before and after a "
-          "move of the input: with normalisation alone it is gone at 0.1; with both it stays near 1 even for a move of 0.3.")
+cosines = {name: round(values[2], 2) for name, values in likeness.items()}
 print(f"plain: gradient at the first block {sizes['plain'][0]:.0e} of the last one's")
-print("cosine of the gradients after a move of 0.1:", {name: round(values[2], 2) for name, values in likeness.items()})
-assert sizes["plain"][0] < 1e-6 < sizes["both"][0] and likeness["both"][2] > 0.9 > 0.5 > likeness["normalised"][2]
+print("cosine of the gradients after a move of 0.1:", cosines)
+assert sizes["plain"][0] < 1e-6 < sizes["both"][0]
+assert likeness["both"][2] > 0.9 > 0.5 > likeness["normalised"][2]
+
+fig, axes = panels(1, 2, height=2.5)
+left, right = axes[0]
+curves(sizes, xlabel="block (1: the first)", ylabel="size of the gradient, relative",
+       logy=True, ax=left)
+curves(likeness, x=moves, xlabel="how far the input moves",
+       ylabel="cosine of the two gradients", ax=right)
+right.set_xscale("log")
+show(fig, """Left: size of the gradient at each of forty blocks, log scale: plain blocks lose it
+     by many orders of magnitude; the other three keep it within about one. Right: likeness of
+     the gradients before and after a move of the input: with normalisation alone it is gone at
+     0.1; with both it stays near 1 even for a move of 0.3.""")
 
 # %% [markdown]
 r"""
@@ -149,11 +171,15 @@ Why not the transposed convolutions of chapters 1 to 3? Look at what they do to 
 # %%
 torch.manual_seed(0)
 flat = torch.ones(1, 8, 8, 8)
-ways = {"transposed 3×3": nn.ConvTranspose2d(8, 1, 3, 2, 1, output_padding=1), "transposed 4×4": nn.ConvTranspose2d(8, 1, 4, 2, 1),
-        "nearest, then 3×3": nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(8, 1, 3, 1, 1))}
+ways = {"transposed 3×3": nn.ConvTranspose2d(8, 1, 3, 2, 1, output_padding=1),
+        "transposed 4×4": nn.ConvTranspose2d(8, 1, 4, 2, 1),
+        "nearest, then 3×3": nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"),
+                                           nn.Conv2d(8, 1, 3, 1, 1))}
 maps = [layer(flat).detach()[:, :, 3:-3, 3:-3] for layer in ways.values()]
-show(image_grid(torch.cat([(x - x.mean()) / 0.5 for x in maps]).clamp(-1, 1), columns=3, titles=list(ways), width=5),
-     "What three untrained ways of doubling make of a constant map: the two transposed convolutions make a checkerboard, nearest neighbour and a convolution a flat grey.")
+pictures = torch.cat([(x - x.mean()) / 0.5 for x in maps]).clamp(-1, 1)
+show(image_grid(pictures, columns=3, titles=list(ways), width=5),
+     """What three untrained ways of doubling make of a constant map: the two transposed
+     convolutions make a checkerboard, nearest neighbour and a convolution a flat grey.""")
 assert maps[0].std() > 0.01 and maps[2].std() < 1e-6
 
 # %% [markdown]
@@ -208,13 +234,14 @@ def attention_of(x):
 def look(face, row, column):
     with torch.no_grad():
         w = attention_of(test_images[face : face + 1])[0, 8 * row + column].view(8, 8)
-    fig, axes = panels(1, 2, height=2.6, width=5.4)
-    axes[0, 0].imshow((test_images[face].movedim(0, -1) + 1) / 2)
-    axes[0, 0].add_patch(Rectangle((4 * column - 0.5, 4 * row - 0.5), 4, 4, fill=False, edgecolor="white", lw=2))
-    axes[0, 1].imshow(w, cmap="magma", vmin=0)
-    axes[0, 1].set_title(f"largest weight {w.max():.2f}, even would be {1 / 64:.3f}", fontsize=8)
-    for ax in axes.flat:
-        ax.set_xticks([]), ax.set_yticks([])
+    fig, axes = panels(1, 2, height=2.6, width=5.8)
+    left, right = axes[0]
+    left.imshow((test_images[face].movedim(0, -1) + 1) / 2)
+    left.add_patch(Rectangle((4 * column - 0.5, 4 * row - 0.5), 4, 4, fill=False,
+                             edgecolor="white", lw=2))
+    left.set_axis_off()
+    heat(right, w, low=0, colours="magma",
+         title=f"largest weight {w.max():.2f}, even would be {1 / 64:.3f}")
     return fig
 
 # %% [markdown]
@@ -223,7 +250,8 @@ r"""
 """
 
 # %% tags=["nbval-ignore-output"]
-explore(look, look(1, 3, 2), "Left: a face with glasses and the query, a white square at one eye. Right: the 8×8 map of places that it looks at, a few of them bright.",
+explore(look, look(1, 3, 2), """Left: a face with glasses and the query, a white square at one
+        eye. Right: the 8×8 map of places that it looks at, a few of them bright.""",
         face=(0, 99, 1), row=(0, 7, 3), column=(0, 7, 2));
 
 # %% [markdown]
@@ -254,7 +282,10 @@ For each pixel, the weighted median: sort the images' values; add up the probabi
 
 # %%
 def best_guess_l1(images, probabilities):
-    """Per pixel, the value with the least expected absolute error. Shapes: (N, C, H, W), (N,) -> (C, H, W)."""
+    """Per pixel, the value with the least expected absolute error.
+
+    Shapes: (N, C, H, W), (N,) -> (C, H, W).
+    """
     ### BEGIN SOLUTION
     values, order = images.sort(dim=0)
     reached = probabilities[order].cumsum(0) >= 0.5
@@ -265,10 +296,16 @@ def best_guess_l1(images, probabilities):
 check(best_guess_l1)
 
 # %%
-three = draw_faces(torch.cat([labels_of(smile=s, glasses=g) for s, g in (("smile", "no"), ("smile", "yes"), ("frown", "no"))]))
+versions = [labels_of(smile="smile", glasses="no"),
+            labels_of(smile="smile", glasses="yes"),
+            labels_of(smile="frown", glasses="no")]
+three = draw_faces(torch.cat(versions))
 mean, median = three.mean(0), three.median(0).values
-show(image_grid(torch.stack([*three, mean, median]), columns=5, titles=["1/3", "1/3", "1/3", "mean (L2)", "median (L1)"], width=6.5),
-     "Three equally likely versions of a face: smiling, smiling with glasses, frowning. Their mean has ghostly glasses and half a smile; their median smiles, without glasses, and is sharp.")
+show(image_grid(torch.stack([*three, mean, median]), columns=5, width=6.5,
+                titles=["1/3", "1/3", "1/3", "mean (L2)", "median (L1)"]),
+     """Three equally likely versions of a face: smiling, smiling with glasses, frowning. Their
+     mean has ghostly glasses and half a smile; their median smiles, without glasses, and is
+     sharp.""")
 
 # %% [markdown]
 r"""
@@ -280,13 +317,17 @@ Here is a face changed in two ways, with exactly the same squared error: once it
 """
 
 # %%
-face, glasses = (0.85 * x[None] for x in draw_faces(torch.cat([labels_of(glasses=g, smile="smile") for g in ("no", "yes")])))
+pair = draw_faces(torch.cat([labels_of(glasses=g, smile="smile") for g in ("no", "yes")]))
+face, glasses = 0.85 * pair[:1], 0.85 * pair[1:]
 board = ((torch.arange(32)[:, None] + torch.arange(32)[None]) % 2 * 2 - 1).float()
 checkered = face + F.mse_loss(glasses, face).sqrt() * board
 toy = ToyPerceptual()
 for name, x in (("glasses", glasses), ("checkered", checkered)):
-    print(f"{name:<10} squared error {F.mse_loss(x, face):.4f}   absolute error {F.l1_loss(x, face):.3f}   perceptual distance {toy(x, face).item():.3f}")
-show(image_grid(torch.cat([face, glasses, checkered]), columns=3, titles=["original", "glasses", "checkered"], width=4.5),
+    print(f"{name:<10} squared error {F.mse_loss(x, face):.4f}"
+          f"   absolute error {F.l1_loss(x, face):.3f}"
+          f"   perceptual distance {toy(x, face).item():.3f}")
+show(image_grid(torch.cat([face, glasses, checkered]), columns=3, width=4.5,
+                titles=["original", "glasses", "checkered"]),
      "A smiling face; the same with glasses; the same under a faint checkerboard.")
 assert toy(glasses, face) > 2 * toy(checkered, face)
 
@@ -329,11 +370,13 @@ at small scale we use the same formula on the layers of the ToyFaces classifier.
 if scale == "full":
     try:
         photographs = LPIPS()
-        print("LPIPS of two random images:", photographs(*(torch.rand(2, 1, 3, 64, 64) * 2 - 1)).item())
+        x, y = torch.rand(2, 1, 3, 64, 64) * 2 - 1
+        print("LPIPS of two random images:", photographs(x, y).item())
     except DataError as e:
         print(e)
 else:
-    print("At small scale LPIPS is not loaded; at full scale this cell loads it, or says what it lacks.")
+    print("At small scale LPIPS is not loaded; "
+          "at full scale this cell loads it, or says what it lacks.")
 
 # %% [markdown]
 r"""
@@ -344,10 +387,14 @@ The third addition is chapter 1's: a discriminator, trained to tell reconstructi
 """
 
 # %%
-judge = ivqvae.PatchDiscriminator(width=64, layers=3)
-print("at 256×256: logits", tuple(judge(torch.zeros(1, 3, 256, 256)).shape), " parameters", sum(p.numel() for p in judge.parameters()))
-small_judge = ivqvae.PatchDiscriminator(width=32, layers=2)
-print("at 32×32:   logits", tuple(small_judge(torch.zeros(1, 3, 32, 32)).shape), " parameters", sum(p.numel() for p in small_judge.parameters()))
+def describe(judge, side):
+    size_of, logits = f"{side}×{side}:", judge(torch.zeros(1, 3, side, side))
+    parameters = sum(p.numel() for p in judge.parameters())
+    print(f"at {size_of:<8} logits {tuple(logits.shape)}  parameters {parameters}")
+
+
+describe(ivqvae.PatchDiscriminator(width=64, layers=3), 256)
+describe(ivqvae.PatchDiscriminator(width=32, layers=2), 32)
 
 # %% [markdown]
 r"""
@@ -370,7 +417,10 @@ Eq. 15 with its late start: before step `start`, $L_G$ does not count. The rest 
 
 # %%
 def total_loss(l1, perceptual, adversarial, vq, lambda_d, step, start):
-    """L1 + L_P + lambda_d L_G + (1 - lambda_d) L_vq, with L_G from step `start` on. Numbers or scalars -> the same."""
+    """L1 + L_P + lambda_d L_G + (1 - lambda_d) L_vq, with L_G from step `start` on.
+
+    Numbers or scalars -> the same.
+    """
     ### BEGIN SOLUTION
     total = l1 + perceptual + (1 - lambda_d) * vq
     if step >= start:
@@ -388,18 +438,25 @@ What happens when it starts at once? Two small models on 16×16 faces, alike but
 
 # %% tags=["nbval-ignore-output"]
 small_images = ToyFaces(2048, size=16, seed=0).images()
-starts = {"at once": 1, "after two thirds": size["small_steps"] * 2 // 3}
+steps = size["small_steps"]
+late = steps * 2 // 3
 runs = {}
-for name, start in starts.items():
+for name, start in {"at once": 1, "after two thirds": late}.items():
     torch.manual_seed(0)
-    m, d = ivqvae.IVQVAE(size=16, width=16, multipliers=(1, 2, 4), attention_at=8, num_codes=256), ivqvae.PatchDiscriminator(width=16, layers=2)
-    training = ivqvae.train_ivqvae(m, batches(small_images, batch_size=32), steps=size["small_steps"], discriminator=d, start=start, lambda_d=0.5, lambda_vq=0.5, lr=2e-3)
-    runs[name] = [s.l1 for s in tqdm(training, total=size["small_steps"], desc=name)]
+    m = ivqvae.IVQVAE(size=16, width=16, multipliers=(1, 2, 4), attention_at=8, num_codes=256)
+    d = ivqvae.PatchDiscriminator(width=16, layers=2)
+    training = ivqvae.train_ivqvae(m, batches(small_images, batch_size=32), steps=steps,
+                                   discriminator=d, start=start, lambda_d=0.5, lambda_vq=0.5,
+                                   lr=2e-3)
+    runs[name] = [s.l1 for s in tqdm(training, total=steps, desc=name)]
+
 fig = curves(runs, ylabel="L1 error", smooth=10, height=2.3)
-fig.axes[0].axvline(starts["after two thirds"], color="grey", lw=0.8, ls="--")
-show(fig, "L1 error by step when the discriminator starts at once and when it starts after two thirds, at the dashed line: until then the late one is lower; after its start it jumps up and recovers in part.")
-before = starts["after two thirds"] - 1
-assert sum(runs["after two thirds"][before - 20 : before]) < sum(runs["at once"][before - 20 : before])
+fig.axes[0].axvline(late, color="grey", lw=0.8)
+show(fig, """L1 error by step when the discriminator starts at once and when it starts after two
+     thirds, at the grey line: until then the late one is lower; after its start it jumps up and
+     recovers in part.""")
+at_once, waited = (sum(l1[late - 21 : late - 1]) for l1 in runs.values())   # just before it
+assert waited < at_once
 
 # %% [markdown]
 r"""
@@ -430,9 +487,13 @@ The result is a weight, not something to train: `.detach()`. Clamp it to at most
 
 # %%
 def balance(reconstruction, adversarial, weight):
-    """||d reconstruction / d weight|| / (||d adversarial / d weight|| + 1e-4), at most 1e4, without a graph. -> a scalar"""
+    """||d reconstruction / d weight|| / (||d adversarial / d weight|| + 1e-4), at most 1e4.
+
+    A scalar, without a graph.
+    """
     ### BEGIN SOLUTION
-    a, b = (torch.autograd.grad(loss, weight, retain_graph=True)[0].norm() for loss in (reconstruction, adversarial))
+    a = torch.autograd.grad(reconstruction, weight, retain_graph=True)[0].norm()
+    b = torch.autograd.grad(adversarial, weight, retain_graph=True)[0].norm()
     return (a / (b + 1e-4)).clamp(max=1e4).detach()
     ### END SOLUTION
 
@@ -449,11 +510,17 @@ The tested module is `minigen.ivqvae`. Its compression $f$ follows from the numb
 """
 
 # %%
+def millions(net):
+    return sum(p.numel() for p in net.parameters()) / 1e6
+
+
 for name, options in ivqvae.PRESETS.items():
     with torch.device("meta"):                             # shapes and counts without memory
         m = ivqvae.IVQVAE(**options)
-    print(f"{name:<6} {options['size']}×{options['size']} → {m.grid}×{m.grid}×4, f = {m.f}, {options['num_codes']} codes: encoder "
-          f"{sum(p.numel() for p in m.encoder.parameters()) / 1e6:.1f} M, decoder {sum(p.numel() for p in m.decoder.parameters()) / 1e6:.1f} M parameters")
+    side, num_codes = options["size"], options["num_codes"]
+    print(f"{name:<6} {side}×{side} → {m.grid}×{m.grid}×4, f = {m.f}, {num_codes} codes:"
+          f" encoder {millions(m.encoder):.1f} M,"
+          f" decoder {millions(m.decoder):.1f} M parameters")
 
 # %% [markdown]
 r"""
@@ -462,26 +529,43 @@ Train the small one in front of you, every loss by its name. The discriminator s
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
-live, judge = ivqvae.IVQVAE(**ivqvae.PRESETS["small"]).to(device), ivqvae.PatchDiscriminator(width=32, layers=2).to(device)
-history, start, pictures = [], size["steps"] * 3 // 4, []
-training = ivqvae.train_ivqvae(live, batches(images, batch_size=32), steps=size["steps"], perceptual=toy.to(device), discriminator=judge, start=start, lr=2e-3)
-for s in tqdm(training, total=size["steps"], desc="IVQ-VAE"):
+live = ivqvae.IVQVAE(**ivqvae.PRESETS["small"]).to(device)
+judge = ivqvae.PatchDiscriminator(width=32, layers=2).to(device)
+steps, start = size["steps"], size["steps"] * 3 // 4
+training = ivqvae.train_ivqvae(live, batches(images, batch_size=32), steps=steps, lr=2e-3,
+                               perceptual=toy.to(device), discriminator=judge, start=start)
+history, pictures = [], []
+for s in tqdm(training, total=steps, desc="IVQ-VAE"):
     history.append(s)
-    if s.step in (start - 1, size["steps"]):
+    if s.step in (start - 1, steps):
         live.eval()
-        pictures.append(live.decode_indices(live.encode_indices(test_images[:8].to(device))).cpu())
+        codes = live.encode_indices(test_images[:8].to(device))
+        pictures.append(live.decode_indices(codes).cpu())
         live.train()
 toy = toy.cpu()
-fig, axes = panels(1, 2, height=2.5)
-curves({"L1": [s.l1 for s in history], "perceptual": [s.perceptual for s in history], "vq": [s.vq for s in history]}, logy=True, ax=axes[0, 0])
-curves({"generator's": [s.adversarial for s in history], "discriminator's": [s.discriminator for s in history]}, ax=axes[0, 1])
-axes[0, 1].axvline(start, color="grey", lw=0.8, ls="--")
-show(fig, "Left: L1 and perceptual loss fall on a log scale; the vector-quantisation loss starts small, because k-means has just fitted the codes, rises as the encoder moves, and settles. Right: the two adversarial losses, zero up to the dashed line where the discriminator starts.")
 assert history[-1].l1 < 0.6 * history[0].l1
 
 # %% tags=["nbval-ignore-output"]
-show(image_grid(torch.cat([test_images[:8], *pictures, by_new[:8]]), columns=8, row_titles=["real", "before D", "after D", "longer"]),
-     "Eight real faces; their reconstructions by the model just trained, blurred, before the discriminator's start; after it, much the same; and by the longer-trained one, sharp.")
+losses = {"L1": [s.l1 for s in history],
+          "perceptual": [s.perceptual for s in history],
+          "vq": [s.vq for s in history]}
+adversarial = {"generator's": [s.adversarial for s in history],
+               "discriminator's": [s.discriminator for s in history]}
+fig, axes = panels(1, 2, height=2.5)
+left, right = axes[0]
+curves(losses, logy=True, ax=left)
+curves(adversarial, ax=right)
+right.axvline(start, color="grey", lw=0.8)
+show(fig, """Left: L1 and perceptual loss fall on a log scale; the vector-quantisation loss
+     starts small, because k-means has just fitted the codes, rises as the encoder moves, and
+     settles. Right: the two adversarial losses, zero up to the grey line where the
+     discriminator starts.""")
+
+# %% tags=["nbval-ignore-output"]
+show(image_grid(torch.cat([test_images[:8], *pictures, by_new[:8]]), columns=8,
+                row_titles=["real", "before D", "after D", "longer"]),
+     """Eight real faces; their reconstructions by the model just trained, blurred, before the
+     discriminator's start; after it, much the same; and by the longer-trained one, sharp.""")
 
 # %% [markdown]
 r"""
@@ -489,20 +573,31 @@ Much more time would be needed to see clear faces here; the longer-trained model
 """
 
 # %% tags=["nbval-ignore-output"]
-codes = model.encode_indices(test_images)
-with torch.no_grad():
-    perceptual = {name: torch.cat([toy(a, b) for a, b in zip(x.split(500), test_images.split(500), strict=True)]).mean().item() for name, x in (("VQ-VAE", by_old), ("IVQ-VAE", by_new))}
+@torch.no_grad()
+def perceptual_distance(x):
+    pieces = zip(x.split(500), test_images.split(500), strict=True)
+    return torch.cat([toy(a, b) for a, b in pieces]).mean().item()
+
+
+perceptual = {}
 print(f"{'':<9} {'L1':>7} {'perceptual':>11} {'toy Fréchet':>12} {'eyes':>6} {'smile':>6}")
 for name, x in (("VQ-VAE", by_old), ("IVQ-VAE", by_new)):
+    l1, perceptual[name] = (x - test_images).abs().mean(), perceptual_distance(x)
     read = predict_attributes(x)
-    right = [float((read[a] == test[a]).float().mean()) for a in ("eyes", "smile")]
-    print(f"{name:<9} {(x - test_images).abs().mean():>7.4f} {perceptual[name]:>11.4f} {toy_frechet(x):>12.1f} {right[0]:>6.0%} {right[1]:>6.0%}")
-print(f"IVQ-VAE uses {len(codes.unique())} of 512 codes, perplexity {vqvae.perplexity(codes, 512):.0f}")
+    eyes, smile = ((read[a] == test[a]).float().mean() for a in ("eyes", "smile"))
+    print(f"{name:<9} {l1:>7.4f} {perceptual[name]:>11.4f} {toy_frechet(x):>12.1f}"
+          f" {eyes:>6.0%} {smile:>6.0%}")
 assert perceptual["IVQ-VAE"] < perceptual["VQ-VAE"]
 
+codes = model.encode_indices(test_images)
+used, in_effect = len(codes.unique()), vqvae.perplexity(codes, 512)
+print(f"IVQ-VAE uses {used} of 512 codes, perplexity {in_effect:.0f}")
+
 # %%
-show(image_grid(torch.cat([x[40:44] for x in (test_images, by_old, by_new)]), columns=4, row_titles=["real", "VQ-VAE", "IVQ-VAE"], width=5.5),
-     "Four faces at a larger size, real, through the VQ-VAE and through the IVQ-VAE: the last has crisp glasses, eyes and mouths, and only a trace of grain.")
+rows = torch.cat([test_images[40:44], by_old[40:44], by_new[40:44]])
+show(image_grid(rows, columns=4, row_titles=["real", "VQ-VAE", "IVQ-VAE"], width=5.5),
+     """Four faces at a larger size, real, through the VQ-VAE and through the IVQ-VAE: the last
+     has crisp glasses, eyes and mouths, and only a trace of grain.""")
 
 # %% [markdown]
 r"""
@@ -517,12 +612,16 @@ The diffusion model of chapter 7 will live among the latents $z_q$. It wants num
 print("mean     ", [round(v, 2) for v in model.latent_mean.tolist()])
 print("deviation", [round(v, 2) for v in model.latent_std.tolist()])
 z = model.normalise(model.quantizer.embed(codes))
-fig, axes = panels(1, 1, height=2.1)
-for channel in range(4):
-    axes[0, 0].hist(z[:, channel].flatten().numpy(), bins=60, histtype="step", density=True, color=COLOURS[channel], label=f"channel {channel + 1}")
-axes[0, 0].legend(fontsize=8, frameon=False), axes[0, 0].set_xlabel("normalised latent value", fontsize=9)
-show(fig, "Histograms of the four channels of the normalised latents: all centred at 0 with a spread of about 1, none of them quite a bell.")
 assert (z.std((0, 2, 3)) - 1).abs().max() < 0.1
+
+heights = {}
+for channel in range(4):
+    values = z[:, channel].flatten()
+    heights[f"channel {channel + 1}"], edges = values.histogram(32, range=(-4, 4), density=True)
+middles = (edges[:-1] + edges[1:]) / 2
+show(curves(heights, x=middles, xlabel="normalised latent value", height=2.1),
+     """Histograms of the four channels of the normalised latents: all centred at 0 with a
+     spread of about 1, none of them quite a bell.""")
 
 # %% [markdown]
 r"""
@@ -547,12 +646,14 @@ by_seed = {}
 for c in reproduce.read("table1"):
     by_seed.setdefault(c["seed"], {})[c["row"]] = c
 for k in ("l1", "perceptual", "frechet"):
-    ordered = [[cells[row][k] for row in reproduce.TABLES["table1"].rows] for cells in by_seed.values()]
-    assert all(values == sorted(values) for values in ordered), f"{k} should rise with the compression for every seed"
+    for cells in by_seed.values():
+        values = [cells[row][k] for row in reproduce.TABLES["table1"].rows]
+        assert values == sorted(values), f"{k} should rise with the compression for every seed"
 
 # %% tags=["nbval-ignore-output"]
 with tempfile.TemporaryDirectory() as folder:
-    for cell in reproduce.reproduce("table1", seeds=[0], steps=size["cell_steps"], out=Path(folder) / "t.json", rows=["f = 16 (2×2 map)"]):
+    for cell in reproduce.reproduce("table1", rows=["f = 16 (2×2 map)"], seeds=[0],
+                                    steps=size["cell_steps"], out=Path(folder) / "t.json"):
         print(cell)
 
 # %% [markdown]
@@ -569,18 +670,38 @@ bits at once cannot say which of them it measures.
 print(reproduce.as_text("table7"))
 
 # %%
-cells = {row: [c for c in reproduce.read("table7") if c["row"] == row] for row in reproduce.TABLES["table7"].rows}
-averages = {row: [sum(c[k] for c in group) / len(group) for k in ("l1", "perceptual")] for row, group in cells.items()}
-fig, axes = panels(1, 2, height=2.6)
-for ax, k, name in zip(axes[0], range(2), ("L1 error", "perceptual distance"), strict=True):
-    ax.barh(list(averages)[::-1], [v[k] for v in averages.values()][::-1], color=COLOURS[k])
-    ax.set_xlabel(name, fontsize=9)
-    ax.tick_params(axis="y", labelsize=7)
-show(fig, "Bars of L1 error and perceptual distance for the six variants: 'all' has by far the lowest perceptual distance; the two with residual sums and without the mixed loss have the lowest L1 error; 'none' and 'attention only' are the worst in features.")
-for a, b in (("all", "all but mixed loss"), ("mixed loss only", "none"), ("residual only", "none"), ("attention only", "none")):
-    wins = {k: sum(x[k] < y[k] for x, y in zip(cells[a], cells[b], strict=True)) for k in ("perceptual", "l1")}
-    print(f"{a!r} below {b!r}: perceptual distance in {wins['perceptual']} of {len(cells[a])} seeds, L1 in {wins['l1']}")
-assert all(x["perceptual"] < y["perceptual"] for x, y in zip(cells["all"], cells["all but mixed loss"], strict=True))
+cells = {row: [c for c in reproduce.read("table7") if c["row"] == row]
+         for row in reproduce.TABLES["table7"].rows}
+
+
+def average(k):
+    return [sum(c[k] for c in group) / len(group) for group in cells.values()]
+
+
+fig, axes = panels(1, 2, height=2.6, sharey=True)
+left, right = axes[0]
+left.barh(list(cells), average("l1"), color=COLOURS[0])
+left.set_xlabel("L1 error", fontsize=9)
+left.tick_params(axis="y", labelsize=7)
+left.invert_yaxis()
+right.barh(list(cells), average("perceptual"), color=COLOURS[1])
+right.set_xlabel("perceptual distance", fontsize=9)
+show(fig, """Bars of L1 error and perceptual distance for the six variants: 'all' has by far the
+     lowest perceptual distance; the two with residual sums and without the mixed loss have the
+     lowest L1 error; 'none' and 'attention only' are the worst in features.""")
+
+# %%
+def seeds_below(a, b, k):
+    """In how many seeds row a has a lower k than row b."""
+    return sum(x[k] < y[k] for x, y in zip(cells[a], cells[b], strict=True))
+
+
+for a, b in (("all", "all but mixed loss"), ("mixed loss only", "none"),
+             ("residual only", "none"), ("attention only", "none")):
+    perceptual, l1 = seeds_below(a, b, "perceptual"), seeds_below(a, b, "l1")
+    print(f"{a!r} below {b!r}: "
+          f"perceptual distance in {perceptual} of {len(cells[a])} seeds, L1 in {l1}")
+assert seeds_below("all", "all but mixed loss", "perceptual") == len(cells["all"])
 
 # %% [markdown]
 r"""
@@ -600,11 +721,16 @@ The paper shows failures of its own (Fig. 8): torn backgrounds. Sixteen tokens o
 # %%
 error = (by_new - test_images).abs().flatten(1).mean(1)
 worst = error.argsort(descending=True)[:8]
-where = (by_new - test_images).abs().mean((0, 1))
-show(image_grid(torch.cat([test_images[worst], by_new[worst]]), columns=8, row_titles=["real", "16 tokens"]),
-     "The eight test faces with the largest error, above their reconstructions: all have glasses, most have dark hair, and they come back a little softer around the eyes.")
-show(image_grid((where / where.max() * 2 - 1)[None, None], columns=1, titles=["mean error"], width=2),
-     "The mean absolute error of each pixel, bright where large: eyes, mouth and the outlines of head and hair.")
+rows = torch.cat([test_images[worst], by_new[worst]])
+show(image_grid(rows, columns=8, row_titles=["real", "16 tokens"]),
+     """The eight test faces with the largest error, above their reconstructions: all have
+     glasses, most have dark hair, and they come back a little softer around the eyes.""")
+
+# %%
+fig, axes = panels(1, 1, height=2.2, width=2.8)
+heat(axes[0, 0], (by_new - test_images).abs().mean((0, 1)), title="mean error", low=0)
+show(fig, """The mean absolute error of each pixel, bright where large: eyes, mouth and the
+     outlines of head and hair.""")
 
 # %% [markdown]
 r"""
@@ -642,10 +768,12 @@ r"""
 
 ### References
 
-- Liu, Chen, Gao 2026: §3.1, Eqs. 1 to 15, Algorithm 1, Tables 1 and 7, Fig. 8.
-- Esser, Rombach, Ommer 2021, *Taming Transformers for High-Resolution Image Synthesis* (VQGAN): Eq. 7, the adaptive weight.
-- He, Zhang, Ren, Sun 2016, *Deep Residual Learning*. Wu, He 2018, *Group Normalization*. Balduzzi et al. 2017, *The Shattered Gradients Problem*.
-- Zhang, Isola, Efros, Shechtman, Wang 2018, *The Unreasonable Effectiveness of Deep Features as a Perceptual Metric*: Eq. 1.
-- Isola, Zhu, Zhou, Efros 2017, *Image-to-Image Translation with Conditional Adversarial Networks*: §3.2.2, patches.
-- Odena, Dumoulin, Olah 2016, *Deconvolution and Checkerboard Artifacts*.
+- Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): §3.1, Eqs. 1 to 15, Algorithm 1, Tables 1 and 7, Fig. 8.
+- Esser, Rombach, Ommer 2021, *Taming Transformers for High-Resolution Image Synthesis* (VQGAN), [arXiv:2012.09841](https://arxiv.org/abs/2012.09841): Eq. 7, the adaptive weight.
+- He, Zhang, Ren, Sun 2016, *Deep Residual Learning*, [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
+- Wu, He 2018, *Group Normalization*, [arXiv:1803.08494](https://arxiv.org/abs/1803.08494).
+- Balduzzi et al. 2017, *The Shattered Gradients Problem*, [arXiv:1702.08591](https://arxiv.org/abs/1702.08591).
+- Zhang, Isola, Efros, Shechtman, Wang 2018, *The Unreasonable Effectiveness of Deep Features as a Perceptual Metric*, [arXiv:1801.03924](https://arxiv.org/abs/1801.03924): Eq. 1.
+- Isola, Zhu, Zhou, Efros 2017, *Image-to-Image Translation with Conditional Adversarial Networks*, [arXiv:1611.07004](https://arxiv.org/abs/1611.07004): §3.2.2, patches.
+- Odena, Dumoulin, Olah 2016, *Deconvolution and Checkerboard Artifacts*, [doi:10.23915/distill.00003](https://doi.org/10.23915/distill.00003).
 """

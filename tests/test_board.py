@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from minigen import checks
 from minigen.checks import board
 from minigen.errors import say
 
@@ -133,12 +134,41 @@ def test_say_writes_what_the_terminal_has_not_as_escapes(tmp_path):
     assert (tmp_path / "out").read_text() == "16\\xd716 \\u1fb1\n\\udce9\n"
 
 
+def board_of(capsys, *chapter):
+    board.progress(*chapter)
+    return capsys.readouterr().out.splitlines()
+
+
 def test_the_board_shows_what_was_passed(home, capsys):
     board.record("00 start here", "mean_face")
-    board.progress()
-    lines = capsys.readouterr().out.splitlines()
+    lines = board_of(capsys, 0)
     assert lines[0].split() == ["00", "start", "here", "■□□□", "1", "of", "4"]
-    assert lines[2].split() == ["passed", "mean_face"] and lines[1].split() == [
-        "·",
-        "to_unit_range",
-    ]
+    assert lines[1].split() == ["·", "to_unit_range"]
+    assert lines[2].split() == ["passed", "mean_face"]
+    assert lines[5].startswith("01 GAN ")
+    assert lines[5].index("0 of") == lines[0].index("1 of")        # in one column
+
+
+def test_the_board_is_a_line_a_chapter_and_one_opened(home, capsys, monkeypatch):
+    monkeypatch.setattr(board, "current", None)
+    closed = board_of(capsys)
+    assert len(closed) == 9 and [line[:2] for line in closed] == [f"0{k}" for k in range(9)]
+    opened = board_of(capsys, 5)
+    assert len(opened) == 9 + 7 and [line for line in opened if line[0] != " "] == closed
+    assert opened[5] == closed[5] and opened[6].split() == ["·", "alpha_bar"]
+    for name in ("05_ddpm", "05 DDPM", "5", "05"):
+        assert board_of(capsys, name) == opened
+    for wrong in (9, -1, "ddpm", "", "15_x", 55, 5.5):
+        with pytest.raises(ValueError, match="chapter must be a number from 0 to 8"):
+            board.progress(wrong)
+
+
+def test_the_chapter_of_the_last_check_is_opened(home, capsys, monkeypatch):
+    def g_loss(x):
+        raise NotImplementedError
+
+    monkeypatch.setattr(board, "current", None)
+    checks.check(g_loss)
+    capsys.readouterr()
+    assert board_of(capsys) == board_of(capsys, 1)
+    assert len(board_of(capsys, 2)) == 9 + 6                        # another one, where it is named

@@ -1,7 +1,10 @@
 """The committed notebooks are what the sources make, and every chapter keeps the course's manners."""
 
+import html
 import re
 import shutil
+import subprocess
+import sys
 
 import build_notebooks as build
 import course
@@ -78,10 +81,12 @@ def test_what_github_and_other_people_can_read(stem):
 
 @pytest.mark.parametrize("stem", STEMS)
 def test_every_figure_has_alternative_text(stem):
-    figures = [o for c in code_cells(stem) for o in c.outputs if "image/png" in o.get("data", {})]
-    assert len(figures) >= 8
-    for o in figures:
-        assert len(o.metadata["image/png"]["alt"]) > 20 and o.data["text/plain"] == o.metadata["image/png"]["alt"]
+    shown = [o.data for c in code_cells(stem) for o in c.outputs if "data" in o]
+    figures = [data for data in shown if "<img" in data.get("text/html", "")]
+    assert len(figures) >= 8 and not any("image/png" in data for data in shown), "show() gives a picture its words"
+    for data in figures:
+        (alt,) = re.findall(r'<img [^>]*alt="([^"]*)"', data["text/html"])
+        assert len(alt) > 20 and html.unescape(alt) == data["text/plain"]
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -248,9 +253,41 @@ def test_outputs_that_may_not_stay(source, words):
 
 
 def test_a_pictures_letters_are_no_path():
-    out = nbformat.v4.new_output("display_data", {"image/png": "iVBOR/tmp/home/", "text/plain": "a line"})
+    out = nbformat.v4.new_output("display_data", {
+        "image/png": "iVBOR/tmp/home/", "text/plain": "a line",
+        "text/html": '<img src="data:image/png;base64,iVBOR/tmp/home/" alt="a line">'})
     nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", id="a", outputs=[out])])
     assert len(build.normalised(nb, "x").cells[0].outputs) == 1
     nb.cells[0].outputs[0].data["text/plain"] = build.tempfile.gettempdir() + "/x"
     with pytest.raises(build.SourceError, match="path of this computer"):
         build.normalised(nb, "x")
+    nb.cells[0].outputs[0].data |= {"text/plain": "", "text/html": f'<img alt="{build.tempfile.gettempdir()}/x">'}
+    with pytest.raises(build.SourceError, match="path of this computer"):
+        build.normalised(nb, "x")
+
+
+EXPLORED = """from minigen.plots import curves
+from minigen.widgets import explore
+box = explore(lambda k: curves({'a': [0, k]}), curves({'a': [0, 1]}), 'A line from zero to one.', k=(0, 9, 1))"""
+SHOWN = """from minigen.plots import curves, show
+show(curves({'a': [1, 2]}), 'A line from one to two.')"""
+
+
+def test_of_a_live_picture_the_still_one_is_stored():
+    nb = build.normalised(executed([EXPLORED]), "x")
+    picture, caption = (o.data for o in nb.cells[0].outputs)
+    assert set(picture) == {"text/html", "text/plain"} and 'alt="A line from zero to one."' in picture["text/html"]
+    assert caption["text/markdown"] == "*A line from zero to one.*"
+
+
+def test_nbval_compares_the_words_of_a_picture_and_not_its_pixels(tmp_path):
+    nb = build.normalised(executed([SHOWN, EXPLORED, SHOWN]), "x")
+    for cell in nb.cells:
+        data = cell.outputs[0].data
+        assert "data:image/png;base64,iVBOR" in data["text/html"]
+        data["text/html"] = data["text/html"].replace("data:image/png;base64,iVBOR", "data:image/png;base64,iVBOQ")
+    data["text/html"] = data["text/html"].replace("one to two", "two to one")
+    nbformat.write(nb, tmp_path / "x.ipynb")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--nbval", "-c", "pyproject.toml", tmp_path / "x.ipynb"],
+                          cwd=build.ROOT, capture_output=True, text=True)
+    assert "1 failed, 2 passed" in done.stdout and "Cell 2" in done.stdout, done.stdout[-2000:]

@@ -1,6 +1,7 @@
 import base64
 import io
 import math
+from html.parser import HTMLParser
 
 import matplotlib.pyplot as plt
 import pytest
@@ -50,12 +51,57 @@ def test_running_mean():
     assert plots.smoothed([5.0], 10) == [5]
 
 
+class Images(HTMLParser):
+    """The attributes of every <img>, read as a browser reads them."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        assert tag == "img"
+        self.found.append(dict(attrs))
+
+
+def images_of(text):
+    reader = Images()
+    reader.feed(text)
+    return reader.found
+
+
+def png_of(text):
+    (image,) = images_of(text)
+    kind, _, letters = image["src"].partition(",")
+    assert kind == "data:image/png;base64"
+    return base64.b64decode(letters, validate=True)
+
+
+def test_a_picture_lies_on_a_quiet_ground_and_fits_its_page():
+    for fig in (plots.panels()[0], plots.image_grid(torch.zeros(1, 3, 4, 4), row_titles=["a"])):
+        corner = Image.open(io.BytesIO(plots.to_png(fig))).convert("RGB").getpixel((0, 0))
+        assert "#{:02x}{:02x}{:02x}".format(*corner) == plots.GROUND
+    style = images_of(plots.picture(fig, "x"))[0]["style"]
+    assert "max-width: 100%" in style and f"background: {plots.GROUND}" in style
+    assert 0.75 < luminance(plots.GROUND) < 0.9              # white, 1, glares on a dark page
+    assert (luminance(plots.GROUND) + 0.05) / 0.05 > 4.5      # contrast of its black letters
+    for colour in plots.COLOURS[:3]:                         # and of the first lines
+        assert (luminance(plots.GROUND) + 0.05) / (luminance(colour) + 0.05) > 3
+
+
+def luminance(colour):
+    parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+    r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+
 def test_show_needs_a_caption_and_gives_it_as_alternative_text(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
-    plots.show(plots.panels()[0], "An empty panel.")
+    plots.show(plots.panels()[0], 'An "empty" panel, 0 < 1 & <b>.')
     (bundle,), options = shown[0]
-    assert options["metadata"]["image/png"]["alt"] == bundle["text/plain"] == "An empty panel."
+    assert options["raw"] is True and set(bundle) == {"text/html", "text/plain"}
+    assert images_of(bundle["text/html"])[0]["alt"] == bundle["text/plain"] == 'An "empty" panel, 0 < 1 & <b>.'
+    assert shown[1][0][0].data == '*An "empty" panel, 0 &lt; 1 & &lt;b>.*'        # Markdown would take it for a tag
     with pytest.raises(ValueError, match="caption"):
         plots.show(plots.panels()[0], " ")
 
@@ -220,8 +266,8 @@ def test_the_caption_stands_below_the_picture(monkeypatch):
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
     fig = plots.panels()[0]
     plots.show(fig, "What is *seen*.")
-    (picture, options), (words, _) = shown
-    assert base64.b64decode(picture[0]["image/png"]) == plots.to_png(fig) and options["raw"] is True
+    (picture, _), (words, _) = shown
+    assert png_of(picture[0]["text/html"]) == plots.to_png(fig)
     assert words[0].data == "*What is *seen*.*"
 
 

@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = re.compile(r"^(\s*)### BEGIN SOLUTION\s*$"), re.compile(r"^\s*### END SOLUTION\s*$")
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
+PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]*")
 
 
 class SourceError(ValueError):
@@ -128,7 +129,8 @@ def execute(nb, cwd, timeout=600):
 
 def without_pictures(out):
     """An output less its PNG data, whose letters may spell anything, a path included."""
-    data = {k: v for k, v in out.get("data", {}).items() if k != "image/png"}
+    data = {k: PICTURE.sub("", v) if isinstance(v, str) else v
+            for k, v in out.get("data", {}).items() if k != "image/png"}
     return {k: v for k, v in out.items() if k != "data"} | {"data": data}
 
 
@@ -141,7 +143,11 @@ def normalised(nb, stem):
         where, kept = f"{stem}, cell {i}", []
         cell.metadata.pop("execution", None)
         for out in cell.outputs:
-            if WIDGET in out.get("data", {}):     # without its kernel a stored slider is an error message
+            data = out.get("data", {})
+            if WIDGET in data and "text/html" in data:
+                del data[WIDGET]                  # without its kernel a stored slider is an error message;
+                kept.append(out)                  # the still picture beside it is kept
+            elif WIDGET in data:
                 if "nbval-ignore-output" not in cell.metadata.get("tags", []):
                     raise SourceError(f"{where}: a widget or progress bar; tag the cell nbval-ignore-output")
             elif out.output_type == "stream" and out.name == "stderr":

@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,9 @@ from pathlib import Path
 from minigen import disk
 from minigen.errors import DataError, say
 from minigen.files import write_text
+from minigen.inputs import refuse, told
+
+current = None    # the chapter of the last check made in this process
 
 
 def _file():
@@ -77,19 +81,36 @@ def _free_name(path, day):
     raise FileExistsError(17, "too many files of the day")
 
 
-def progress():
-    """Print the board: every chapter, every exercise, and whether you have passed it."""
+def progress(chapter=None):
+    """Print the board: a line for each chapter, and below one of them its exercises, passed or not.
+
+    chapter: which one is opened, such as 5 or "05_ddpm"; by default that of the last check made in this kernel.
+    """
     from minigen.checks import exercises
 
+    board = exercises()
+    opened = current if chapter is None else _named(chapter, board)
     passed, whole = _read()
     if not whole:
         say("The progress file progress.json cannot be read; the next exercise you pass moves it aside and begins anew.")
     full, free, dot = "■□·" if _shows("■□·") else "#--"
-    for chapter, names in exercises().items():
-        done = [n for n in names if n in passed.get(chapter, [])]
-        say(f"{chapter:<14} {full * len(done)}{free * (len(names) - len(done))}  {len(done)} of {len(names)}")
-        for name in names:
-            say(f"    {'passed' if name in done else dot:<8}{name}")
+    widest = max(map(len, board.values()))
+    for title, names in board.items():
+        done = [n for n in names if n in passed.get(title, [])]
+        bar = full * len(done) + free * (len(names) - len(done))
+        say(f"{title:<14} {bar:<{widest}}  {len(done)} of {len(names)}")
+        if title == opened:
+            for name in names:
+                say(f"    {'passed' if name in done else dot:<8}{name}")
+
+
+def _named(chapter, titles):
+    """The title that begins with the number of `chapter`: 5, "05_ddpm" and "05 DDPM" are one."""
+    number = re.match(r"0?(\d)(?![\d.])", str(chapter))
+    for title in titles:
+        if number and int(title[:2]) == int(number[1]):
+            return title
+    refuse("chapter", f"a number from 0 to {len(titles) - 1}, or a name such as \"05_ddpm\"", told(chapter))
 
 
 def _shows(text):

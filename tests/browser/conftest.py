@@ -45,7 +45,7 @@ def lab(root, home):
     env.pop("MINIGEN_STRICT", None)
     for name, text in SETTINGS.items():
         file = Path(home, f"settings/@jupyterlab/{name}.jupyterlab-settings")
-        file.parent.mkdir(parents=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
     log = Path(home, "lab.log")
     with open(log, "w") as out:
