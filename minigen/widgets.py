@@ -1,12 +1,18 @@
 """Controls over ipywidgets: a figure that follows them, and a still one for readers without a kernel."""
 
+import html
+
 from minigen.inputs import is_number, refuse, told
 from minigen.plots import below, folded, picture, show
 
-# ipywidgets gives the handle of a slider, and the number beside it, no name that a screen reader could read.
-# This script gives them that of the label; a script in a widget's text would not run, this one does when shown.
-NAMES = """<style onload="
-    const box = this.closest('.minigen-explore');
+# Runs in the page when the controls are shown (as the text of a widget a <script> would not). ipywidgets gives the
+# handle of a slider, and the number beside it, no name for a screen reader: they get the label's. And the still
+# picture, known by its words, steps aside for the live one; in a page without a kernel it stays.
+WHEN_SHOWN = """<style data-still="{still}" onload="
+    const box = this.closest('.minigen-explore'), cell = box.closest('.jp-OutputArea') ?? document;
+    for (const image of cell.querySelectorAll('img'))
+        if (image.alt === this.dataset.still)
+            (image.closest('.jp-OutputArea-child') ?? image).style.display = 'none';
     const name = () => box.querySelectorAll('.widget-slider').forEach(slider => {
         const label = slider.querySelector('label').textContent;
         slider.querySelector('[role=slider]')?.setAttribute('aria-label', label);
@@ -23,7 +29,7 @@ def explore(draw, static, caption, **controls):
     """Show controls whose values go to `draw(**values) -> Figure`, its picture beside them and the caption below.
 
     A control is (low, high, start) of integers or floats, a slider; or (list of choices, start): a menu where the
-    choices are words, a slider where they are numbers. Where no kernel runs, the figure `static` stands in its place.
+    choices are words, a slider where they are numbers. Where no kernel runs, the figure `static` stands there.
     A value `draw` cannot take is answered below the picture, which stays as it was.
     Returns: the widget (None where ipywidgets is missing, which is said).
     """
@@ -41,7 +47,7 @@ def explore(draw, static, caption, **controls):
     label = f"{0.55 * max(map(len, controls), default=0) + 1:.1f}em"
     inputs = {name: _control(w, name, spec, label) for name, spec in controls.items()}
     live, message = w.HTML(), w.Label()
-    names = w.HTML(NAMES, layout=w.Layout(display="none"))
+    script = w.HTML(WHEN_SHOWN.replace("{still}", html.escape(caption)), layout=w.Layout(display="none"))
 
     def say(words):
         message.value, message.layout.display = words, None if words else "none"
@@ -62,12 +68,10 @@ def explore(draw, static, caption, **controls):
     # the picture's column takes what is free, so the controls stay a narrow one; below it they fill the row
     column = w.Box(list(inputs.values()), layout=w.Layout(flex="1 1 18em", flex_flow="row wrap", align_content="flex-start"))
     shown = w.VBox([live, message], layout=w.Layout(flex="1000 1 auto", max_width="100%", margin="4px 0"))
-    box = w.Box([column, shown, names], layout=w.Layout(flex_flow="row wrap"))
+    box = w.Box([column, shown, script], layout=w.Layout(flex_flow="row wrap"))
     box.add_class("minigen-explore")
-    # one output of two kinds: a page with a kernel shows the widget, any other the still picture
-    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
-    display({"application/vnd.jupyter.widget-view+json": view, "text/html": picture(static, caption),
-             "text/plain": caption}, raw=True)
+    display({"text/html": picture(static, caption), "text/plain": caption}, raw=True)
+    display(box)
     display(below(caption))
     return box
 

@@ -27,16 +27,21 @@ from minigen.data import Digits, ToyFaces, batches, swiss_roll
 from minigen.diffusion import Diffusion, cosine_betas, ideal_eps, linear_betas
 from minigen.files import load_weights
 from minigen.metrics import results_table
-from minigen.plots import COLOURS, curves, image_grid, panels, points, show
+from minigen.plots import COLOURS, curves, image_grid, legend, panels, points, show
 from minigen.unet import PRESETS, PointDenoiser, UNet
 from minigen.widgets import explore
 
+# %%
 scale, device = minigen.setup()
-size = {"small": dict(steps=60, point_steps=1200, digit_steps=700), "full": dict(steps=20_000, point_steps=6000, digit_steps=6000)}[scale]
+size = {
+    "small": dict(steps=60, point_steps=1200, digit_steps=700),
+    "full": dict(steps=20_000, point_steps=6000, digit_steps=6000),
+}[scale]
 faces, test = ToyFaces(4096, seed=0), ToyFaces(256, seed=2)
 images, test_images = faces.images(), test.images()
 diffusion, unet = Diffusion(linear_betas(1000)), load_weights(UNet, "unet")
-print(f"scale: {scale}, {len(faces)} faces, a U-Net of {sum(p.numel() for p in unet.parameters()):,} parameters")
+parameters = sum(p.numel() for p in unet.parameters())
+print(f"scale: {scale}, {len(faces)} faces, a U-Net of {parameters:,} parameters")
 
 # %% [markdown]
 r"""
@@ -46,12 +51,19 @@ Here is where it goes: six faces, drawn from noise in a thousand steps by a long
 # %% tags=["nbval-ignore-output"]
 generator, start = torch.Generator().manual_seed(5), time.time()
 noise = torch.randn(6, 3, 32, 32, generator=generator)
-trajectory = list(ddpm.ddpm_sample(unet.to(device), diffusion, noise.to(device), clip=(-1, 1), generator=generator, progress=True))
+steps = ddpm.ddpm_sample(unet.to(device), diffusion, noise.to(device),
+                         clip=(-1, 1), generator=generator, progress=True)
+trajectory = list(steps)
 seconds = time.time() - start
+
 shown = [999, 800, 600, 400, 200, 100, 50, 0]
+titles = [f"t = {t}" for t in shown]
 states = {s.t: s.x.cpu().clamp(-1, 1) for s in trajectory}
-show(image_grid(torch.cat([states[t] for t in shown]).view(8, 6, 3, 32, 32).transpose(0, 1).flatten(0, 1), columns=8, titles=[f"t = {t}" for t in shown]),
-     "Six rows, each one face coming out of noise, at t = 999 (noise), 800, 600, 400, 200, 100, 50 and 0 (a face). Nothing is to be seen down to t = 400; shapes and colours come at 200, details in the last hundred steps.")
+six_rows = torch.stack([states[t] for t in shown], dim=1).flatten(0, 1)
+show(image_grid(six_rows, columns=8, titles=titles), """Six rows, each one face coming out of
+     noise, at t = 999 (noise), 800, 600, 400, 200, 100, 50 and 0 (a face). Nothing is to be
+     seen down to t = 400; shapes and colours come at 200, details in the last hundred
+     steps.""")
 
 # %% [markdown]
 r"""
@@ -63,7 +75,7 @@ Take a picture $x_0$ with values in $[-1, 1]$. One step of the **forward process
 
 $$q(x_t \mid x_{t-1}) = \mathcal N\left(\sqrt{1 - \beta_t}\; x_{t-1},\; \beta_t I\right).$$
 
-Why shrink? If $x_{t-1}$ has variance 1, then $x_t$ has $(1 - \beta_t) + \beta_t = 1$ again: the values stay in one range, and after many steps the picture is gone and $\mathcal N(0, I)$ is left. The numbers $\beta_t$ are the **noise schedule**; DDPM's grows in a straight line from 0.0001 to 0.02 over $T = 1000$ steps. (We count $t$ from 0 to 999, as code does; papers count from 1. So before the first step, at "$t = -1", there is the clean picture, with $\bar\alpha_{-1} = 1$.)
+Why shrink? If $x_{t-1}$ has variance 1, then $x_t$ has $(1 - \beta_t) + \beta_t = 1$ again: the values stay in one range, and after many steps the picture is gone and $\mathcal N(0, I)$ is left. The numbers $\beta_t$ are the **noise schedule**; DDPM's grows in a straight line from 0.0001 to 0.02 over $T = 1000$ steps. (We count $t$ from 0 to 999, as code does; papers count from 1. So before the first step, at "$t = -1$", there is the clean picture, with $\bar\alpha_{-1} = 1$.)
 
 Look at it on the smallest data set with a shape, two thousand points on a rolled-up line, and step by step:
 """
@@ -76,9 +88,12 @@ for t, beta in enumerate(diffusion.betas.float()):
     x = (1 - beta).sqrt() * x + beta.sqrt() * torch.randn(x.shape, generator=step_noise)
     if t in (49, 199, 399, 999):
         kept[t] = x
-show(points([roll, *kept.values()], columns=5, limit=3, titles=["x₀"] + [f"t = {t}" for t in kept]),
-     "A swiss roll of points, and the same points after 50, 200, 400 and 1000 noise steps: the spiral blurs, becomes a cloud, and ends as a round Gaussian.")
-print("mean and deviation at the end:", [round(float(v), 1) + 0.0 for v in (x.mean(), x.std())])
+names = ["x₀", *(f"t = {t}" for t in kept)]
+show(points([roll, *kept.values()], columns=5, limit=3, titles=names), """A swiss roll of
+     points, and the same points after 50, 200, 400 and 1000 noise steps: the spiral blurs,
+     becomes a cloud, and ends as a round Gaussian.""")
+end = [round(float(v), 1) + 0.0 for v in (x.mean(), x.std())]
+print("mean and deviation at the end:", end)
 
 # %% [markdown]
 r"""
@@ -162,10 +177,12 @@ fixed_noise = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(
 
 
 def drown(t):
-    return image_grid(diffusion.add_noise(test_images[:6], torch.tensor([t]), fixed_noise).clamp(-1, 1), columns=6)
+    xt = diffusion.add_noise(test_images[:6], torch.tensor([t]), fixed_noise)
+    return image_grid(xt.clamp(-1, 1), columns=6)
 
 
-explore(drown, drown(250), "Six faces noised to t = 250: outlines of hair, face and shirt are visible, eyes and mouths hardly.", t=(0, 999, 250));
+explore(drown, drown(250), """Six faces noised to t = 250: outlines of hair, face and shirt are
+        visible, eyes and mouths hardly.""", t=(0, 999, 250));
 
 # %% [markdown]
 r"""
@@ -179,17 +196,34 @@ What matters is not $\beta_t$ itself but the **signal-to-noise ratio** $\mathrm{
 # %%
 cosine = Diffusion(cosine_betas(1000))
 rooted = Diffusion(torch.linspace(1e-4**0.5, 0.02**0.5, 1000).double() ** 2)
+schedules = {"linear in β": diffusion, "cosine": cosine, "linear in √β": rooted}
+alpha_bars = {name: d.alpha_bar for name, d in schedules.items()}
+ratios = {name: d.snr for name, d in schedules.items()}
+
 fig, axes = panels(1, 2)
-curves({"linear in β": diffusion.alpha_bar, "cosine": cosine.alpha_bar, "linear in √β": rooted.alpha_bar}, xlabel="t", ylabel="ᾱ, signal's share", ax=axes[0, 0])
-curves({"linear in β": diffusion.snr, "cosine": cosine.snr, "linear in √β": rooted.snr}, xlabel="t", ylabel="signal-to-noise ratio", logy=True, ax=axes[0, 1])
-show(fig, "Left: the share of the signal over t. Linear in β falls early and is near 0 from t = 700 on; the cosine falls evenly; linear in the root of β lies between. Right: signal-to-noise ratio on a log scale, from 10⁴ down to 4·10⁻⁵ for linear in β, 7·10⁻⁴ for linear in √β, 2·10⁻⁹ for the cosine.")
-print(f"left at the end: linear {diffusion.alpha_bar[-1]:.2e}, cosine {cosine.alpha_bar[-1]:.2e}, linear in the root {rooted.alpha_bar[-1]:.2e}")
-print(f"half signal, half noise: linear at t = {int((diffusion.snr > 1).sum())}, cosine at t = {int((cosine.snr > 1).sum())}")
+curves(alpha_bars, xlabel="t", ylabel="ᾱ, signal's share", ax=axes[0, 0])
+curves(ratios, xlabel="t", ylabel="signal-to-noise ratio", logy=True, ax=axes[0, 1])
+legend(fig)
+show(fig, """Left: the share of the signal over t. Linear in β falls early and is near 0 from
+     t = 700 on; the cosine falls evenly; linear in the root of β lies between. Right:
+     signal-to-noise ratio on a log scale, from 10⁴ down to 4·10⁻⁵ for linear in β, 7·10⁻⁴ for
+     linear in √β, 2·10⁻⁹ for the cosine.""")
+
+left = {name: f"{ab[-1]:.2e}" for name, ab in alpha_bars.items()}
+print(f"left at the end: linear {left['linear in β']}, cosine {left['cosine']}, "
+      f"linear in the root {left['linear in √β']}")
+half = {name: int((snr > 1).sum()) for name, snr in ratios.items()}
+print(f"half signal, half noise: linear at t = {half['linear in β']}, "
+      f"cosine at t = {half['cosine']}")
 
 # %%
-rows = [d.add_noise(test_images[3:4], torch.tensor([t]), fixed_noise[:1]) for d in (diffusion, cosine) for t in range(0, 1000, 125)]
-show(image_grid(torch.cat(rows).clamp(-1, 1), columns=8, row_titles=["linear", "cosine"], titles=[f"t = {t}" for t in range(0, 1000, 125)]),
-     "One face at eight times under two schedules. With the linear one it can hardly be made out at t = 375 and is gone at 500; with the cosine it is still there at 500.")
+times = range(0, 1000, 125)
+rows = [d.add_noise(test_images[3:4], torch.tensor([t]), fixed_noise[:1])
+        for d in (diffusion, cosine) for t in times]
+show(image_grid(torch.cat(rows).clamp(-1, 1), columns=8,
+                row_titles=["linear", "cosine"], titles=[f"t = {t}" for t in times]),
+     """One face at eight times under two schedules. With the linear one it can hardly be made
+     out at t = 375 and is gone at 500; with the cosine it is still there at 500.""")
 
 # %% [markdown]
 r"""
@@ -210,7 +244,7 @@ $$\tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\, \beta_t, \qqua
 
 # %%
 t, x0_value, xt_value = 20, -0.4, 0.3
-ab, prev, beta = float(diffusion.alpha_bar[t]), float(diffusion.alpha_bar[t - 1]), float(diffusion.betas[t])
+beta, prev = float(diffusion.betas[t]), float(diffusion.alpha_bar[t - 1])
 grid = torch.linspace(-0.8, 0.8, 400, dtype=torch.float64)
 
 
@@ -218,13 +252,25 @@ def bell(mean, variance):
     return torch.exp(-((grid - mean) ** 2) / (2 * variance)) / math.sqrt(2 * math.pi * variance)
 
 
-forward, shortcut = bell(xt_value / math.sqrt(1 - beta), beta / (1 - beta)), bell(math.sqrt(prev) * x0_value, 1 - prev)
-mean, variance = diffusion.posterior(torch.tensor([x0_value]).double(), torch.tensor([xt_value]).double(), torch.tensor([t]))
+forward = bell(xt_value / math.sqrt(1 - beta), beta / (1 - beta))
+shortcut = bell(math.sqrt(prev) * x0_value, 1 - prev)
 product = forward * shortcut / (forward * shortcut).sum() / (grid[1] - grid[0])
-fig = curves({"one step forward, from x_t": forward, "shortcut, from x₀": shortcut, "posterior (formula)": bell(float(mean), float(variance))}, x=grid, xlabel="x at t − 1", ylabel="density")
-show(fig, "Three bell curves over x at t − 1: one around x_t, narrow; one around x₀, wide; and their product, the posterior, narrower than both and close to x_t, a little towards x₀.")
-difference = (bell(float(mean), float(variance)) - product).abs().max() / product.max()
+
+x0, xt = torch.tensor([x0_value]).double(), torch.tensor([xt_value]).double()
+mean, variance = diffusion.posterior(x0, xt, torch.tensor([t]))
+formula = bell(float(mean), float(variance))
+difference = (formula - product).abs().max() / product.max()
 print("formula and product of the curves agree to 1e-6 of the peak:", bool(difference < 1e-6))
+
+# %%
+bells = {
+    "one step forward, from x_t": forward,
+    "shortcut, from x₀": shortcut,
+    "posterior (formula)": formula,
+}
+show(curves(bells, x=grid, xlabel="x at t − 1", ylabel="density"), """Three bell curves over x
+     at t − 1: one around x_t, narrow; one around x₀, wide; and their product, the posterior,
+     narrower than both and close to x_t, a little towards x₀.""")
 
 # %% [markdown]
 r"""
@@ -256,9 +302,11 @@ Two facts hold the formula in place, and a test of `minigen` asserts them to twe
 
 # %%
 all_t, ones = torch.arange(1000), torch.ones(1000, dtype=torch.float64)
-(a, variance), (b, _) = diffusion.posterior(ones, 0 * ones, all_t), diffusion.posterior(0 * ones, ones, all_t)
-error_mean = (a + b * diffusion.alpha_bar.sqrt() - diffusion.alpha_bar_prev.sqrt()).abs().max()
-error_variance = (b**2 * (1 - diffusion.alpha_bar) + variance - (1 - diffusion.alpha_bar_prev)).abs().max()
+a, variance = diffusion.posterior(ones, 0 * ones, all_t)      # what x₀ = 1 brings
+b, _ = diffusion.posterior(0 * ones, ones, all_t)             # what x_t = 1 brings
+ab, ab_prev = diffusion.alpha_bar, diffusion.alpha_bar_prev
+error_mean = (a + b * ab.sqrt() - ab_prev.sqrt()).abs().max()
+error_variance = (b**2 * (1 - ab) + variance - (1 - ab_prev)).abs().max()
 print("errors below 1e-12, in 64 bits:", bool(error_mean < 1e-12), bool(error_variance < 1e-12))
 
 # %% [markdown]
@@ -298,7 +346,10 @@ Compute the weight for $\sigma_t^2 = \tilde\beta_t$ at all steps but the first (
 
 # %%
 def dropped_weight(betas):
-    """The weight of the squared noise error in the bound, for t = 1 ... T - 1. Shapes: (T,) -> (T - 1,)."""
+    """The weight of the squared noise error in the bound, for t = 1 ... T - 1.
+
+    Shapes: (T,) -> (T - 1,).
+    """
     ### BEGIN SOLUTION
     ab = torch.cumprod(1 - betas, dim=0)
     beta, ab, ab_prev = betas[1:], ab[1:], ab[:-1]
@@ -310,13 +361,24 @@ def dropped_weight(betas):
 check(dropped_weight)
 
 # %%
-ab, prev, beta = diffusion.alpha_bar[1:], diffusion.alpha_bar[:-1], diffusion.betas[1:]
+beta, ab, all_ab = diffusion.betas[1:], diffusion.alpha_bar[1:], diffusion.alpha_bar
 weight = beta**2 / (2 * diffusion.posterior_variance[1:] * (1 - beta) * (1 - ab))
+weights = {"weight in the bound": weight, "weight in L_simple": torch.ones(999)}
+errors = {
+    "ε": ((1 - all_ab) / all_ab).sqrt(),
+    "v": (1 - all_ab).sqrt(),
+    "x₀": torch.ones(1000),
+}
+
 fig, axes = panels(1, 2)
-curves({"weight in the bound": weight, "weight in L_simple": torch.ones(999)}, x=torch.arange(1, 1000), xlabel="t", logy=True, ax=axes[0, 0])
-curves({"ε": ((1 - diffusion.alpha_bar) / diffusion.alpha_bar).sqrt(), "v": (1 - diffusion.alpha_bar).sqrt(), "x₀": torch.ones(1000)}, x=all_t, xlabel="t", ylabel="error of the guess of x₀", logy=True, ax=axes[0, 1])
-show(fig, "Left, log scale: the bound weights the very first steps a hundred times more than the middle ones; L_simple weights all alike. Right, log scale: what an error of 1 in the prediction means for the guess of x₀: for ε it grows from 0.01 to over 100 with t; for v it never exceeds 1; for x₀ it is 1.")
-print(f"the bound's weight at t = 1 is {float(weight[0] / weight[499]):.0f} times the one at t = 500")
+curves(weights, x=all_t[1:], xlabel="t", logy=True, ax=axes[0, 0])
+curves(errors, x=all_t, xlabel="t", ylabel="error of the guess of x₀", logy=True, ax=axes[0, 1])
+show(fig, """Left, log scale: the bound weights the very first steps a hundred times more than
+     the middle ones; L_simple weights all alike. Right, log scale: what an error of 1 in the
+     prediction means for the guess of x₀: for ε it grows from 0.01 to over 100 with t; for v it
+     never exceeds 1; for x₀ it is 1.""")
+ratio = float(weight[0] / weight[499])
+print(f"the bound's weight at t = 1 is {ratio:.0f} times the one at t = 500")
 
 # %% [markdown]
 r"""
@@ -339,7 +401,10 @@ Subtract the noise's part, then divide. `ab` fits the images' shape here.
 
 # %%
 def x0_from_eps(xt, eps, ab):
-    """The picture that a noise prediction implies. Shapes: xt, eps (B, C, H, W), ab (B, 1, 1, 1)."""
+    """The picture that a noise prediction implies.
+
+    Shapes: xt, eps (B, C, H, W), ab (B, 1, 1, 1).
+    """
     ### BEGIN SOLUTION
     return (xt - (1 - ab).sqrt() * eps) / ab.sqrt()
     ### END SOLUTION
@@ -370,7 +435,10 @@ Write it for points in the plane.
 
 # %%
 def ideal_x0(xt, data, ab):
-    """E[x_0 | x_t] when the data are these points. Shapes: xt (B, 2), data (N, 2), ab a number -> (B, 2)."""
+    """E[x_0 | x_t] when the data are these points.
+
+    Shapes: xt (B, 2), data (N, 2), ab a number -> (B, 2).
+    """
     ### BEGIN SOLUTION
     distance = torch.cdist(xt, ab**0.5 * data).square()
     return (-distance / (2 * (1 - ab))).softmax(dim=1) @ data
@@ -387,10 +455,13 @@ for ax, t in zip(axes.flat, (20, 100, 250, 600), strict=True):
     at = torch.tensor([t])
     goal = diffusion.views(ideal_eps(diffusion, roll, where, at), where, at)[0]
     ax.scatter(*roll[::4].T, s=1, color=COLOURS[5], linewidths=0)
-    ax.quiver(*where.T, *(goal - where).T, angles="xy", scale_units="xy", scale=1, width=0.006, color=COLOURS[1])
-    ax.set_title(f"t = {t}", fontsize=9), ax.set_xticks([]), ax.set_yticks([])
-    ax.set_xlim(-2.8, 2.8), ax.set_ylim(-2.8, 2.8), ax.set_aspect("equal")
-show(fig, "Arrows from a grid of places to the ideal guess of x₀, over the swiss roll. At t = 20 each arrow ends on the nearest part of the spiral; at 100 still near it; at 250 between its arms; at 600 all arrows end near the centre, the mean of the data.")
+    ax.quiver(*where.T, *(goal - where).T, angles="xy", scale_units="xy", scale=1,
+              width=0.006, color=COLOURS[1])
+    ax.set_title(f"t = {t}", fontsize=9)
+    ax.set(xticks=[], yticks=[], xlim=(-2.8, 2.8), ylim=(-2.8, 2.8), aspect="equal")
+show(fig, """Arrows from a grid of places to the ideal guess of x₀, over the swiss roll. At
+     t = 20 each arrow ends on the nearest part of the spiral; at 100 still near it; at 250
+     between its arms; at 600 all arrows end near the centre, the mean of the data.""")
 
 # %% [markdown]
 r"""
@@ -403,16 +474,29 @@ Now a small network, three hidden layers that are also told $t$, trained with $L
 short = Diffusion(linear_betas(200, 5e-4, 0.1))
 torch.manual_seed(0)
 point_net = PointDenoiser(2)
-losses = [s.loss for s in tqdm(ddpm.train_ddpm(point_net, batches(roll, batch_size=256), short, steps=size["point_steps"], lr=3e-3), total=size["point_steps"], desc="swiss roll")]
+training = ddpm.train_ddpm(point_net, batches(roll, batch_size=256), short,
+                           steps=size["point_steps"], lr=3e-3)
+losses = [s.loss for s in tqdm(training, total=size["point_steps"], desc="swiss roll")]
+
+# %% tags=["nbval-ignore-output"]
+def ideal_net(x, t):
+    return ideal_eps(short, roll, x, t)
+
 
 dice = torch.Generator().manual_seed(3)
 t = torch.arange(200).repeat_interleave(100)
-x0, eps = roll[torch.randint(2000, (len(t),), generator=dice)], torch.randn(len(t), 2, generator=dice)
+x0 = roll[torch.randint(2000, (len(t),), generator=dice)]
+eps = torch.randn(len(t), 2, generator=dice)
 xt = short.add_noise(x0, t, eps)
+by_t = {}
 with torch.no_grad():
-    by_t = {name: (f(xt, t) - eps).square().mean(1).view(200, 100).mean(1) for name, f in (("network", point_net), ("ideal", lambda x, t: ideal_eps(short, roll, x, t)))}
-show(curves(by_t, x=torch.arange(200), xlabel="t", ylabel="mean squared error of ε", logy=True, smooth=5),
-     "Squared error of the predicted noise over t, log scale: the network's curve lies on the ideal one, but for the first few steps and the last thirty, where it is above.")
+    for name, denoiser in (("network", point_net), ("ideal", ideal_net)):
+        error = (denoiser(xt, t) - eps).square().mean(1)
+        by_t[name] = error.view(200, 100).mean(1)
+show(curves(by_t, x=torch.arange(200), xlabel="t", ylabel="mean squared error of ε", logy=True,
+            smooth=5),
+     """Squared error of the predicted noise over t, log scale: the network's curve lies on the
+     ideal one, but for the first few steps and the last thirty, where it is above.""")
 mean_loss = {name: float(v.mean()) for name, v in by_t.items()}
 print("loss:", {name: round(v, 3) for name, v in mean_loss.items()})
 assert mean_loss["ideal"] < mean_loss["network"] < 1.3 * mean_loss["ideal"]
@@ -423,13 +507,18 @@ The loss does not go to zero, and *cannot*: even the ideal denoiser cannot know 
 """
 
 # %% tags=["nbval-ignore-output"]
-start_noise, dice = torch.randn(500, 2, generator=dice), torch.Generator().manual_seed(4)
-drawn = {"ideal": ddpm.last(ddpm.ddpm_sample(lambda x, t: ideal_eps(short, roll, x, t), short, start_noise, generator=dice)),
-         "network": ddpm.last(ddpm.ddpm_sample(point_net, short, start_noise, generator=dice)), "fresh data": swiss_roll(500, seed=9)}
-show(points([drawn["ideal"], drawn["network"], drawn["fresh data"]], columns=3, limit=2.6, titles=list(drawn)),
-     "Samples with the ideal denoiser, with the network, and fresh data: all three show the spiral; the network's is thicker, and ragged at its inner end.")
+start_noise = torch.randn(500, 2, generator=dice)
+dice, drawn = torch.Generator().manual_seed(4), {}
+for name, denoiser in (("ideal", ideal_net), ("network", point_net)):
+    drawn[name] = ddpm.last(ddpm.ddpm_sample(denoiser, short, start_noise, generator=dice))
+drawn["fresh data"] = swiss_roll(500, seed=9)
+show(points(list(drawn.values()), columns=3, limit=2.6, titles=list(drawn)), """Samples with the
+     ideal denoiser, with the network, and fresh data: all three show the spiral; the network's
+     is thicker, and ragged at its inner end.""")
+
 nearest = {name: torch.cdist(x, roll).min(1).values for name, x in drawn.items()}
-print("mean distance to the nearest of the 2000 points:", {name: round(float(v.mean()), 4) for name, v in nearest.items()})
+mean_distance = {name: round(float(v.mean()), 4) for name, v in nearest.items()}
+print("mean distance to the nearest of the 2000 points:", mean_distance)
 assert nearest["ideal"].mean() < nearest["fresh data"].mean() < nearest["network"].mean()
 
 # %% [markdown]
@@ -448,8 +537,10 @@ def describe(config):
     net = UNet(**config)
     sizes = [config["size"] // 2**i for i in range(len(config["multipliers"]) + 1)]
     widths = [config["width"] * m for m in config["multipliers"]]
-    print(f"{config['size']}×{config['size']}: resolutions {sizes}, widths {widths}, {config['blocks']} blocks a stage, "
-          f"attention at {config['attention_at']}, {sum(p.numel() for p in net.parameters()) / 1e6:.1f} million parameters")
+    millions = sum(p.numel() for p in net.parameters()) / 1e6
+    print(f"{config['size']}×{config['size']}: resolutions {sizes}, widths {widths}, "
+          f"{config['blocks']} blocks a stage, attention at {config['attention_at']}, "
+          f"{millions:.1f} million parameters")
 
 
 with torch.device("meta"):          # shapes only: nothing is computed, no memory is used
@@ -468,10 +559,16 @@ Adam's steps are noisy, and the pictures show it. So one samples from a slow ave
 # %%
 steps = torch.arange(20_000)                       # n, the number of updates before
 constant = 0.9999 ** (steps + 1.0).double()
-warm = torch.cumprod(torch.minimum(torch.tensor(0.9999).double(), (1 + steps) / (10 + steps.double())), 0)
-show(curves({"d = 0.9999 from the start": constant, "with warm-up": warm.clamp_min(1e-12)}, x=steps, xlabel="training step", ylabel="share of the untrained weights", logy=True),
-     "Share of the untrained weights in the average, log scale: with a constant d = 0.9999 still 37 % after 10,000 steps; with the warm-up it falls below 1e-6 within a few dozen steps.")
-print(f"after 2000 steps: constant {float(constant[1999]):.2f}, warmed up {'below' if float(warm[1999]) < 1e-6 else 'above'} 1e-6")
+warm_d = torch.minimum(torch.tensor(0.9999).double(), (1 + steps) / (10 + steps.double()))
+warm = torch.cumprod(warm_d, 0)
+shares = {"d = 0.9999 from the start": constant, "with warm-up": warm.clamp_min(1e-12)}
+show(curves(shares, x=steps, xlabel="training step", ylabel="share of the untrained weights",
+            logy=True),
+     """Share of the untrained weights in the average, log scale: with a constant d = 0.9999
+     still 37 % after 10,000 steps; with the warm-up it falls below 1e-6 within a few dozen
+     steps.""")
+print(f"after 2000 steps: constant {float(constant[1999]):.2f}, "
+      f"warmed up {'below' if float(warm[1999]) < 1e-6 else 'above'} 1e-6")
 
 # %% [markdown]
 r"""
@@ -508,13 +605,17 @@ All of it in six lines; `ddpm.train_ddpm` draws $t$ and $\varepsilon$ for every 
 torch.manual_seed(0)
 young = UNet(**PRESETS["small"]).to(device)
 average = ddpm.ema(young, 0.99)
-training = ddpm.train_ddpm(young, batches(images, batch_size=32), diffusion, steps=size["steps"], average=average)
+training = ddpm.train_ddpm(young, batches(images, batch_size=32), diffusion,
+                           steps=size["steps"], average=average)
 losses = [s.loss for s in tqdm(training, total=size["steps"], desc="U-Net")]
 young = average.module.cpu()
-show(curves({"loss": losses}, ylabel="mean squared error of ε", smooth=10),
-     "Training loss of the U-Net: from 1, the error of predicting no noise at all, it falls steeply and then slowly.")
-print(f"from {losses[0]:.2f} to {sum(losses[-10:]) / 10:.2f}; the longer-trained network has {unet.card['test_loss']:.4f} on unseen faces")
-assert sum(losses[-10:]) / 10 < 0.5 * losses[0]
+show(curves({"loss": losses}, ylabel="mean squared error of ε", smooth=10), """Training loss of
+     the U-Net: from 1, the error of predicting no noise at all, it falls steeply and then
+     slowly.""")
+last_ten = sum(losses[-10:]) / 10
+print(f"from {losses[0]:.2f} to {last_ten:.2f}; the longer-trained network has "
+      f"{unet.card['test_loss']:.4f} on unseen faces")
+assert last_ten < 0.5 * losses[0]
 
 # %% [markdown]
 r"""
@@ -522,16 +623,23 @@ r"""
 """
 
 # %% tags=["nbval-ignore-output"]
+networks = {"a minute": young, "longer-trained": unet}
+
+
 def guesses(t, network):
     at = torch.tensor([t])
     xt = diffusion.add_noise(test_images[:6], at, fixed_noise)
     with torch.no_grad():
-        x0 = diffusion.views({"longer-trained": unet, "a minute": young}[network].cpu()(xt, at), xt, at)[0]
-    return image_grid(torch.cat([test_images[:6], xt, x0]).clamp(-1, 1), columns=6, row_titles=["real", f"t = {t}", "guess"])
+        eps = networks[network].cpu()(xt, at)
+    x0 = diffusion.views(eps, xt, at)[0]
+    three_rows = torch.cat([test_images[:6], xt, x0]).clamp(-1, 1)
+    return image_grid(three_rows, columns=6, row_titles=["real", f"t = {t}", "guess"])
 
 
-explore(guesses, guesses(300, "longer-trained"), "Six faces, the same noised to t = 300, and the longer-trained network's guesses of the clean ones: right in colours, hair and glasses, a little soft in the mouths.",
-        t=(0, 999, 300), network=(["a minute", "longer-trained"], "longer-trained"));
+explore(guesses, guesses(300, "longer-trained"), """Six faces, the same noised to t = 300, and
+        the longer-trained network's guesses of the clean ones: right in colours, hair and
+        glasses, a little soft in the mouths.""",
+        t=(0, 999, 300), network=(list(networks), "longer-trained"));
 
 # %% [markdown]
 r"""
@@ -548,10 +656,14 @@ The cell at the top of this chapter did that. What did it guess on its way?
 """
 
 # %% tags=["nbval-ignore-output"]
-first_guess = {s.t: s.x0.cpu().clamp(-1, 1) for s in trajectory}
-show(image_grid(torch.cat([torch.stack([first_guess[t][k] for t in shown]) for k in range(3)]), columns=8, titles=[f"t = {t}" for t in shown]),
-     "The guess of x₀ along the way of three of the faces: at t = 999 it is glaring noise, at 800 a noisy head, at 600 a blurred face in wrong colours, at 400 a face of which hair, glasses or shirt may still change; after 200 hardly anything does.")
-print(f"{len(trajectory)} steps, 6 faces: {seconds:.0f} s here, {1000 * seconds / 6000:.1f} ms a face and step")
+first_guess = {s.t: s.x0[:3].cpu().clamp(-1, 1) for s in trajectory}
+three_rows = torch.stack([first_guess[t] for t in shown], dim=1).flatten(0, 1)
+show(image_grid(three_rows, columns=8, titles=titles), """The guess of x₀ along the way of three
+     of the faces: at t = 999 it is glaring noise, at 800 a noisy head, at 600 a blurred face in
+     wrong colours, at 400 a face of which hair, glasses or shirt may still change; after 200
+     hardly anything does.""")
+each = 1000 * seconds / 6000
+print(f"{len(trajectory)} steps, 6 faces: {seconds:.0f} s here, {each:.1f} ms a face and step")
 print(f"a GAN of chapter 1 runs once; this network ran {len(trajectory)} times")
 
 # %% [markdown]
@@ -601,23 +713,47 @@ def loss17(*args):
     return vlb.hybrid_loss(*args, levels=17)
 
 
-for _ in tqdm(ddpm.train_ddpm(digit_net, batches(digits[:1500], batch_size=128), few, steps=size["digit_steps"], lr=2e-3, loss=loss17), total=size["digit_steps"], desc="digits"):
+training = ddpm.train_ddpm(digit_net, batches(digits[:1500], batch_size=128), few,
+                           steps=size["digit_steps"], lr=2e-3, loss=loss17)
+for _ in tqdm(training, total=size["digit_steps"], desc="digits"):
     pass
+
+# %% tags=["nbval-ignore-output"]
+def without_v(x, t):
+    return digit_net(x, t)[:, :64]
+
+
 bits = {}
 for variance in ("small", "large", "learned"):
-    network = digit_net if variance == "learned" else lambda x, t: digit_net(x, t)[:, :64]
-    bits[variance] = vlb.bits_per_dim(network, few, digits[1500:], variance, levels=17, generator=torch.Generator().manual_seed(0))
-print("bits per pixel on 297 unseen digits:", {name: round(float(b.sum()), 2) for name, b in bits.items()}, "; knowing nothing:", round(math.log2(17), 2))
+    network = digit_net if variance == "learned" else without_v
+    bits[variance] = vlb.bits_per_dim(network, few, digits[1500:], variance, levels=17,
+                                      generator=torch.Generator().manual_seed(0))
+sums = {name: round(float(b.sum()), 2) for name, b in bits.items()}
+nothing = round(math.log2(17), 2)
+print("bits per pixel on 297 unseen digits:", sums, "; knowing nothing:", nothing)
 assert bits["learned"].sum() < bits["large"].sum() < bits["small"].sum()
 
 # %% tags=["nbval-ignore-output"]
+at, v = torch.arange(40), []
 with torch.no_grad():
-    at = torch.arange(40)
-    v = torch.stack([digit_net(few.add_noise(digits[1500:1700], t[None], torch.randn(200, 64, generator=dice)), t[None])[:, 64:].mean() for t in at])
+    for t in at:
+        eps = torch.randn(200, 64, generator=dice)
+        xt = few.add_noise(digits[1500:1700], t[None], eps)
+        v.append(digit_net(xt, t[None])[:, 64:].mean())
+choices = {
+    "learned, mean over pixels": v,
+    "β (large)": torch.ones(40),
+    "β̃ (small)": -torch.ones(40),
+}
+
 fig, axes = panels(1, 2)
-curves({name: b[:-1] for name, b in bits.items()}, x=at, xlabel="t", ylabel="bits per pixel", logy=True, ax=axes[0, 0])
-curves({"learned, mean over pixels": v, "β (large)": torch.ones(40), "β̃ (small)": -torch.ones(40)}, x=at, xlabel="t", ylabel="v", ax=axes[0, 1])
-show(fig, "Left: bits per pixel of every step, log scale: the first few steps hold most of them, and the three variances differ there. Right: the v the network learned over t, mean over pixels, between the two fixed choices: about 0.5 at first, where the guess is uncertain, then falling to −0.3.")
+curves({name: b[:-1] for name, b in bits.items()}, x=at, xlabel="t", ylabel="bits per pixel",
+       logy=True, ax=axes[0, 0])
+curves(choices, x=at, xlabel="t", ylabel="v", ax=axes[0, 1])
+show(fig, """Left: bits per pixel of every step, log scale: the first few steps hold most of
+     them, and the three variances differ there. Right: the v the network learned over t, mean
+     over pixels, between the two fixed choices: about 0.5 at first, where the guess is
+     uncertain, then falling to −0.3.""")
 
 # %% [markdown]
 r"""
@@ -659,10 +795,11 @@ r"""
 
 ### References
 
-- Liu, Chen, Gao 2026: §3.3, Eqs. 26 to 28, Algorithm 2; the baseline of Table 4.
-- Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*: Eqs. 5 to 14, Algorithms 1 and 2, appendix B.
-- Sohl-Dickstein et al. 2015, *Deep Unsupervised Learning using Nonequilibrium Thermodynamics*: the idea.
-- Nichol, Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*: Eqs. 15 to 17.
-- Salimans, Ho 2022, *Progressive Distillation*: v. Ronneberger, Fischer, Brox 2015, *U-Net*.
-- Vincent 2011, *A Connection Between Score Matching and Denoising Autoencoders*: why a denoiser knows the distribution.
+- Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): §3.3, Eqs. 26 to 28, Algorithm 2; the baseline of Table 4.
+- Ho, Jain, Abbeel 2020, *Denoising Diffusion Probabilistic Models*, [arXiv:2006.11239](https://arxiv.org/abs/2006.11239): Eqs. 5 to 14, Algorithms 1 and 2, appendix B.
+- Sohl-Dickstein et al. 2015, *Deep Unsupervised Learning using Nonequilibrium Thermodynamics*, [arXiv:1503.03585](https://arxiv.org/abs/1503.03585): the idea.
+- Nichol, Dhariwal 2021, *Improved Denoising Diffusion Probabilistic Models*, [arXiv:2102.09672](https://arxiv.org/abs/2102.09672): Eqs. 15 to 17.
+- Salimans, Ho 2022, *Progressive Distillation*, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512): v.
+- Ronneberger, Fischer, Brox 2015, *U-Net*, [arXiv:1505.04597](https://arxiv.org/abs/1505.04597).
+- Vincent 2011, *A Connection Between Score Matching and Denoising Autoencoders*, [doi:10.1162/NECO_a_00142](https://doi.org/10.1162/NECO_a_00142): why a denoiser knows the distribution.
 """

@@ -28,10 +28,11 @@ from minigen.diffusion import Diffusion, ideal_eps
 from minigen.files import load_weights
 from minigen.guidance import Guided, drop_labels
 from minigen.metrics import obedience, results_table
-from minigen.plots import COLOURS, curves, image_grid, panels, show
+from minigen.plots import COLOURS, curves, image_grid, legend, panels, show
 from minigen.unet import PRESETS, UNet
 from minigen.widgets import explore
 
+# %%
 scale, device = minigen.setup()
 size = {"small": dict(faces=16, steps=20), "full": dict(faces=64, steps=100)}[scale]
 diffusion, unet = Diffusion(), load_weights(UNet, "unet").to(device)
@@ -44,7 +45,9 @@ def noise(n, seed=0):
 
 def faces_from(xT, y=None, model=unet, **options):
     """DDIM samples as images."""
-    return ddpm.last(ddim.ddim_sample(model, diffusion, xT, y, **{"steps": size["steps"], "clip": (-1, 1)} | options)).clamp(-1, 1).cpu()
+    options = {"steps": size["steps"], "clip": (-1, 1)} | options
+    faces = ddpm.last(ddim.ddim_sample(model, diffusion, xT, y, **options))
+    return faces.clamp(-1, 1).cpu()
 
 
 print(f"scale: {scale}; one network, trained in chapter 5's way, for everything below")
@@ -56,9 +59,11 @@ Here is where it goes: the same noise, sampled with more and more steps.
 
 # %% tags=["nbval-ignore-output"]
 few = [2, 5, 10, 20, 50]
-by_steps = {n: faces_from(noise(8), steps=n) for n in few}
-show(image_grid(torch.cat(list(by_steps.values())), columns=8, row_titles=[f"{n} steps" for n in few]),
-     "Eight noises, each drawn in 2, 5, 10, 20 and 50 steps. With 2 steps noisy ghosts, with 5 faces already, then only details change; three of them keep a grain. Each column stays the same person throughout.")
+by_steps = torch.cat([faces_from(noise(8), steps=n) for n in few])
+show(image_grid(by_steps, columns=8, row_titles=[f"{n} steps" for n in few]),
+     """Eight noises, each drawn in 2, 5, 10, 20 and 50 steps. With 2 steps noisy ghosts, with 5
+     faces already, then only details change; three of them keep a grain. Each column stays the
+     same person throughout.""")
 
 # %% [markdown]
 r"""
@@ -74,11 +79,16 @@ dice, x = torch.Generator().manual_seed(1), noise(8).cpu()
 for t in range(999, -1, -50):
     at = torch.tensor([t])
     with torch.no_grad():
-        x0 = diffusion.views(unet(x.to(device), at.to(device)).cpu(), x, at)[0].clamp(-1, 1)
+        eps = unet(x.to(device), at.to(device)).cpu()
+    x0 = diffusion.views(eps, x, at)[0].clamp(-1, 1)
     mean, variance = diffusion.posterior(x0, x, at)
     x = mean + variance.sqrt() * torch.randn(x.shape, generator=dice)
-show(image_grid(x.clamp(-1, 1), columns=8), "Eight results of DDPM's own steps with forty-nine of fifty left out: coloured noise, nothing like a face.")
-print(f"at the last of these steps the noise should have deviation {float(1 - diffusion.alpha_bar[49]) ** 0.5:.2f}; it has {float((x - x.mean((2, 3), keepdim=True)).std()):.1f}")
+show(image_grid(x.clamp(-1, 1), columns=8), """Eight results of DDPM's own steps with forty-nine
+     of fifty left out: coloured noise, nothing like a face.""")
+wanted = float(1 - diffusion.alpha_bar[49]) ** 0.5
+found = float((x - x.mean((2, 3), keepdim=True)).std())
+print(f"at the last of these steps the noise should have deviation {wanted:.2f}; "
+      f"it has {found:.1f}")
 
 # %% [markdown]
 r"""
@@ -157,11 +167,16 @@ def any_model(x, t, y=None):
     return torch.sin(2 * x)
 
 
+def same_draws():
+    return torch.Generator().manual_seed(1)
+
+
 small = Diffusion(diffusion.betas[:100])
 first = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-a = ddpm.last(ddpm.ddpm_sample(any_model, small, first, generator=torch.Generator().manual_seed(1)))
-b = ddpm.last(ddim.ddim_sample(any_model, small, first, steps=100, eta=1.0, generator=torch.Generator().manual_seed(1)))
-print("difference below 1e-10:", bool((a - b).abs().max() < 1e-10))
+a = ddpm.ddpm_sample(any_model, small, first, generator=same_draws())
+b = ddim.ddim_sample(any_model, small, first, steps=100, eta=1.0, generator=same_draws())
+difference = (ddpm.last(a) - ddpm.last(b)).abs().max()
+print("difference below 1e-10:", bool(difference < 1e-10))
 
 # %% [markdown]
 r"""
@@ -177,21 +192,25 @@ def best_eps(x, t, y=None):
 
 
 def deviation(steps, eta):
-    """Deviation of the samples for x_T ~ N(0, 1), exactly: slopes and noise of the steps, one after the other."""
+    """Exact deviation of the samples for x_T ~ N(0, 1), from each step's slope and noise."""
     variance, times = 1.0, ddim.timesteps(1000, steps)
     for t, s in zip(times, [*times[1:], -1], strict=True):
         x, at = torch.tensor([[0.0], [1.0]], dtype=torch.float64), torch.tensor([t])
         eps = best_eps(x, at)
-        low, high = ddim.ddim_step(diffusion, diffusion.views(eps, x, at)[0], eps, t, s, eta, 0 * x).flatten().tolist()
+        x0 = diffusion.views(eps, x, at)[0]
+        low, high = ddim.ddim_step(diffusion, x0, eps, t, s, eta, 0 * x).flatten().tolist()
         variance = (high - low) ** 2 * variance + ddim.sigma(diffusion, t, s, eta) ** 2
     return math.sqrt(variance)
 
-
+# %%
 counts = [5, 10, 20, 50, 100, 250, 500, 1000]
 spread = {f"η = {eta}": [deviation(n, eta) for n in counts] for eta in (0.0, 0.5, 1.0)}
-fig = curves(spread | {"the data": [0.5] * len(counts)}, x=counts, xlabel="steps", ylabel="deviation of the samples")
+fig = curves(spread | {"the data": [0.5] * len(counts)}, x=counts, xlabel="steps",
+             ylabel="deviation of the samples")
 fig.axes[0].set_xscale("log")
-show(fig, "Deviation of the samples over the number of steps, log scale: for all η it rises towards the data's 0.5; with few steps it is too small, and the more so the larger η is.")
+show(fig, """Deviation of the samples over the number of steps, log scale: for all η it rises
+     towards the data's 0.5; with few steps it is too small, and the more so the larger η
+     is.""")
 print("with 10 steps:", {name: round(v[1], 3) for name, v in spread.items()})
 
 # %% [markdown]
@@ -204,17 +223,23 @@ What do the two kinds of path look like? The swiss roll and its ideal denoiser f
 """
 
 # %%
+def ideal(x, t):
+    return ideal_eps(diffusion, roll, x, t)
+
+
 roll = swiss_roll(2000)
 starts = 1.2 * torch.randn(24, 2, generator=torch.Generator().manual_seed(2))
 fig, axes = panels(1, 2, height=3.2)
 for ax, eta in zip(axes.flat, (0.0, 1.0), strict=True):
-    states = ddim.ddim_sample(lambda x, t: ideal_eps(diffusion, roll, x, t), diffusion, starts, steps=100, eta=eta, generator=torch.Generator().manual_seed(3))
+    states = ddim.ddim_sample(ideal, diffusion, starts, steps=100, eta=eta,
+                              generator=torch.Generator().manual_seed(3))
     path = torch.stack([starts, *(s.x for s in states)])
     ax.scatter(*roll[::3].T, s=1, color=COLOURS[5], linewidths=0)
     ax.plot(path[..., 0], path[..., 1], lw=0.7, color=COLOURS[1], alpha=0.8)
-    ax.set_title(f"η = {eta:.0f}", fontsize=9), ax.set_aspect("equal"), ax.set_xticks([]), ax.set_yticks([])
-    ax.set_xlim(-2.5, 2.5), ax.set_ylim(-2.5, 2.5)
-show(fig, "Paths of 24 points from noise to the swiss roll. With η = 0 smooth curves; with η = 1 jagged random walks all over the plane, which end on the roll as well.")
+    ax.set_title(f"η = {eta:.0f}", fontsize=9)
+    ax.set(aspect="equal", xticks=[], yticks=[], xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
+show(fig, """Paths of 24 points from noise to the swiss roll. With η = 0 smooth curves; with
+     η = 1 jagged random walks all over the plane, which end on the roll as well.""")
 
 # %% [markdown]
 r"""
@@ -249,8 +274,10 @@ check(trailing)
 
 # %% tags=["nbval-ignore-output"]
 spacings = ("leading", "trailing", "linspace")
-show(image_grid(torch.cat([faces_from(noise(8), steps=6, spacing=s) for s in spacings]), columns=8, row_titles=list(spacings)),
-     "Eight noises sampled in six steps with three spacings: the same faces; with leading a little paler and smoother, with trailing and linspace stronger in colour, and grainier.")
+by_spacing = torch.cat([faces_from(noise(8), steps=6, spacing=s) for s in spacings])
+show(image_grid(by_spacing, columns=8, row_titles=list(spacings)), """Eight noises sampled in
+     six steps with three spacings: the same faces; with leading a little paler and smoother,
+     with trailing and linspace stronger in colour, and grainier.""")
 print({s: ddim.timesteps(1000, 6, s) for s in spacings})
 
 # %% [markdown]
@@ -266,16 +293,28 @@ Now measure. For every number of steps, 300 faces, three seeds; the cells were m
 print(reproduce.as_text("table3_pixels"))
 
 # %% tags=["nbval-ignore-output"]
-cells, rows = reproduce.read("table3_pixels"), [f"DDIM {n}" for n in (5, 10, 20, 50, 100)]
+cells, counts = reproduce.read("table3_pixels"), [5, 10, 20, 50, 100]
+measured = {(c["row"], c["seed"]): c for c in cells}
+labels = {"frechet": "toy Fréchet distance", "ms": "milliseconds a face"}
 fig, axes = panels(1, 2)
-for ax, column, label in zip(axes.flat, ("frechet", "ms"), ("toy Fréchet distance", "milliseconds a face"), strict=True):
-    for seed in range(3):
-        ax.plot([5, 10, 20, 50, 100], [c[column] for r in rows for c in cells if c["row"] == r and c["seed"] == seed], marker="o", ms=3, lw=1, label=f"seed {seed}")
-    ax.set_xscale("log"), ax.set_xlabel("DDIM steps", fontsize=9), ax.set_ylabel(label, fontsize=9)
-axes[0, 0].set_yscale("log"), axes[0, 0].legend(fontsize=8, frameon=False)
-show(fig, "Left: toy Fréchet distance over the number of DDIM steps, both log: it falls steeply to about 20 steps and then little. Right: time a face, which grows with the steps. A line for each of three seeds.")
-mean = {r: statistics.mean(c["frechet"] for c in cells if c["row"] == r) for r in {c["row"] for c in cells}}
-assert mean["DDIM 5"] > mean["DDIM 20"]
+for ax, (column, label) in zip(axes.flat, labels.items(), strict=True):
+    lines = {f"seed {seed}": [measured[f"DDIM {n}", seed][column] for n in counts]
+             for seed in range(3)}
+    curves(lines, x=counts, xlabel="DDIM steps", ylabel=label, ax=ax)
+    ax.set_xscale("log")
+    ax.set_xticks(counts, counts)
+axes[0, 0].set_yscale("log")
+legend(fig)
+show(fig, """Left: toy Fréchet distance over the number of DDIM steps, both log: it falls
+     steeply to about 20 steps and then little. Right: time a face, which grows with the steps.
+     A line for each of three seeds.""")
+
+
+def mean_distance(row):
+    return statistics.mean(c["frechet"] for c in cells if c["row"] == row)
+
+
+assert mean_distance("DDIM 5") > mean_distance("DDIM 20")
 
 # %% [markdown]
 r"""
@@ -320,11 +359,16 @@ check(on_the_arc)
 # %% tags=["nbval-ignore-output"]
 a, b = (noise(8)[k : k + 1].expand(8, -1, -1, -1) for k in (1, 7))
 w = torch.linspace(0, 1, 8)
-line = (1 - w).view(-1, 1, 1, 1).to(device) * a + w.view(-1, 1, 1, 1).to(device) * b
-arc = ddim.slerp(a, b, w)
-show(image_grid(torch.cat([faces_from(line), faces_from(arc)]), columns=8, row_titles=["line", "arc"]),
-     "From one face to another in eight steps. Along the line the faces in the middle are flat and pale, poor in detail; along the arc every one is a whole face.")
-print("length of the middle noise, relative:", round(float(line[4].norm() / a[0].norm()), 2), "on the line,", round(float(arc[4].norm() / a[0].norm()), 2), "on the arc")
+share = w.view(-1, 1, 1, 1).to(device)
+line, arc = (1 - share) * a + share * b, ddim.slerp(a, b, w)
+walks = torch.cat([faces_from(line), faces_from(arc)])
+show(image_grid(walks, columns=8, row_titles=["line", "arc"]), """From one face to another in
+     eight steps. Along the line the faces in the middle are flat and pale, poor in detail;
+     along the arc every one is a whole face.""")
+length = {name: round(float(x[4].norm() / a[0].norm()), 2)
+          for name, x in (("line", line), ("arc", arc))}
+print("length of the middle noise, relative:", length["line"], "on the line,",
+      length["arc"], "on the arc")
 
 # %% [markdown]
 r"""
@@ -334,18 +378,35 @@ If the steps follow a smooth curve, they can follow it in the other direction: f
 """
 
 # %% tags=["nbval-ignore-output"]
-original = draw_faces(torch.cat([labels_of(hair="black", glasses="yes", smile="smile"), labels_of(hair="blond", skin="umber", hair_length="long")])).to(device)
-round_trip, back = {"plain": [], "refined twice": []}, []
-tries = (10, 20, 40)
+two = [labels_of(hair="black", glasses="yes", smile="smile"),
+       labels_of(hair="blond", skin="umber", hair_length="long")]
+original = draw_faces(torch.cat(two)).to(device)
+tries, back = (10, 20, 40), {}
 for name, refine in (("plain", 0), ("refined twice", 2)):
     for n in tries:
-        code = ddpm.last(ddim.ddim_invert(unet, diffusion, original, steps=n, refine=refine))
-        back.append(faces_from(code, steps=n, clip=None))
-        round_trip[name].append(float((back[-1] - original.cpu()).abs().mean()))
-show(image_grid(torch.cat([original.cpu(), back[0], back[2], back[5]]).view(4, 2, 3, 32, 32).transpose(0, 1).flatten(0, 1), columns=4, titles=["face", "10 steps", "40 steps", "40, refined"], width=4.5),
-     "Two drawn faces, and what comes back after inversion and sampling: with 10 steps too pale and without detail, with 40 close, with refinement hardly to be told from the original.")
-print("mean absolute error of the round trip:", {name: dict(zip(tries, [round(v, 3) for v in values], strict=True)) for name, values in round_trip.items()})
-assert round_trip["plain"][-1] < round_trip["plain"][0] and round_trip["refined twice"][-1] < round_trip["plain"][-1]
+        inverted = ddim.ddim_invert(unet, diffusion, original, steps=n, refine=refine)
+        back[name, n] = faces_from(ddpm.last(inverted), steps=n, clip=None)
+columns = {
+    "face": original.cpu(),
+    "10 steps": back["plain", 10],
+    "40 steps": back["plain", 40],
+    "40, refined": back["refined twice", 40],
+}
+pairs = torch.stack(list(columns.values()), dim=1).flatten(0, 1)
+show(image_grid(pairs, columns=4, titles=list(columns), width=4.5), """Two drawn faces, and what
+     comes back after inversion and sampling: with 10 steps too pale and without detail, with 40
+     close, with refinement hardly to be told from the original.""")
+
+# %% tags=["nbval-ignore-output"]
+def error(name, n):
+    return float((back[name, n] - original.cpu()).abs().mean())
+
+
+print("mean absolute error of the round trip:")
+for name in ("plain", "refined twice"):
+    print(f"  {name:<14}", {n: round(error(name, n), 3) for n in tries})
+assert error("plain", 40) < error("plain", 10)
+assert error("refined twice", 40) < error("plain", 40)
 
 # %% [markdown]
 r"""
@@ -356,11 +417,15 @@ Now the trick. Our network can be told the colour of the hair. Invert a face **w
 
 # %% tags=["nbval-ignore-output"]
 own = torch.tensor([hair.index("black"), hair.index("blond")], device=device)
-code = ddpm.last(ddim.ddim_invert(unet, diffusion, original, own, steps=40, refine=2))
-edited = torch.cat([faces_from(code, torch.full_like(own, k), steps=40, clip=None) for k in range(5)])
-show(image_grid(torch.cat([original.cpu(), edited]).view(6, 2, 3, 32, 32).transpose(0, 1).flatten(0, 1), columns=6, titles=["face", *hair]),
-     "Two faces and, from their own noise, the same with five hair colours asked for: the hair follows the label, while face, shirt, glasses and background mostly stay.")
-print("the classifier reads the colour asked for in", f"{obedience(edited, 'hair', torch.arange(5).repeat_interleave(2)):.0%} of the ten")
+inverted = ddim.ddim_invert(unet, diffusion, original, own, steps=40, refine=2)
+code = ddpm.last(inverted)
+edited = [faces_from(code, torch.full_like(own, k), steps=40, clip=None) for k in range(5)]
+six = torch.stack([original.cpu(), *edited], dim=1).flatten(0, 1)
+show(image_grid(six, columns=6, titles=["face", *hair]), """Two faces and, from their own noise,
+     the same with five hair colours asked for: the hair follows the label, while face, shirt,
+     glasses and background mostly stay.""")
+obeyed = obedience(torch.cat(edited), "hair", torch.arange(5).repeat_interleave(2))
+print("the classifier reads the colour asked for in", f"{obeyed:.0%} of the ten")
 
 # %% [markdown]
 r"""
@@ -383,7 +448,7 @@ Replace labels by `null` where the random numbers `u` are below `p`. Do not chan
 
 # %%
 def forget_some(y, u, p, null):
-    """Shapes: y (B,) integers, u (B,) uniform in [0, 1), p and null numbers -> (B,) integers."""
+    """Shapes: y (B,) integers, u (B,) uniform in [0, 1), p, null numbers -> (B,) integers."""
     ### BEGIN SOLUTION
     return torch.where(u < p, null, y)
     ### END SOLUTION
@@ -394,7 +459,8 @@ check(forget_some)
 # %%
 y = torch.arange(5).repeat(2000)
 dropped = drop_labels(y, 5, 0.15, torch.Generator().manual_seed(0))
-print(f"{float((dropped == 5).float().mean()):.0%} dropped; the original labels: {sorted(set(y.tolist()))}")
+share = float((dropped == 5).float().mean())
+print(f"{share:.0%} dropped; the original labels: {sorted(set(y.tolist()))}")
 
 # %% [markdown]
 r"""
@@ -427,11 +493,14 @@ check(guided_eps)
 
 # %% tags=["nbval-ignore-output"]
 red = torch.full((8,), hair.index("red"), device=device)
-scales = (0, 1, 2, 5)
-by_scale = {s: faces_from(noise(8), red, Guided(unet, 5, float(s)), steps=12) for s in scales}
-show(image_grid(torch.cat(list(by_scale.values())), columns=8, row_titles=[f"s = {s}" for s in scales]),
-     "Eight noises, red hair asked for with scale 0, 1, 2 and 5. At 0 hair of all colours; from 1 on red; at 5 the red is deeper and begins to tint skin and mouths.")
-print("red, says the classifier:", {s: f"{obedience(x, 'hair', red.cpu()):.0%}" for s, x in by_scale.items()})
+by_scale = {s: faces_from(noise(8), red, Guided(unet, 5, float(s)), steps=12)
+            for s in (0, 1, 2, 5)}
+show(image_grid(torch.cat(list(by_scale.values())), columns=8,
+                row_titles=[f"s = {s}" for s in by_scale]),
+     """Eight noises, red hair asked for with scale 0, 1, 2 and 5. At 0 hair of all colours;
+     from 1 on red; at 5 the red is deeper and begins to tint skin and mouths.""")
+obeyed = {s: f"{obedience(x, 'hair', red.cpu()):.0%}" for s, x in by_scale.items()}
+print("red, says the classifier:", obeyed)
 
 # %% [markdown]
 r"""
@@ -444,13 +513,24 @@ Measured beforehand on 130 faces, three seeds (`python -m minigen reproduce guid
 print(reproduce.as_text("guidance"))
 
 # %% tags=["nbval-ignore-output"]
-cells = reproduce.read("guidance")
-values = {c: [statistics.mean(v[c] for v in cells if v["row"] == f"scale {s}") for s in (0, 1, 1.5, 2, 3, 5)] for c in ("obedience", "diversity", "frechet")}
+cells, scales = reproduce.read("guidance"), [0, 1, 1.5, 2, 3, 5]
+
+
+def mean_over_seeds(column):
+    return [statistics.mean(c[column] for c in cells if c["row"] == f"scale {s}")
+            for s in scales]
+
+
+obeyed, varied = mean_over_seeds("obedience"), mean_over_seeds("diversity")
 fig, axes = panels(1, 2)
-curves({k: values[k] for k in ("obedience", "diversity")}, x=[0, 1, 1.5, 2, 3, 5], xlabel="scale s", ylabel="share; 1 is the data's", ax=axes[0, 0])
-curves({"toy Fréchet distance": values["frechet"]}, x=[0, 1, 1.5, 2, 3, 5], xlabel="scale s", ax=axes[0, 1])
-show(fig, "Left: obedience jumps from 0.23 at scale 0, which is chance, to 1 at scale 1; diversity falls slowly as the scale grows. Right: the Fréchet distance is least for scales 1 to 2 and rises beyond.")
-assert values["obedience"][1] > 0.5 > values["obedience"][0]
+curves({"obedience": obeyed, "diversity": varied}, x=scales, xlabel="scale s",
+       ylabel="share; 1 is the data's", ax=axes[0, 0])
+curves({"toy Fréchet distance": mean_over_seeds("frechet")}, x=scales, xlabel="scale s",
+       ax=axes[0, 1])
+show(fig, """Left: obedience jumps from 0.23 at scale 0, which is chance, to 1 at scale 1;
+     diversity falls slowly as the scale grows. Right: the Fréchet distance is least for scales
+     1 to 2 and rises beyond.""")
+assert obeyed[1] > 0.5 > obeyed[0]
 
 # %% [markdown]
 r"""
@@ -462,10 +542,13 @@ Hair colour is an easy label: the plain conditional model obeys it almost always
 # %% tags=["nbval-ignore-output"]
 def play(colour, scale, steps):
     y = torch.full((6,), hair.index(colour), device=device)
-    return image_grid(faces_from(noise(6, seed=4), y, Guided(unet, 5, float(scale)), steps=steps), columns=6)
+    faces = faces_from(noise(6, seed=4), y, Guided(unet, 5, float(scale)), steps=steps)
+    return image_grid(faces, columns=6)
 
 
-explore(play, play("blond", 1.5, 10), "Six faces with blond hair, asked for with scale 1.5, in ten steps.", colour=(list(hair), "blond"), scale=(0.0, 8.0, 1.5), steps=(2, 40, 10));
+explore(play, play("blond", 1.5, 10), """Six faces with blond hair, asked for with scale 1.5, in
+        ten steps.""",
+        colour=(list(hair), "blond"), scale=(0.0, 8.0, 1.5), steps=(2, 40, 10));
 
 # %% [markdown]
 r"""
@@ -499,10 +582,28 @@ check(keep_known)
 # %% tags=["nbval-ignore-output"]
 known, mask = ToyFaces(4, seed=12).images().to(device), torch.ones(1, 1, 32, 32, device=device)
 mask[..., 9:17, 6:26] = 0                            # the eyes
-filled = [ddpm.last(ddim.inpaint(unet, diffusion, known, mask, noise(4, seed=seed), steps=n, repeats=r, clip=(-1, 1), generator=torch.Generator().manual_seed(seed)))
-          for seed, n, r in ((0, 20, 1), (0, 20, 3), (1, 20, 3))]
-show(image_grid(torch.cat([known, known * mask, *filled]).clamp(-1, 1).cpu(), columns=4, row_titles=["real", "masked", "once", "3 times", "3 times, other seed"], width=4.5),
-     "Four faces with glasses, the same with eyes and glasses cut out, and three fillings: glasses are put back where their ends were left, with other eyes; doing each step three times makes the lines a little cleaner.")
+
+
+def fill(seed, repeats):
+    states = ddim.inpaint(unet, diffusion, known, mask, noise(4, seed=seed), steps=20,
+                          repeats=repeats, clip=(-1, 1),
+                          generator=torch.Generator().manual_seed(seed))
+    return ddpm.last(states)
+
+
+rows = {
+    "real": known,
+    "masked": known * mask,
+    "once": fill(0, 1),
+    "3 times": fill(0, 3),
+    "3 times, other seed": fill(1, 3),
+}
+show(image_grid(torch.cat(list(rows.values())).clamp(-1, 1).cpu(), columns=4,
+                row_titles=list(rows), width=4.5),
+     """Four faces with glasses, the same with eyes and glasses cut out, and three fillings:
+     glasses are put back where their ends were left, with other eyes; doing each step three
+     times makes the lines a little cleaner.""")
+filled = list(rows.values())[2:]
 print("known pixels unchanged:", all(torch.equal(x * mask, known * mask) for x in filled))
 
 # %% [markdown]
@@ -517,22 +618,35 @@ Fewer steps are one way to a cheaper model. The other is a cheaper step. Count t
 """
 
 # %%
-with torch.device("meta"):
-    nets = {"U-Net, 32×32 (ours)": UNet(**PRESETS["small"]), "U-Net, 256×256 (the paper's baseline)": UNet(**PRESETS["paper"])}
-    work = {}
-    for name, net in nets.items():
-        pixels = net.config["size"]
-        with FlopCounterMode(display=False) as counter:
-            net(torch.empty(1, 3, pixels, pixels), torch.zeros(1))
-        work[name] = counter.get_total_flops() / 2e9
+def billions(net):
+    """Multiplications of one run on one image, in billions."""
+    pixels = net.config["size"]
+    with FlopCounterMode(display=False) as counter:
+        net(torch.empty(1, 3, pixels, pixels), torch.zeros(1))
+    return counter.get_total_flops() / 2e9
+
+
+with torch.device("meta"):          # shapes only: nothing is computed
+    work = {
+        "U-Net, 32×32 (ours)": billions(UNet(**PRESETS["small"])),
+        "U-Net, 256×256 (the paper's baseline)": billions(UNet(**PRESETS["paper"])),
+    }
 for name, giga in work.items():
-    print(f"{name:<40} {giga:8.2f} billion multiplications a step, {1000 * giga / 1000:8.1f} trillion for 1000 steps")
+    print(f"{name:<40} {giga:8.2f} billion multiplications a step, "
+          f"{1000 * giga / 1000:8.1f} trillion for 1000 steps")
 
 # %%
+numbers = {
+    "32×32 pixels": 3 * 32**2,
+    "256×256 pixels": 3 * 256**2,
+    "4×4×4 latent of 256×256": 4 * 4 * 4,
+}
 fig, axes = panels(1, 1, height=1.6)
-axes[0, 0].barh(["32×32 pixels", "256×256 pixels", "4×4×4 latent of 256×256"], [3 * 32**2, 3 * 256**2, 64], color=COLOURS[:3])
-axes[0, 0].set_xscale("log"), axes[0, 0].set_xlabel("numbers to denoise", fontsize=9)
-show(fig, "Numbers to denoise, log scale: 3,072 for 32×32 pixels, 196,608 for 256×256, and 64 for the paper's latent of a 256×256 image.")
+axes[0, 0].barh(list(numbers), list(numbers.values()), color=COLOURS[:3])
+axes[0, 0].set_xscale("log")
+axes[0, 0].set_xlabel("numbers to denoise", fontsize=9)
+show(fig, """Numbers to denoise, log scale: 3,072 for 32×32 pixels, 196,608 for 256×256, and 64
+     for the paper's latent of a 256×256 image.""")
 
 # %% [markdown]
 r"""
@@ -574,9 +688,10 @@ r"""
 
 ### References
 
-- Liu, Chen, Gao 2026: §3.4, Eq. 29, Algorithm 3, Table 3.
-- Song, Meng, Ermon 2021, *Denoising Diffusion Implicit Models*: Eqs. 7, 12, 16; §4.3, §5.3; appendix D.
-- Ho, Salimans 2022, *Classifier-Free Diffusion Guidance*: Eq. 6, Algorithms 1 and 2.
-- Lugmayr et al. 2022, *RePaint*: Algorithm 1. Shoemake 1985, *Animating Rotation with Quaternion Curves*.
-- Lin et al. 2024, *Common Diffusion Noise Schedules and Sample Steps are Flawed*: spacings.
+- Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): §3.4, Eq. 29, Algorithm 3, Table 3.
+- Song, Meng, Ermon 2021, *Denoising Diffusion Implicit Models*, [arXiv:2010.02502](https://arxiv.org/abs/2010.02502): Eqs. 7, 12, 16; §4.3, §5.3; appendix D.
+- Ho, Salimans 2022, *Classifier-Free Diffusion Guidance*, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598): Eq. 6, Algorithms 1 and 2.
+- Lugmayr et al. 2022, *RePaint*, [arXiv:2201.09865](https://arxiv.org/abs/2201.09865): Algorithm 1.
+- Shoemake 1985, *Animating Rotation with Quaternion Curves*, [doi:10.1145/325165.325242](https://doi.org/10.1145/325165.325242).
+- Lin et al. 2024, *Common Diffusion Noise Schedules and Sample Steps are Flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): spacings.
 """

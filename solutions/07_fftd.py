@@ -30,14 +30,18 @@ from minigen.files import load_weights
 from minigen.guidance import Guided
 from minigen.ivqvae import IVQVAE
 from minigen.metrics import obedience, results_table
-from minigen.plots import curves, image_grid, panels, show
+from minigen.plots import curves, heat, image_grid, legend, panels, show
 from minigen.widgets import explore
 
+# %%
 scale, device = minigen.setup()
-size = {"small": dict(faces=2048, steps=80, batch=64), "full": dict(faces=20_000, steps=20_000, batch=256)}[scale]
+size = {
+    "small": dict(faces=2048, steps=80, batch=64),
+    "full": dict(faces=20_000, steps=20_000, batch=256),
+}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(1000, seed=2)
-tokenizer, model, diffusion = load_weights(IVQVAE, "ivqvae"), load_weights(FFTD, "fftd"), Diffusion()
-hair = ATTRIBUTES["hair"]
+tokenizer, model = load_weights(IVQVAE, "ivqvae"), load_weights(FFTD, "fftd")
+diffusion, hair = Diffusion(), ATTRIBUTES["hair"]
 
 
 def noise(n, seed=0):
@@ -45,10 +49,12 @@ def noise(n, seed=0):
 
 
 def faces_from(xT, y=None, net=model, steps=50):
-    return latents.decode(tokenizer, ddpm.last(ddim.ddim_sample(net, diffusion, xT, y, steps=steps)))
+    z = ddpm.last(ddim.ddim_sample(net, diffusion, xT, y, steps=steps))
+    return latents.decode(tokenizer, z)
 
 
-print(f"scale: {scale}; FFTD with {sum(p.numel() for p in model.parameters()):,} parameters, decoder by chapter 4")
+parameters = sum(p.numel() for p in model.parameters())
+print(f"scale: {scale}; FFTD with {parameters:,} parameters, decoder by chapter 4")
 
 # %% [markdown]
 r"""
@@ -57,7 +63,9 @@ Here is where it goes: forty faces that nobody drew, fifty steps each, and all o
 
 # %% tags=["nbval-ignore-output"]
 drawn = faces_from(noise(40))
-show(image_grid(drawn, columns=10), "Forty faces drawn by the longer-trained FFTD: whole, sharp and varied in hair, skin, glasses, shirts and backgrounds; a few have smudged corners or uneven eyes.")
+show(image_grid(drawn, columns=10), """Forty faces drawn by the longer-trained FFTD: whole,
+     sharp and varied in hair, skin, glasses, shirts and backgrounds; a few have smudged corners
+     or uneven eyes.""")
 
 # %% [markdown]
 r"""
@@ -81,9 +89,14 @@ The four channels have different means and scales: nobody asked the autoencoder 
 """
 
 # %%
-own_snr = {f"channel {c + 1}, deviation {float(raw[:, c].std()):.1f}": diffusion.snr * float(raw[:, c].std()) ** 2 for c in range(4)}
-show(curves(own_snr | {"deviation 1": diffusion.snr}, xlabel="t", ylabel="signal-to-noise ratio", logy=True),
-     "Signal-to-noise ratio of the four raw channels over t, log scale: parallel curves, the strongest channel's over twenty times above the weakest's.")
+own_snr = {}
+for c in range(4):
+    deviation = float(raw[:, c].std())
+    own_snr[f"channel {c + 1}, deviation {deviation:.1f}"] = diffusion.snr * deviation**2
+own_snr["deviation 1"] = diffusion.snr
+show(curves(own_snr, xlabel="t", ylabel="signal-to-noise ratio", logy=True), """Signal-to-noise
+     ratio of the four raw channels over t, log scale: parallel curves, the strongest channel's
+     over twenty times above the weakest's.""")
 
 # %% [markdown]
 r"""
@@ -130,16 +143,19 @@ In pixel space a small change is a small change. Here? Take one of a face's sixt
 
 # %%
 face = draw_faces(labels_of(hair="red", glasses="yes", smile="smile", background="mint"))
-codes = tokenizer.encode_indices(face)
-place = (1, 1)
-order = (tokenizer.quantizer.codebook - tokenizer.quantizer.codebook[codes[0][place]]).square().sum(1).argsort()
-ranks, swapped = [0, 1, 5, 50, 511], []
-for rank in ranks:
+codes, place = tokenizer.encode_indices(face), (1, 1)
+codebook = tokenizer.quantizer.codebook
+order = (codebook - codebook[codes[0][place]]).square().sum(1).argsort()
+ranks = {"its own code": 0, "nearest": 1, "5th": 5, "50th": 50, "farthest": 511}
+swapped = []
+for rank in ranks.values():
     other = codes.clone()
     other[0][place] = order[rank]
     swapped.append(tokenizer.decode_indices(other))
-show(image_grid(torch.cat(swapped), columns=5, titles=["its own code", "nearest", "5th", "50th", "farthest"], width=6),
-     "A face with the token at the left eye replaced: its own code; the nearest, the 5th and the 50th nearest, where only shades around the eye change; and the farthest, which breaks eye and skin there.")
+show(image_grid(torch.cat(swapped), columns=5, titles=list(ranks), width=6), """A face with the
+     token at the left eye replaced: its own code; the nearest, the 5th and the 50th nearest,
+     where only shades around the eye change; and the farthest, which breaks eye and skin
+     there.""")
 
 # %% [markdown]
 r"""
@@ -186,11 +202,11 @@ Attention does not know where a token stands: permute the tokens, and the output
 # %%
 where = fftd.positions(128, 4)
 similarity = F.cosine_similarity(where[:, None], where[None], dim=-1)
-fig, axes = panels(1, 3, height=2.2, width=6)
+fig, axes = panels(1, 3, height=2.2)
 for ax, k in zip(axes.flat, (0, 5, 15), strict=True):
-    ax.imshow(similarity[k].view(4, 4), cmap="magma", vmin=0.4, vmax=1)
-    ax.set_title(f"like token {k}", fontsize=9), ax.set_xticks([]), ax.set_yticks([])
-show(fig, "Similarity of the position features of all sixteen places to those of token 0, 5 and 15: each is most like itself and its neighbours, and less like places farther away.")
+    heat(ax, similarity[k].view(4, 4), f"like token {k}", low=0.4, high=1, colours="magma")
+show(fig, """Similarity of the position features of all sixteen places to those of token 0, 5
+     and 15: each is most like itself and its neighbours, and less like places farther away.""")
 
 # %% [markdown]
 r"""
@@ -232,16 +248,26 @@ The map to the six starts at **zero**. So all gates are shut, every block passes
 
 # %%
 fresh = FFTD(**PRESETS["small"])
-print("an untrained model's largest answer:", float(fresh(noise(4), torch.tensor([500])).detach().abs().max()))
+answer = fresh(noise(4), torch.tensor([500])).detach()
+print("an untrained model's largest answer:", float(answer.abs().max()))
+
+# %%
 t_all = torch.arange(0, 1000, 10)
+gates = []
 with torch.no_grad():
     condition = F.silu(model.condition(t_all))
-    sixes = torch.stack([model.norms[model.level_of[i]](condition).view(len(t_all), 6, -1) + block.table for i, block in enumerate(model.blocks)])
-gates = sixes[:, :, [2, 5]].abs().mean(-1)                # (blocks, t, attention or feed-forward)
+    for i, block in enumerate(model.blocks):
+        six = model.norms[model.level_of[i]](condition).view(len(t_all), 6, -1) + block.table
+        gates.append(six[:, [2, 5]].abs().mean(-1))       # (t, attention or feed-forward)
 fig, axes = panels(1, 2)
-for k, (ax, name) in enumerate(zip(axes.flat, ("attention", "feed-forward"), strict=True)):
-    curves({f"block {i + 1}": gates[i, :, k] for i in range(5)}, x=t_all, xlabel="t", ylabel=f"mean gate of {name}", ax=ax)
-show(fig, "Mean size of the trained model's gates over t, for attention (left) and feed-forward (right), a line a block: all have opened; those of the halved blocks 2 to 4 are two to five times as wide as those of blocks 1 and 5, and all are widest at little noise, t around 200.")
+for k, name in enumerate(("attention", "feed-forward")):
+    curves({f"block {i + 1}": gate[:, k] for i, gate in enumerate(gates)}, x=t_all, xlabel="t",
+           ylabel=f"mean gate of {name}", ax=axes[0, k])
+legend(fig)
+show(fig, """Mean size of the trained model's gates over t, for attention (left) and
+     feed-forward (right), a line a block: all have opened; those of the halved blocks 2 to 4
+     are two to five times as wide as those of blocks 1 and 5, and all are widest at little
+     noise, t around 200.""")
 
 # %% [markdown]
 r"""
@@ -275,10 +301,12 @@ def levels_of(depth, levels):
 check(levels_of)
 
 # %%
+printed = {"add": 9.54, "concat": 11.49, "adaptive": 14.98}
 for kind in fftd.FUSIONS:
     with torch.device("meta"):
-        count = sum(p.numel() for p in FFTD(**PRESETS["paper"] | dict(fusion=kind)).parameters()) / 1e6
-    print(f"{kind:<8} {count:5.2f} million parameters; the paper says", {"add": 9.54, "concat": 11.49, "adaptive": 14.98}[kind])
+        net = FFTD(**PRESETS["paper"] | dict(fusion=kind))
+    millions = sum(p.numel() for p in net.parameters()) / 1e6
+    print(f"{kind:<8} {millions:5.2f} million parameters; the paper says", printed[kind])
 
 # %% [markdown]
 r"""
@@ -289,13 +317,14 @@ What does each block know? A **probe** tells: noise the test faces' latents, run
 
 # %%
 def probe(features, labels, classes):
-    """Share of right answers of a ridge regression to one-hot labels, fitted on the first half, tested on the second."""
+    """Share of right answers of a ridge regression, fitted on one half, tested on the other."""
     x = torch.cat([features, torch.ones(len(features), 1)], 1).double()
     half, goal = len(x) // 2, F.one_hot(labels, classes).double()
-    w = torch.linalg.solve(x[:half].T @ x[:half] + 0.1 * torch.eye(x.shape[1]).double(), x[:half].T @ goal[:half])
+    fit, ridge = x[:half], 0.1 * torch.eye(x.shape[1]).double()
+    w = torch.linalg.solve(fit.T @ fit + ridge, fit.T @ goal[:half])
     return float(((x[half:] @ w).argmax(1) == labels[half:]).float().mean())
 
-
+# %%
 z_test = latents.encode(tokenizer, test.images()).z
 asked, levels = ("background", "hair", "shirt", "glasses", "smile", "pose"), [50, 400, 700]
 right, at_first = {}, torch.Generator().manual_seed(0)
@@ -304,17 +333,24 @@ for t in levels:
     zt = diffusion.add_noise(z_test, at, torch.randn(z_test.shape, generator=at_first))
     with torch.no_grad():
         model(zt, at, trace=trace)
-    right[t] = torch.tensor([[probe(f.mean((2, 3)), test[name], len(ATTRIBUTES[name])) for name in asked] for f in trace])
+    features = [f.mean((2, 3)) for f in trace]            # of each block, averaged over places
+    right[t] = {name: torch.tensor([probe(f, test[name], len(ATTRIBUTES[name]))
+                                    for f in features])
+                for name in asked}
 
 # %% tags=["nbval-ignore-output"]
-fig, axes = panels(1, 3, height=2.4)
+fig, axes = panels(1, 3, height=2.6)
 for ax, t in zip(axes.flat, levels, strict=True):
-    curves({name: right[t][:, k] for k, name in enumerate(asked)}, xlabel="block", ylabel="share right", ax=ax, title=f"t = {t}")
-    ax.set_ylim(0, 1.02), ax.set_xticks(range(1, 6), ["1\n4×4", "2\n2×2", "3\n2×2", "4\n2×2", "5\n4×4"])
-    if t != levels[0]:
-        ax.legend().remove()
-show(fig, "How well a linear map reads six attributes from each block's features, at t = 50, 400 and 700. With little noise the colours of background and shirt can be read everywhere, but glasses, pose and hair only from the second block on; at t = 400 pose and glasses still, at 700 next to nothing.")
-assert right[50][2].mean() > right[50][0].mean()
+    curves(right[t], xlabel="block", ylabel="share right", ax=ax, title=f"t = {t}")
+    ax.set_ylim(0, 1.02)
+    ax.set_xticks(range(1, 6), ["1\n4×4", "2\n2×2", "3\n2×2", "4\n2×2", "5\n4×4"])
+legend(fig)
+show(fig, """How well a linear map reads six attributes from each block's features, at t = 50,
+     400 and 700. With little noise the colours of background and shirt can be read everywhere,
+     but glasses, pose and hair only from the second block on; at t = 400 pose and glasses
+     still, at 700 next to nothing.""")
+block1, block3 = (torch.stack([right[50][name][i] for name in asked]).mean() for i in (0, 2))
+assert block3 > block1
 
 # %% [markdown]
 r"""
@@ -373,7 +409,10 @@ One weight misses the token axis, the other the feature axis: `w_channel[:, None
 
 # %%
 def fused(n1, n2, w_channel, w_spatial, s, linear):
-    """Eqs. 23 to 25. Shapes: n1, n2, linear (B, L, D), w_channel (B, D), w_spatial (B, L), s a number."""
+    """Eqs. 23 to 25.
+
+    Shapes: n1, n2, linear (B, L, D), w_channel (B, D), w_spatial (B, L), s a number.
+    """
     ### BEGIN SOLUTION
     return w_channel[:, None, :] * n1 + w_spatial[:, :, None] * n2 + s * linear
     ### END SOLUTION
@@ -395,23 +434,39 @@ hand = AdaptiveFusion(16)
 with torch.no_grad():
     for p in hand.parameters():
         p.zero_()
-    hand.norm1.weight.fill_(1), hand.norm2.weight.fill_(1), hand.s.fill_(1)
+    for ones in (hand.norm1.weight, hand.norm2.weight, hand.s):
+        ones.fill_(1)
     hand.linear.weight.copy_(torch.eye(16).repeat(1, 2))                  # x1 + x2
-    hand.channel[0].weight[0, :4], hand.channel[2].weight[:4, 0] = 1.0, 1.0
-    hand.spatial[0].weight[0, 16:, 1, 1], hand.spatial[2].weight[0, 0, 1, 1], hand.spatial[4].weight[0, 0, 1, 1] = 1.0, 1.0, 1.0
+    hand.channel[0].weight[0, :4] = 1.0
+    hand.channel[2].weight[:4, 0] = 1.0
+    hand.spatial[0].weight[0, 16:, 1, 1] = 1.0
+    hand.spatial[2].weight[0, 0, 1, 1] = 1.0
+    hand.spatial[4].weight[0, 0, 1, 1] = 1.0
     out, seen = hand(x1, x2, return_weights=True)
-print("p, mean of stream 1:  ", [round(float(v), 2) for v in seen["p"][0, :6]], "…")
-print("channel weights:      ", [round(float(v), 2) for v in seen["w_channel"][0, 0, :6]], "…")
-print("spatial weights:      ", [round(float(v), 2) for v in seen["w_spatial"][0, :, 0]])
-print("sigmoid of nothing is:", float(torch.sigmoid(torch.zeros(()))))
-print("agrees with the formula:", bool(torch.allclose(out, seen["w_channel"] * hand.norm1(x1) + seen["w_spatial"] * hand.norm2(x2) + x1 + x2)))
 
 # %%
-fig, axes = panels(1, 4, height=1.9)
-for ax, (name, value) in zip(axes.flat, {"x₁": x1, "x₂": x2, "w spatial · LN(x₂)": seen["x_spatial"], "fused": out}.items(), strict=True):
-    ax.imshow(value[0].detach(), cmap="RdBu", vmin=-3, vmax=3, aspect="auto")
-    ax.set_title(name, fontsize=9), ax.set_yticks(range(4)), ax.set_xlabel("feature", fontsize=8)
-show(fig, "Tokens by features, colours for values: stream 1 with its first four features lit at all places; stream 2 with place 2 only; its weighted norm; the fused result, which holds the pattern of both.")
+def rounded(values):
+    return [round(float(v), 2) for v in values]
+
+
+by_formula = seen["w_channel"] * hand.norm1(x1) + seen["w_spatial"] * hand.norm2(x2) + x1 + x2
+print("p, mean of stream 1:  ", rounded(seen["p"][0, :6]), "…")
+print("channel weights:      ", rounded(seen["w_channel"][0, 0, :6]), "…")
+print("spatial weights:      ", rounded(seen["w_spatial"][0, :, 0]))
+print("sigmoid of nothing is:", float(torch.sigmoid(torch.zeros(()))))
+print("agrees with the formula:", bool(torch.allclose(out, by_formula)))
+
+# %%
+maps = {"x₁": x1, "x₂": x2, "w spatial · LN(x₂)": seen["x_spatial"], "fused": out}
+fig, axes = panels(2, 2, height=1.5)
+for ax, (name, value) in zip(axes.flat, maps.items(), strict=True):
+    heat(ax, value[0], name, low=-3, high=3, colours="RdBu", aspect="auto")
+    ax.set_yticks(range(4))
+    ax.set_ylabel("token", fontsize=8)
+    ax.set_xlabel("feature", fontsize=8)
+show(fig, """Tokens by features, colours for values: stream 1 with its first four features lit
+     at all places; stream 2 with place 2 only; its weighted norm; the fused result, which holds
+     the pattern of both.""")
 
 # %% [markdown]
 r"""
@@ -421,25 +476,44 @@ What has the trained model made of it? Draw the weights of three of its seven fu
 """
 
 # %%
-fusions = {"block 1, attention | feed-forward": model.blocks[0].fuse, "block 3": model.blocks[2].fuse, "link 1–5": model.links[0]}
+fusions = {
+    "block 1, attention | feed-forward": model.blocks[0].fuse,
+    "block 3": model.blocks[2].fuse,
+    "link 1–5": model.links[0],
+}
+inputs, hooks = {name: [] for name in fusions}, []
+for name, fusion in fusions.items():
+    hooks.append(fusion.register_forward_pre_hook(
+        lambda module, streams, name=name: inputs[name].append(streams)))
 ts = list(range(0, 1000, 100))
-inputs = {name: [] for name in fusions}
-hooks = [fusion.register_forward_pre_hook(lambda m, i, name=name: inputs[name].append(i)) for name, fusion in fusions.items()]
 with torch.no_grad():
     for t in ts:
-        model(diffusion.add_noise(z_test[:200], torch.tensor([t]), noise(200)), torch.tensor([t]))
+        at = torch.tensor([t])
+        model(diffusion.add_noise(z_test[:200], at, noise(200)), at)
     for hook in hooks:
         hook.remove()
-    weights = {name: [fusions[name](*pair, return_weights=True)[1] for pair in pairs] for name, pairs in inputs.items()}
+    weights = {name: [fusion(*streams, return_weights=True)[1] for streams in inputs[name]]
+               for name, fusion in fusions.items()}
 
 # %%
 fig, axes = panels(1, 2)
-for ax, kind in zip(axes.flat, ("w_channel", "w_spatial"), strict=True):
-    curves({name: [float(w[kind].mean()) for w in each] for name, each in weights.items()}, x=ts, xlabel="t", ylabel=f"mean {kind.replace('w_', '')} weight", ax=ax)
-show(fig, "Mean channel weight (left) and mean spatial weight (right) of three fusions of the trained model over t. In block 1 the spatial weight falls from 1 to 0 with the noise; on the link from 1 to 5 it rises; in block 3 the channel weight rises from 0.4 to 0.85.")
-link = torch.stack([w["w_spatial"].mean(0).view(4, 4) for w in weights["link 1–5"]])
-show(image_grid((link[::3] * 2 - 1)[:, None], columns=4, titles=[f"t = {t}" for t in ts[::3]], width=5),
-     "The spatial weights of the link from block 1 to block 5 as 4×4 maps at t = 0, 300, 600 and 900, bright for 1: dark but for a few places at first, bright everywhere at the end.")
+for ax, kind in zip(axes.flat, ("channel", "spatial"), strict=True):
+    lines = {name: [float(w[f"w_{kind}"].mean()) for w in each]
+             for name, each in weights.items()}
+    curves(lines, x=ts, xlabel="t", ylabel=f"mean {kind} weight", ax=ax)
+legend(fig)
+show(fig, """Mean channel weight (left) and mean spatial weight (right) of three fusions of the
+     trained model over t. In block 1 the spatial weight falls from 1 to 0 with the noise; on
+     the link from 1 to 5 it rises; in block 3 the channel weight rises from 0.4 to 0.85.""")
+
+# %%
+link = [w["w_spatial"].mean(0).view(4, 4) for w in weights["link 1–5"]]
+fig, axes = panels(1, 4, height=1.6)
+for ax, i in zip(axes.flat, (0, 3, 6, 9), strict=True):
+    heat(ax, link[i], f"t = {ts[i]}", low=0, high=1)
+show(fig, """The spatial weights of the link from block 1 to block 5 as 4×4 maps at t = 0, 300,
+     600 and 900, bright for 1: dark but for a few places at first, bright everywhere at the
+     end.""")
 
 # %% [markdown]
 r"""
@@ -456,14 +530,19 @@ Nothing new: `ddpm.train_ddpm` with the latents in place of images. Because a la
 torch.manual_seed(0)
 young = FFTD(**PRESETS["small"]).to(device)
 average = ddpm.ema(young, 0.99)
-training = ddpm.train_ddpm(young, batches(z, batch_size=size["batch"]), diffusion, steps=size["steps"], lr=2e-3, average=average)
+training = ddpm.train_ddpm(young, batches(z, batch_size=size["batch"]), diffusion,
+                           steps=size["steps"], lr=2e-3, average=average)
 losses = [s.loss for s in tqdm(training, total=size["steps"], desc="FFTD")]
 young = average.module.cpu()
-show(curves({"loss": losses}, ylabel="mean squared error of ε", smooth=10),
-     "Training loss of FFTD: from 1, the error of predicting nothing, it falls quickly at first, then slowly.")
-show(image_grid(torch.cat([faces_from(noise(8), net=young, steps=20), faces_from(noise(8), steps=20)]), columns=8, row_titles=["seconds", "longer"]),
-     "From the same eight noises: after some seconds of training faces already, with smudges and torn hair; from the longer-trained model clean ones.")
+show(curves({"loss": losses}, ylabel="mean squared error of ε", smooth=10), """Training loss of
+     FFTD: from 1, the error of predicting nothing, it falls quickly at first, then slowly.""")
 assert sum(losses[-10:]) / 10 < 0.8 * losses[0]
+
+# %% tags=["nbval-ignore-output"]
+both = torch.cat([faces_from(noise(8), net=net, steps=20) for net in (young, model)])
+show(image_grid(both, columns=8, row_titles=["seconds", "longer"]), """From the same eight
+     noises: after some seconds of training faces already, with smudges and torn hair; from the
+     longer-trained model clean ones.""")
 
 # %% [markdown]
 r"""
@@ -475,9 +554,13 @@ Sample one face in fifty steps, and decode at every step: the noisy latent itsel
 # %% tags=["nbval-ignore-output"]
 film = list(ddim.ddim_sample(model, diffusion, noise(1, seed=8), steps=50))
 frames = [film[i] for i in (0, 5, 10, 15, 20, 25, 30, 35, 40, 49)]
-pictures = torch.cat([latents.decode(tokenizer, torch.cat([s.x for s in frames])), latents.decode(tokenizer, torch.cat([s.x0 for s in frames]))])
-show(image_grid(pictures, columns=10, row_titles=["latent", "guess"], titles=[f"t = {s.t}" for s in frames]),
-     "One face over fifty steps. Above, the noisy latent decoded: a ghost of a face, which turns into a clear one after t = 400. Below, the guess of the clean latent: a clear face at once, but another one every few steps, until t = 300.")
+noisy = latents.decode(tokenizer, torch.cat([s.x for s in frames]))
+guessed = latents.decode(tokenizer, torch.cat([s.x0 for s in frames]))
+show(image_grid(torch.cat([noisy, guessed]), columns=10, row_titles=["latent", "guess"],
+                titles=[f"t = {s.t}" for s in frames]),
+     """One face over fifty steps. Above, the noisy latent decoded: a ghost of a face, which
+     turns into a clear one after t = 400. Below, the guess of the clean latent: a clear face at
+     once, but another one every few steps, until t = 300.""")
 
 # %% [markdown]
 r"""
@@ -491,18 +574,22 @@ The model was trained with hair colours, and without in one case of seven, as in
 # %% tags=["nbval-ignore-output"]
 def play(colour, scale, steps, seed):
     y = torch.full((8,), hair.index(colour))
-    return image_grid(faces_from(noise(8, seed), y, Guided(model, 5, float(scale)), steps), columns=8)
+    faces = faces_from(noise(8, seed), y, Guided(model, 5, float(scale)), steps)
+    return image_grid(faces, columns=8)
 
 
-explore(play, play("blond", 1.5, 20, 3), "Eight faces with blond hair, asked for with scale 1.5, in twenty steps.",
-        colour=(list(hair), "blond"), scale=(0.0, 6.0, 1.5), steps=(2, 100, 20), seed=(0, 99, 3));
+explore(play, play("blond", 1.5, 20, 3), """Eight faces with blond hair, asked for with scale
+        1.5, in twenty steps.""",
+        colour=(list(hair), "blond"), scale=(0.0, 6.0, 1.5),
+        steps=(2, 100, 20), seed=(0, 99, 3));
 
 # %% tags=["nbval-ignore-output"]
 y = torch.arange(5).repeat_interleave(8)
-by_scale = {s: faces_from(noise(40, seed=2), y, Guided(model, 5, s), steps=20) for s in (0.0, 1.0, 2.0)}
+by_scale = {s: faces_from(noise(40, seed=2), y, Guided(model, 5, s), steps=20)
+            for s in (0.0, 1.0, 2.0)}
+show(image_grid(by_scale[1.0], columns=8, row_titles=list(hair)), """Forty faces, a row for each
+     hair colour asked for with scale 1: the hair is as asked, everything else varies.""")
 obeyed = {s: obedience(x, "hair", y) for s, x in by_scale.items()}
-show(image_grid(by_scale[1.0].view(5, 8, 3, 32, 32).flatten(0, 1), columns=8, row_titles=list(hair)),
-     "Forty faces, a row for each hair colour asked for with scale 1: the hair is as asked, everything else varies.")
 print("obeyed:", {f"scale {s:g}": f"{v:.0%}" for s, v in obeyed.items()})
 assert obeyed[1.0] > 0.7 > 0.5 > obeyed[0.0]
 
@@ -516,12 +603,16 @@ Chapter 5 warned: a perfect denoiser copies. For six samples, here is the traini
 # %%
 mine = latents.encode(tokenizer, drawn[:8]).z
 far = torch.cdist(mine.flatten(1), z.flatten(1))
-fresh_far = torch.cdist(z_test.flatten(1), z.flatten(1)).min(1).values
-show(image_grid(torch.cat([drawn[:8], faces.images()[far.argmin(1)]]), columns=8, row_titles=["sample", "nearest"]),
-     "Eight samples above, the nearest of the training faces shown here below: of like pose and tone, but other people: hair, background, glasses or mouth differ.")
+nearest = faces.images()[far.argmin(1)]
+show(image_grid(torch.cat([drawn[:8], nearest]), columns=8, row_titles=["sample", "nearest"]),
+     """Eight samples above, the nearest of the training faces shown here below: of like pose
+     and tone, but other people: hair, background, glasses or mouth differ.""")
 
 # %% tags=["nbval-ignore-output"]
-print(f"distance to the nearest training latent: samples {float(far.min(1).values.mean()):.1f}, fresh faces {float(fresh_far.mean()):.1f}")
+fresh_far = torch.cdist(z_test.flatten(1), z.flatten(1))
+of_samples, of_fresh = (float(d.min(1).values.mean()) for d in (far, fresh_far))
+print(f"distance to the nearest training latent: samples {of_samples:.1f}, "
+      f"fresh faces {of_fresh:.1f}")
 
 # %% [markdown]
 r"""
@@ -544,18 +635,29 @@ print(reproduce.as_text("table9"))
 
 # %% tags=["nbval-ignore-output"]
 cells = reproduce.read("table8") + reproduce.read("table9")
-order = ["neither", "fusion", "multi-resolution", "concat", "both"]
-names = ["add, 1 level", "adaptive, 1 level", "add, 2 levels", "concat, 2 levels", "adaptive, 2 levels"]
+names = {
+    "neither": "add, 1 level",
+    "fusion": "adaptive, 1 level",
+    "multi-resolution": "add, 2 levels",
+    "concat": "concat, 2 levels",
+    "both": "adaptive, 2 levels",
+}
+labels = {"frechet": "toy Fréchet distance", "loss": "test loss"}
 fig, axes = panels(1, 2, height=2.4)
-for ax, column, label in zip(axes.flat, ("frechet", "loss"), ("toy Fréchet distance", "test loss"), strict=True):
-    for k, row in enumerate(order):
+for ax, (column, label) in zip(axes.flat, labels.items(), strict=True):
+    for k, row in enumerate(names):
         values = [c[column] for c in cells if c["row"] == row]
         ax.plot(values, [k] * len(values), "o", ms=5)
-    ax.set_yticks(range(5), names), ax.invert_yaxis(), ax.set_xlabel(label, fontsize=9)
-axes[0, 1].set_yticklabels([])
-show(fig, "Toy Fréchet distance (left) and test loss (right) of five models, a dot for each of three seeds: adding at one level is far off on the right, adaptive fusion at one level in between, and the three models with two levels lie together on the left.")
-mean = {row: statistics.mean(c["frechet"] for c in cells if c["row"] == row) for row in order}
-print("mean Fréchet distance:", {name: round(mean[row], 1) for name, row in zip(names, order, strict=True)})
+    ax.set_yticks(range(5), names.values() if column == "frechet" else [""] * 5)
+    ax.invert_yaxis()
+    ax.set_xlabel(label, fontsize=9)
+show(fig, """Toy Fréchet distance (left) and test loss (right) of five models, a dot for each of
+     three seeds: adding at one level is far off on the right, adaptive fusion at one level in
+     between, and the three models with two levels lie together on the left.""")
+
+mean = {name: statistics.mean(c["frechet"] for c in cells if c["row"] == row)
+        for row, name in names.items()}
+print("mean Fréchet distance:", {name: round(value, 1) for name, value in mean.items()})
 
 # %% [markdown]
 r"""
@@ -624,9 +726,11 @@ r"""
 
 ### References
 
-- Liu, Chen, Gao 2026: §3.2, Eqs. 16 to 25 and 30, Algorithms 2 and 3, Tables 2, 3, 8 and 9.
-- Peebles, Xie 2023, *Scalable Diffusion Models with Transformers* (DiT): §3.2, adaptive norm. Chen et al. 2024, *PixArt-α*: one norm for all blocks.
-- Rombach et al. 2022, *High-Resolution Image Synthesis with Latent Diffusion Models*.
-- Bao et al. 2023, *All are Worth Words* (U-ViT): long links in a Transformer. Woo et al. 2018, *CBAM*: channel and spatial weights.
-- Alain, Bengio 2017, *Understanding intermediate layers using linear classifier probes*.
+- Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): §3.2, Eqs. 16 to 25 and 30, Algorithms 2 and 3, Tables 2, 3, 8 and 9.
+- Peebles, Xie 2023, *Scalable Diffusion Models with Transformers* (DiT), [arXiv:2212.09748](https://arxiv.org/abs/2212.09748): §3.2, adaptive norm.
+- Chen et al. 2024, *PixArt-α*, [arXiv:2310.00426](https://arxiv.org/abs/2310.00426): one norm for all blocks.
+- Rombach et al. 2022, *High-Resolution Image Synthesis with Latent Diffusion Models*, [arXiv:2112.10752](https://arxiv.org/abs/2112.10752).
+- Bao et al. 2023, *All are Worth Words* (U-ViT), [arXiv:2209.12152](https://arxiv.org/abs/2209.12152): long links in a Transformer.
+- Woo et al. 2018, *CBAM*, [arXiv:1807.06521](https://arxiv.org/abs/1807.06521): channel and spatial weights.
+- Alain, Bengio 2017, *Understanding intermediate layers using linear classifier probes*, [arXiv:1610.01644](https://arxiv.org/abs/1610.01644).
 """

@@ -26,19 +26,29 @@ import minigen
 from minigen import celebahq, check, checkpoints, evaluate, reproduce, sampling, training
 from minigen.data import from_uint8
 from minigen.files import data_path
-from minigen.metrics import attribute_probabilities, results_table
-from minigen.plots import COLOURS, curves, image_grid, panels, show
 from minigen.images import Images
+from minigen.metrics import attribute_probabilities, results_table
+from minigen.plots import COLOURS, curves, heat, image_grid, legend, panels, show
 from minigen.settings import Stage1, Stage2, make_config
 from minigen.widgets import explore
 
+# %%
 scale, _ = minigen.setup()
-runs = Path(os.environ.get("MINIGEN_RUNS", tempfile.mkdtemp() if scale == "small" else "runs"))
-full_data = os.environ.get("MINIGEN_DATA", "data/celebahq256")      # a folder made by `python -m minigen prepare`
+scratch = tempfile.mkdtemp() if scale == "small" else "runs"
+runs = Path(os.environ.get("MINIGEN_RUNS", scratch))
+full_data = os.environ.get("MINIGEN_DATA", "data/celebahq256")    # made by `prepare`, section 1
 data = {"small": "toyfaces:4096", "full": full_data}[scale]
-setup = {"small": dict(one=dict(steps=480, batch_size=8, discriminator_start=430, lr=3e-3, ema=0.98), two=dict(steps=130, batch_size=64, lr=2e-3, ema=0.98), samples=100, ddim=20),
-         "full": dict(one=dict(preset="paper"), two=dict(preset="paper"), samples=50_000, ddim=500)}[scale]
-print(f"scale: {scale}; data: {data}" + ("; CelebA-HQ is not here, drawn faces stand in for it" if scale == "small" else ""))
+setup = {
+    "small": dict(
+        one=dict(steps=480, batch_size=8, discriminator_start=430, lr=3e-3, ema=0.98),
+        two=dict(steps=130, batch_size=64, lr=2e-3, ema=0.98),
+        samples=100,
+        ddim=20,
+    ),
+    "full": dict(one=dict(preset="paper"), two=dict(preset="paper"), samples=50_000, ddim=500),
+}[scale]
+stand_in = "; CelebA-HQ is not here, drawn faces stand in for it" if scale == "small" else ""
+print(f"scale: {scale}; data: {data}{stand_in}")
 
 # %% [markdown]
 r"""
@@ -48,7 +58,8 @@ Here is where it goes, at small scale and with weights that were trained for lon
 # %% tags=["nbval-ignore-output"]
 weights = {name: data_path("pretrained", f"{name}.safetensors") for name in ("ivqvae", "fftd")}
 longer = sampling.Sampler(weights["fftd"], weights["ivqvae"], steps=50)
-show(image_grid(from_uint8(longer(0, 16)), columns=8), "Sixteen faces drawn by the longer-trained small models: whole, sharp, varied.")
+show(image_grid(from_uint8(longer(0, 16)), columns=8), """Sixteen faces drawn by the
+     longer-trained small models: whole, sharp, varied.""")
 
 # %% [markdown]
 r"""
@@ -78,8 +89,10 @@ Here drawn faces stand in:
 # %%
 size = 32 if scale == "small" else 256
 images = Images(data, size)
-show(image_grid(images(torch.arange(16)), columns=8), "The first sixteen training images: drawn faces at small scale.")
-print(len(images), "images of", size, "pixels; classes:", ", ".join(map(str, images.classes)))
+show(image_grid(images(torch.arange(16)), columns=8), """The first sixteen training images:
+     drawn faces at small scale.""")
+classes = ", ".join(map(str, images.classes))
+print(len(images), "images of", size, "pixels; classes:", classes)
 
 # %% [markdown]
 r"""
@@ -114,16 +127,23 @@ def place_of(step, k, batch_size, n):
 check(place_of)
 
 # %%
-seen = torch.zeros(12, 24)
+seen = torch.full((12, 24), float("nan"))
+orders = [[], [], []]                              # of the images, in each epoch
 for step in range(1, 10):
+    epoch = (step - 1) * 8 // 24
     indices, flips = training.batch_at(0, step, 8, 24)
-    for i, f in zip(indices, flips, strict=True):
-        seen[(step - 1) * 8 // 24 * 4 + 1 + int(f), i] = step
+    orders[epoch] += indices.tolist()
+    for i, flip in zip(indices, flips, strict=True):
+        seen[4 * epoch + 1 + int(flip), i] = step
 fig, axes = panels(1, 1, height=2.2)
-axes[0, 0].imshow(seen.where(seen > 0, torch.tensor(float("nan"))), cmap="viridis", aspect="auto")
-axes[0, 0].set_yticks([1.5, 5.5, 9.5], ["epoch 0", "epoch 1", "epoch 2"]), axes[0, 0].set_xlabel("image", fontsize=9)
-show(fig, "Nine steps of batch 8 over 24 images: in each of three epochs every image is seen exactly once, in one of two rows, as it is or mirrored; colours tell the step, and the order differs from epoch to epoch.")
-print("every image once an epoch:", all(sorted(torch.cat([training.batch_at(0, s, 8, 24)[0] for s in range(3 * e + 1, 3 * e + 4)]).tolist()) == list(range(24)) for e in range(3)))
+heat(axes[0, 0], seen, low=1, high=9, aspect="auto").colorbar.set_label("step", fontsize=8)
+axes[0, 0].set_yticks([1.5, 5.5, 9.5], ["epoch 0", "epoch 1", "epoch 2"])
+axes[0, 0].set_xticks(range(0, 24, 5))
+axes[0, 0].set_xlabel("image", fontsize=9)
+show(fig, """Nine steps of batch 8 over 24 images: in each of three epochs every image is seen
+     exactly once, in one of two rows, as it is or mirrored; colours tell the step, and the
+     order differs from epoch to epoch.""")
+print("every image once an epoch:", all(sorted(order) == list(range(24)) for order in orders))
 
 # %% [markdown]
 r"""
@@ -180,7 +200,9 @@ check(rate_factor)
 
 # %%
 config = make_config(Stage1, steps=200)
-show(curves({"factor of the learning rate": [celebahq.rate_factor(config, s) for s in range(1, 201)]}), "The factor of the learning rate over 200 steps: a straight rise to 1 at step 20, then half a cosine down to 0.")
+factors = [celebahq.rate_factor(config, s) for s in range(1, 201)]
+show(curves({"factor of the learning rate": factors}), """The factor of the learning rate over
+     200 steps: a straight rise to 1 at step 20, then half a cosine down to 0.""")
 
 # %% [markdown]
 r"""
@@ -197,9 +219,10 @@ python -m minigen train-ivqvae --preset paper --data data/celebahq256 --out runs
 
 # %% tags=["nbval-ignore-output"]
 one = make_config(Stage1, data=data, out=str(runs / "ivqvae"), log_every=10, **setup["one"])
-autoencoder = celebahq.train_ivqvae(one, resume=(runs / "ivqvae" / "config.json").exists())
+begun = (runs / "ivqvae" / "config.json").exists()
+autoencoder = celebahq.train_ivqvae(one, resume=begun)
 
-
+# %% tags=["nbval-ignore-output"]
 def losses_of(folder):
     with open(Path(folder) / "losses.csv", newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
@@ -207,8 +230,9 @@ def losses_of(folder):
 
 
 log = losses_of(one.out)
-show(curves({k: log[k] for k in ("l1", "perceptual", "vq", "discriminator")}, x=log["step"]),
-     "The losses of stage 1 over the steps: L1 and the perceptual loss fall; the discriminator's appears at its start step.")
+shown = {k: log[k] for k in ("l1", "perceptual", "vq", "discriminator")}
+show(curves(shown, x=log["step"]), """The losses of stage 1 over the steps: L1 and the
+     perceptual loss fall; the discriminator's appears at its start step.""")
 print(sorted(p.name.split(".")[0] + p.suffix for p in Path(one.out).iterdir()))
 assert log["l1"][-1] < log["l1"][0]
 
@@ -228,17 +252,23 @@ python -m minigen train-fftd --preset paper --latents runs/latents.safetensors -
 
 # %% tags=["nbval-ignore-output"]
 stored = sampling.encode(data, autoencoder, runs / "latents.safetensors")
-two = make_config(Stage2, latents=str(stored), out=str(runs / "fftd"), log_every=5, **setup["two"])
-denoiser = celebahq.train_fftd(two, autoencoder, resume=(runs / "fftd" / "config.json").exists())
+two = make_config(Stage2, latents=str(stored), out=str(runs / "fftd"), log_every=5,
+                  **setup["two"])
+begun = (runs / "fftd" / "config.json").exists()
+denoiser = celebahq.train_fftd(two, autoencoder, resume=begun)
 log = losses_of(two.out)
-show(curves({"loss": log["loss"]}, x=log["step"], ylabel="mean squared error of ε"), "The loss of stage 2 over the steps: from 1 it falls quickly, then slowly.")
+show(curves({"loss": log["loss"]}, x=log["step"], ylabel="mean squared error of ε"), """The loss
+     of stage 2 over the steps: from 1 it falls quickly, then slowly.""")
 assert log["loss"][-1] < 0.8 * log["loss"][0]
 
 # %% tags=["nbval-ignore-output"]
-mine = sampling.Sampler(denoiser, autoencoder, steps=setup["ddim"])
-rows = [mine, longer] if scale == "small" else [mine]               # the longer-trained ones are small models: 32 pixels
-show(image_grid(torch.cat([from_uint8(s(0, 8)) for s in rows]), columns=8, row_titles=["here", "longer"][: len(rows)]),
-     "Eight images each: from the models just trained, faces as through frosted glass, with hair, glasses and shirts to be made out; from the longer-trained ones, sharp faces.")
+samplers = {"here": sampling.Sampler(denoiser, autoencoder, steps=setup["ddim"])}
+if scale == "small":                               # the longer-trained models draw 32 pixels
+    samplers["longer"] = longer
+rows = torch.cat([from_uint8(sampler(0, 8)) for sampler in samplers.values()])
+show(image_grid(rows, columns=8, row_titles=list(samplers)), """Eight images each: from the
+     models just trained, faces as through frosted glass, with hair, glasses and shirts to be
+     made out; from the longer-trained ones, sharp faces.""")
 
 # %% [markdown]
 r"""
@@ -278,8 +308,12 @@ Now a small stage 1, ten steps. Once as a whole. Once stopped after five steps, 
 
 # %%
 def ten_steps(name, steps, resume=False):
-    small = dict(data="toyfaces:64", batch_size=4, discriminator_start=4, init_images=32, decay=False, save_every=2, log_every=1, perceptual="none")
-    celebahq.train_ivqvae(make_config(Stage1, **small, steps=steps, out=str(runs / name)), resume=resume, progress=False)
+    config = make_config(
+        Stage1, data="toyfaces:64", out=str(runs / name), steps=steps, batch_size=4,
+        discriminator_start=4, init_images=32, decay=False, save_every=2, log_every=1,
+        perceptual="none",
+    )
+    celebahq.train_ivqvae(config, resume=resume, progress=False)
 
 
 ten_steps("whole", 10)
@@ -295,9 +329,11 @@ except minigen.DataError as e:
 ten_steps("stopped", 10, resume=True)
 
 # %%
-states = [checkpoints.latest(runs / name, "ivqvae") for name in ("whole", "stopped")]
-same = [torch.equal(a, b) for part in ("model", "judge", "average") for a, b in zip(*(s[part].values() for s in states), strict=True)]
-print(f"{sum(same)} of {len(same)} tensors equal bit for bit, codebook and running average among them")
+whole, stopped = (checkpoints.latest(runs / name, "ivqvae") for name in ("whole", "stopped"))
+same = [torch.equal(whole[part][name], stopped[part][name])
+        for part in ("model", "judge", "average") for name in whole[part]]
+print(f"{sum(same)} of {len(same)} tensors equal bit for bit, "
+      "codebook and running average among them")
 assert all(same)
 
 # %% [markdown]
@@ -316,16 +352,18 @@ Fifty thousand images are drawn in parts, perhaps by several processes, perhaps 
 """
 
 # %% tags=["nbval-ignore-output"]
-def one_by_one(k, steps, seed):
+def one_by_one(first_image, steps, seed):
     sampler = sampling.Sampler(weights["fftd"], weights["ivqvae"], steps=steps, seed=seed)
-    return image_grid(from_uint8(sampler(k, k + 6)), columns=6)
+    return image_grid(from_uint8(sampler(first_image, first_image + 6)), columns=6)
 
 
-explore(one_by_one, one_by_one(0, 20, 0), "Images 0 to 5 of seed 0, in twenty steps.", k=(0, 5000, 0), steps=(1, 100, 20), seed=(0, 99, 0));
+explore(one_by_one, one_by_one(0, 20, 0), """Images 0 to 5 of seed 0, in twenty steps.""",
+        first_image=(0, 5000, 0), steps=(1, 100, 20), seed=(0, 99, 0));
 
 # %%
 few = sampling.Sampler(weights["fftd"], weights["ivqvae"], steps=5)
-print("image 7 alone is image 7 of eight:", int((few(7, 8)[0].int() - few(0, 8)[7].int()).abs().max()) <= 1)
+alone, of_eight = few(7, 8)[0].int(), few(0, 8)[7].int()
+print("image 7 alone is image 7 of eight:", int((alone - of_eight).abs().max()) <= 1)
 
 # %% [markdown]
 r"""
@@ -344,10 +382,14 @@ FID needs the Inception weights from the network once; without them that is said
 
 # %% tags=["nbval-ignore-output"]
 features, measured = "toy" if scale == "small" else "inception", {}
-for name, sampler in zip(("here", "longer"), rows, strict=False):
-    sampling.sample(sampler, runs / f"samples-{name}", setup["samples"], progress=False)      # in parts: it goes on after a stop
-    measured[name] = evaluate.evaluate(sampling.drawn(runs / f"samples-{name}"), images, features=features, cache=runs / "cache",
-                                       protocol=dict(DDIM_steps=sampler.steps, eta=0, seed=0), device=sampler.device)
+for name, sampler in samplers.items():
+    folder = runs / f"samples-{name}"
+    sampling.sample(sampler, folder, setup["samples"], progress=False)    # goes on after a stop
+    protocol = dict(DDIM_steps=sampler.steps, eta=0, seed=0)
+    measured[name] = evaluate.evaluate(
+        sampling.drawn(folder), images, features=features, cache=runs / "cache",
+        protocol=protocol, device=sampler.device,
+    )
     print(f"{name}: {measured[name]['line']}\n")
 assert scale == "full" or measured["longer"]["distance"] < measured["here"]["distance"]
 
@@ -373,9 +415,11 @@ def kid(a, b):
     def kernel(x, y):
         return (x @ y.T / x.shape[1] + 1) ** 3
 
-    n, m = len(a), len(b)
-    within = (kernel(a, a).sum() - kernel(a, a).trace()) / (n * (n - 1)) + (kernel(b, b).sum() - kernel(b, b).trace()) / (m * (m - 1))
-    return within - 2 * kernel(a, b).mean()
+    def within(x):
+        pairs, n = kernel(x, x), len(x)
+        return (pairs.sum() - pairs.trace()) / (n * (n - 1))
+
+    return within(a) + within(b) - 2 * kernel(a, b).mean()
     ### END SOLUTION
 
 # %% points=3
@@ -387,11 +431,16 @@ r"""
 """
 
 # %% tags=["nbval-ignore-output"]
-network, best = evaluate.FEATURES[features](), rows[-1](0, 8)
-reference = evaluate.reference_features(images, images.digest, features, runs / "cache", network)
-near = evaluate.nearest(best, network, reference)
-show(image_grid(torch.cat([from_uint8(best), images(near)]), columns=8, row_titles=["sample", "nearest"]),
-     "Eight samples, and below each the training image nearest in the classifier's features: alike in colours, hair and glasses, but not the same faces: shirts, mouths and eyes differ.")
+network = evaluate.FEATURES[features]()
+reference = evaluate.reference_features(images, images.digest, features, runs / "cache",
+                                        network)
+best = list(samplers.values())[-1](0, 8)
+near = images(evaluate.nearest(best, network, reference))
+pairs = torch.cat([from_uint8(best), near])
+show(image_grid(pairs, columns=8, row_titles=["sample", "nearest"]),
+     """Eight samples, and below each the training image nearest in the classifier's features:
+     alike in colours, hair and glasses, but not the same faces: shirts, mouths and eyes
+     differ.""")
 
 # %% [markdown]
 r"""
@@ -401,15 +450,20 @@ The paper's Table 3 with one network throughout (measured beforehand, chapter 7)
 """
 
 # %% tags=["nbval-ignore-output"]
-cells = reproduce.read("table3")
-counts = [5, 10, 20, 50, 100, 500]
+cells, counts = reproduce.read("table3"), [5, 10, 20, 50, 100, 500]
+table3 = {(c["row"], c["seed"]): c for c in cells}
+labels = {"frechet": "toy Fréchet distance", "ms": "milliseconds an image"}
 fig, axes = panels(1, 2)
-for ax, column, label in zip(axes.flat, ("frechet", "ms"), ("toy Fréchet distance", "milliseconds an image"), strict=True):
-    for seed in range(3):
-        ax.plot(counts, [c[column] for n in counts for c in cells if c["row"] == f"DDIM {n}" and c["seed"] == seed], marker="o", ms=3, lw=1, color=COLOURS[seed], label=f"seed {seed}")
-    ax.set_xscale("log"), ax.set_xlabel("DDIM steps", fontsize=9), ax.set_ylabel(label, fontsize=9)
-axes[0, 0].legend(fontsize=8, frameon=False)
-show(fig, "Left: toy Fréchet distance over DDIM steps, three seeds: it falls from 5 to about 20 steps and then stays. Right: milliseconds an image, which grow a little more slowly than the steps at first, then in proportion.")
+for ax, (column, label) in zip(axes.flat, labels.items(), strict=True):
+    lines = {f"seed {seed}": [table3[f"DDIM {n}", seed][column] for n in counts]
+             for seed in range(3)}
+    curves(lines, x=counts, xlabel="DDIM steps", ylabel=label, ax=ax)
+    ax.set_xscale("log")
+    ax.set_xticks(counts, counts)
+legend(fig)
+show(fig, """Left: toy Fréchet distance over DDIM steps, three seeds: it falls from 5 to about
+     20 steps and then stays. Right: milliseconds an image, which grow a little more slowly than
+     the steps at first, then in proportion.""")
 
 # %% [markdown]
 r"""
@@ -419,10 +473,12 @@ The paper shows its own (Fig. 8): torn backgrounds. Ours, found by asking the cl
 """
 
 # %% tags=["nbval-ignore-output"]
-pool = from_uint8(longer(0, 200))
-sure = torch.stack([attribute_probabilities(pool, name).amax(1) for name in ("background", "skin", "hair", "shirt", "smile")]).amin(0)
-worst = sure.argsort()[:16]
-show(image_grid(pool[worst], columns=8), "The sixteen of two hundred samples of which the classifier is least sure: smudged or two-coloured hair, uneven eyes, undecided mouths; most others look whole.")
+pool, attributes = from_uint8(longer(0, 200)), ("background", "skin", "hair", "shirt", "smile")
+sure = [attribute_probabilities(pool, name).amax(1) for name in attributes]
+worst = torch.stack(sure).amin(0).argsort()[:16]
+show(image_grid(pool[worst], columns=8), """The sixteen of two hundred samples of which the
+     classifier is least sure: smudged or two-coloured hair, uneven eyes, undecided mouths; most
+     others look whole.""")
 
 # %% [markdown]
 r"""
@@ -454,10 +510,18 @@ def image_bits(tokens, codes):
 check(image_bits)
 
 # %%
-budgets = {"this paper, 4×4 of 16384": 16 * 14, "TiTok, 32 of 4096": 32 * 12, "VQGAN f16, 256 of 16384": 256 * 14, "a small JPEG, 10 kB": 80_000}
+budgets = {
+    "this paper, 4×4 of 16384": 16 * 14,
+    "TiTok, 32 of 4096": 32 * 12,
+    "VQGAN f16, 256 of 16384": 256 * 14,
+    "a small JPEG, 10 kB": 80_000,
+}
 fig, axes = panels(1, 1, height=1.8)
-axes[0, 0].barh(list(budgets), list(budgets.values()), color=COLOURS[:4]), axes[0, 0].set_xscale("log"), axes[0, 0].set_xlabel("bits an image", fontsize=9)
-show(fig, "Bits an image on a log scale: this paper 224, TiTok 384, VQGAN 3584, a small JPEG 80,000.")
+axes[0, 0].barh(list(budgets), list(budgets.values()), color=COLOURS[:4])
+axes[0, 0].set_xscale("log")
+axes[0, 0].set_xlabel("bits an image", fontsize=9)
+show(fig, """Bits an image on a log scale: this paper 224, TiTok 384, VQGAN 3584, a small JPEG
+     80,000.""")
 
 # %% [markdown]
 r"""
@@ -521,9 +585,12 @@ r"""
 
 ### References
 
-- Liu, Chen, Gao 2026: Algorithms 1 to 3, §4, Tables 3 to 9, Fig. 8.
-- Karras, Aila, Laine, Lehtinen 2018, *Progressive Growing of GANs*: CelebA-HQ. Choi et al. 2020, *StarGAN v2*: AFHQ.
-- Heusel et al. 2017: FID. Bińkowski et al. 2018, *Demystifying MMD GANs*: KID. Kynkäänniemi et al. 2019: precision and recall.
-- Parmar, Zhang, Zhu 2022, *On Aliased Resizing and Surprising Subtleties in GAN Evaluation*.
-- Karras et al. 2024, *Analyzing and Improving the Training Dynamics of Diffusion Models* (EDM2): seeds from the step.
+- Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): Algorithms 1 to 3, §4, Tables 3 to 9, Fig. 8.
+- Karras, Aila, Laine, Lehtinen 2018, *Progressive Growing of GANs*, [arXiv:1710.10196](https://arxiv.org/abs/1710.10196): CelebA-HQ.
+- Choi et al. 2020, *StarGAN v2*, [arXiv:1912.01865](https://arxiv.org/abs/1912.01865): AFHQ.
+- Heusel et al. 2017, *GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium*, [arXiv:1706.08500](https://arxiv.org/abs/1706.08500): FID.
+- Bińkowski et al. 2018, *Demystifying MMD GANs*, [arXiv:1801.01401](https://arxiv.org/abs/1801.01401): KID.
+- Kynkäänniemi et al. 2019, *Improved Precision and Recall Metric for Assessing Generative Models*, [arXiv:1904.06991](https://arxiv.org/abs/1904.06991): precision and recall.
+- Parmar, Zhang, Zhu 2022, *On Aliased Resizing and Surprising Subtleties in GAN Evaluation*, [arXiv:2104.11222](https://arxiv.org/abs/2104.11222).
+- Karras et al. 2024, *Analyzing and Improving the Training Dynamics of Diffusion Models* (EDM2), [arXiv:2312.02696](https://arxiv.org/abs/2312.02696): seeds from the step.
 """

@@ -1,4 +1,6 @@
 import builtins
+import html
+import re
 
 import pytest
 import torch
@@ -63,14 +65,15 @@ def test_words_get_a_menu_and_numbers_a_slider(shown):
     assert [c.description for c in parts(box)[0]] == ["n", "x", "among", "word"]
 
 
-def test_one_output_holds_the_widget_and_the_still_picture_and_the_caption_follows(shown):
-    box = widgets.explore(grey, grey(-1), """A grey
-        square.""", level=(-1.0, 1.0, 0.0))
-    (both,), (caption,) = shown
-    assert both["application/vnd.jupyter.widget-view+json"]["model_id"] == box.model_id
-    assert png_of(both["text/html"]) == to_png(grey(-1))
-    assert images_of(both["text/html"])[0]["alt"] == both["text/plain"] == "A grey square."
-    assert caption.data == "*A grey square.*"
+def test_the_still_picture_comes_first_then_the_controls_and_the_caption(shown):
+    box = widgets.explore(grey, grey(-1), """A 'grey' & "square"
+        image.""", level=(-1.0, 1.0, 0.0))
+    words = """A 'grey' & "square" image."""
+    (still,), (live,), (caption,) = shown
+    assert png_of(still["text/html"]) == to_png(grey(-1)) and live is box
+    assert images_of(still["text/html"])[0]["alt"] == still["text/plain"] == words
+    assert caption.data == f"*{words}*"
+    assert html.unescape(re.search('data-still="([^"]*)"', box.children[-1].value)[1]) == words
     with pytest.raises(ValueError, match="caption"):
         widgets.explore(grey, grey(0), " ", level=(-1.0, 1.0, 0.0))
 

@@ -143,11 +143,7 @@ def normalised(nb, stem):
         where, kept = f"{stem}, cell {i}", []
         cell.metadata.pop("execution", None)
         for out in cell.outputs:
-            data = out.get("data", {})
-            if WIDGET in data and "text/html" in data:
-                del data[WIDGET]                  # without its kernel a stored slider is an error message;
-                kept.append(out)                  # the still picture beside it is kept
-            elif WIDGET in data:
+            if WIDGET in out.get("data", {}):     # without its kernel a stored slider is an error message
                 if "nbval-ignore-output" not in cell.metadata.get("tags", []):
                     raise SourceError(f"{where}: a widget or progress bar; tag the cell nbval-ignore-output")
             elif out.output_type == "stream" and out.name == "stderr":

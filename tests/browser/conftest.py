@@ -16,6 +16,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from minigen import plots
+
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps",
@@ -74,6 +76,13 @@ def lab(root, home):
             server.wait()
 
 
+def stored():
+    """A notebook with a picture among its outputs, which was not run here."""
+    data = {"text/html": plots.picture(plots.curves({"a": [1, 2]}), 'A "line" & its words.')}
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("display_data", data)])
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """Chapter 1, without its stored outputs, opened in JupyterLab with an idle kernel."""
@@ -86,10 +95,11 @@ def page(tmp_path_factory):
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     nbformat.write(nb, root / "01_gan.ipynb")
+    nbformat.write(stored(), root / "stored.ipynb")
     with lab(root, home) as (address, token), sync_playwright() as pw:
         browser = pw.chromium.launch(executable_path=browser_path, headless=True, args=FLAGS)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.offsite, page.crashes = [], []
+        page.offsite, page.crashes, page.token = [], [], token
         page.on("request", lambda r: page.offsite.append(r.url)
                 if r.url.startswith("http") and not r.url.startswith(address) else None)
         page.on("pageerror", lambda e: page.crashes.append(str(e)))

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 CODE = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-CodeCell"
 TRACEBACK = "Traceback (most recent call last)"
@@ -32,15 +33,43 @@ def test_run_all(page):
     raised = page.locator(".jp-RenderedText").filter(has_text=TRACEBACK)
     assert raised.count() == 0, raised.first.inner_text()[-500:]
     assert page.locator("mjx-container").count() > 20          # formulas are set
-    assert page.locator(".jp-RenderedImage img").count() >= 12
+    pictures = page.locator(".jp-RenderedHTML img")
+    assert pictures.count() >= 12 and all(len(p.get_attribute("alt")) > 20 for p in pictures.all())
     assert page.offsite == [], "the chapter asks the network for something"
     shot(page, "1_run_all")
 
 
+def test_the_live_picture_stands_alone(page):
+    """The still one, which is there for readers without a kernel, steps aside."""
+    live = page.locator(".minigen-explore img")
+    assert live.count() == 2
+    for picture in live.all():
+        cell = page.locator(CODE).filter(has=picture)
+        assert [p.is_visible() for p in cell.locator("img").all()].count(True) == 1
+        assert picture.is_visible() and picture.get_attribute("alt").startswith("The picture for ")
+
+
+def test_the_controls_can_be_told_without_seeing_them(page):
+    for slider in page.locator(".minigen-explore .widget-slider").all():
+        label = slider.locator("label").inner_text()
+        assert label and slider.get_by_role("slider", name=label, exact=True).count() == 1
+        assert slider.get_by_role("textbox", name=f"{label}, as a number", exact=True).count() == 1
+
+
+def test_no_serious_barrier_in_the_cells(page):
+    """axe's rules on every cell, less the editor of JupyterLab itself."""
+    cells = {"include": [".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Cell"], "exclude": [".jp-CodeMirrorEditor"]}
+    found = Axe().run(page, context=cells).response
+    assert found["passes"], "axe looked at nothing"
+    grave = [f"{v['id']}: {n['html'][:200]}" for v in found["violations"] if v["impact"] in ("critical", "serious")
+             for n in v["nodes"]]
+    assert grave == []
+
+
 def test_a_slider_changes_its_figure(page):
-    image = page.locator(".jupyter-widgets img").first
+    image = page.locator(".minigen-explore img").first
     image.scroll_into_view_if_needed()
-    before = image.get_attribute("src")
+    before, size = image.get_attribute("src"), image.bounding_box()
     shot(page, "2_slider_before")
     track = page.locator(".widget-slider .noUi-target").first.bounding_box()
     handle = page.locator(".widget-slider .noUi-handle").first.bounding_box()
@@ -48,8 +77,9 @@ def test_a_slider_changes_its_figure(page):
     page.mouse.down()
     page.mouse.move(track["x"] + track["width"] * 0.8, handle["y"] + handle["height"] / 2, steps=8)
     page.mouse.up()
-    page.wait_for_function("old => document.querySelector('.jupyter-widgets img')?.src !== old", arg=before)
+    page.wait_for_function("old => document.querySelector('.minigen-explore img')?.src !== old", arg=before)
     page.wait_for_timeout(300)
+    assert image.bounding_box() == size
     shot(page, "3_slider_after")
 
 
@@ -81,6 +111,18 @@ def test_answers_get_different_messages(page, kind):
     run_cell(page, test)
     assert message in test.locator(".jp-OutputArea").inner_text()
     shot(page, f"4_{kind}")
+
+
+def test_a_stored_picture_has_its_words_where_nothing_runs(page):
+    """Opened and not run, nothing is trusted, and JupyterLab cleans the HTML of outputs."""
+    other = page.context.browser.new_page(viewport=page.viewport_size)
+    other.goto(page.url.replace("01_gan.ipynb", "stored.ipynb") + f"?token={page.token}")
+    pictures = other.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-RenderedHTML img")
+    pictures.first.wait_for()
+    assert pictures.count() == 1 and pictures.first.get_attribute("alt") == 'A "line" & its words.'
+    assert pictures.first.evaluate("p => p.complete && p.naturalWidth") == 720
+    shot(other, "5_stored")
+    other.close()
 
 
 def test_nothing_broke_on_the_way(page):
