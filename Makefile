@@ -4,6 +4,8 @@
 # make test-browser   chapter 1 in a real JupyterLab, in headless Chromium
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
 # make pretrained  retrain data/pretrained from its seeds (about four hours)        make pretrained ARGS=gan
+# make install     makes .venv and installs, no more
+# make lock        requirements.lock: every package of requirements.txt and what it needs, with hashes (needs uv)
 # make clean       remove the virtual environment
 # set on the command line only: a VENV in the environment is somebody else's
 VENV   = .venv
@@ -18,7 +20,7 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be one path without spaces; it is '$(VENV)')
 endif
 
-.PHONY: lab test test-full test-browser notebooks pretrained clean
+.PHONY: lab test test-full test-browser notebooks pretrained install lock clean
 
 lab: $(VENV)/.ready
 	$(PY) -m jupyterlab $(AS_ROOT) $(ARGS) notebooks/00_start_here.ipynb
@@ -37,6 +39,14 @@ notebooks: $(VENV)/.ready
 
 pretrained: $(VENV)/.ready
 	$(PY) tools/pretrain.py $(ARGS)
+
+install: $(VENV)/.ready
+
+# one file for Linux, macOS and Windows and Python 3.10 to 3.13; what it pins stays until ARGS=--upgrade
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv"; exit 2; }
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-emit-package minigen --no-annotate \
+	  --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock $(ARGS) requirements.txt
 
 clean:
 	@if [ -f "$(VENV)/$(MARK)" ]; then rm -rf -- "$(VENV)"; \

@@ -10,6 +10,16 @@ os.environ["MINIGEN_HOME"] = tempfile.mkdtemp()        # the tests keep away fro
 os.environ.setdefault("MINIGEN_SCALE", "small")
 
 
+# Signals, named pipes, memory use or `make`: what these are about, Windows has not. By file, or file and name.
+NOT_ON_WINDOWS = (
+    "test_stops.py", "test_crash.py", "test_colab.py::test_ten_cells",
+    "test_training.py::test_asked_to_stop", "test_training.py::test_ctrl_c_and_sigterm",
+    "test_main.py::test_stopped_at_any_time", "test_layout.py::test_a_pipe_or_device",
+    "test_vqvae.py::test_a_large_codebook", "test_ivqvae.py::test_the_papers_preset_does_a_step",
+    "test_release.py::test_make_", "test_release.py::test_a_path_that_make_cannot_take",
+)
+
+
 def pytest_configure(config):
     path = getattr(config.option, "nbval_sanitize_with", None)
     if path:                                           # nbval opens it relative to the current folder
@@ -19,5 +29,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(config, items):
     chosen = config.getoption("-m")
     for item in items:
+        if os.name == "nt" and item.nodeid.removeprefix("tests/").startswith(NOT_ON_WINDOWS):
+            item.add_marker(pytest.mark.skip(reason="Windows has no such thing"))
         if "slow" in item.keywords and "slow" not in chosen:
             item.add_marker(pytest.mark.skip(reason="slow: run by `make test-full`"))

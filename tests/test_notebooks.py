@@ -75,7 +75,7 @@ def test_what_github_and_other_people_can_read(stem):
     text = (build.ROOT / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8")
     words = [str(build.without_pictures(o)) for c in code_cells(stem) for o in c.outputs] + [c.source for c in nb.cells]
     assert not any(re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\Users", w) for w in words)
-    assert build.repository() in text and not re.search(r"\{\{\w+\}\}", text), "an address that was not stamped"
+    assert course.repository() in text and not re.search(r"\{\{\w+\}\}", text), "an address that was not stamped"
     assert len(text) < 3e6
 
 
@@ -171,7 +171,7 @@ def test_a_chapter_that_does_not_begin_with_its_title_is_refused(small_course):
 @pytest.mark.parametrize("stem", STEMS)
 def test_the_first_cell_touches_only_colab(stem):
     first = code_cells(stem)[0].source
-    assert '"google.colab" in sys.modules' in first and '"--no-deps"' in first and f"git+{build.repository()}" in first
+    assert '"google.colab" in sys.modules' in first and '"--no-deps"' in first and f"git+{course.repository()}" in first
 
 
 def test_markers_that_do_not_pair_are_refused():

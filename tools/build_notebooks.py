@@ -6,7 +6,7 @@
 
 The student edition has `raise NotImplementedError` in place of what stands between ### BEGIN SOLUTION and
 ### END SOLUTION. Cells get nbgrader metadata: one with a solution is an answer, one that begins with check( a test,
-worth `points` of its cell metadata (1 without). {{repository}} and {{slug}} become the address in pyproject.toml.
+worth `points` of its cell metadata (1 without). {{repository}} and {{tag}} become what pyproject.toml says.
 Each notebook's header, first code cell and last cell come from tools/course.py.
 Only outputs that are the same on every run are compared by nbval; cells tagged nbval-ignore-output are not.
 """
@@ -35,11 +35,6 @@ PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]*")
 
 class SourceError(ValueError):
     """A chapter's source is not as the builder needs it."""
-
-
-def repository():
-    """The address of the course, from pyproject.toml (read without tomllib, which Python 3.10 lacks)."""
-    return re.search(r'^Repository = "(.+?)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
 
 
 def stems():
@@ -95,10 +90,9 @@ def editions(stem):
     nb = framed(jupytext.read(ROOT / "solutions" / f"{stem}.py", fmt="py:percent"), stem)
     nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     nb.nbformat, nb.nbformat_minor = 4, 5
-    seen, address = set(), repository()
-    slug = address.removeprefix("https://github.com/")
+    seen, marks = set(), {"{{repository}}": course.repository(), "{{tag}}": course.tag()}
     for cell in nb.cells:
-        for mark, value in (("{{repository}}", address), ("{{slug}}", slug)):
+        for mark, value in marks.items():
             cell.source = cell.source.replace(mark, value)
         for noise in ("lines_to_next_cell", "cell_marker"):    # how jupytext keeps the source, no news to a reader
             cell.metadata.pop(noise, None)

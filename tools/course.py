@@ -60,22 +60,40 @@ CHAPTERS = {
 
 COLAB = '''import sys
 
-if "google.colab" in sys.modules:  # Colab: install minigen once; its torch and numpy stay as they are
+# Colab: for a GPU's sizes run %env MINIGEN_SCALE=full first. Progress is on that machine and
+# goes with it; a mounted Drive keeps it: %env MINIGEN_HOME=/content/drive/MyDrive/minigen
+if "google.colab" in sys.modules:
     import importlib.util
     import subprocess
 
-    if importlib.util.find_spec("minigen") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", "git+{{repository}}"], check=True)'''
+    found = importlib.util.find_spec("minigen")
+    if found is None or found.origin is None:  # a mere folder of that name has no origin
+        address = "git+{{repository}}@{{tag}}"
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps"]  # its torch stays
+        subprocess.run([*pip, address], check=True)
+        importlib.invalidate_caches()
+        sys.modules.pop("minigen", None)'''
+
+
+def _project(key):
+    """A value from pyproject.toml (read without tomllib, which Python 3.10 lacks)."""
+    return re.search(rf'^{key} = "(.+?)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
 
 
 def repository():
-    """The address of the course, from pyproject.toml (read without tomllib, which Python 3.10 lacks)."""
-    return re.search(r'^Repository = "(.+?)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+    """The address of the course."""
+    return _project("Repository")
 
 
-def slug():
-    """owner/name on GitHub."""
-    return repository().removeprefix("https://github.com/")
+def tag():
+    """The release that the notebooks belong to: v and the package's version."""
+    return f"v{_project('version')}"
+
+
+def colab(stem):
+    """Where Colab opens a chapter, as released: what its first cell installs there fits it."""
+    slug = repository().removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{slug}/blob/{tag()}/notebooks/{stem}.ipynb"
 
 
 def number(stem):
@@ -106,7 +124,7 @@ def header(stem):
     """What stands below a chapter's title: links that work in JupyterLab and on GitHub, offline too."""
     c = CHAPTERS[stem]
     seconds = f"{60 * c.run:.0f} seconds" if c.run < 1 else "a minute and a half" if c.run > 1.2 else "a good minute"
-    lines = [f"[Open in Colab](https://colab.research.google.com/github/{slug()}/blob/main/notebooks/{stem}.ipynb) · "
+    lines = [f"[Open in Colab]({colab(stem)}) · "
              f"about {c.read} minutes to read and do; the cells run in about {seconds} on a laptop",
              "in the package: " + ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
              + " · its tests: " + ", ".join(f"[{m}](../tests/test_{m}.py)" for m in _tests(c.modules))]
@@ -136,9 +154,9 @@ def table():
         tested = _tests(c.modules)
         modules = ", ".join(f"[{m}]({_module(m)[3:]})" + (f" ([tests](tests/test_{m}.py))" if m in tested else "")
                             for m in c.modules)
-        colab = f"[![Open in Colab]({BADGE})](https://colab.research.google.com/github/{slug()}/blob/main/notebooks/{stem}.ipynb)"
+        badge = f"[![Open in Colab]({BADGE})]({colab(stem)})"
         lines.append(f"| {number(stem)} | [{c.title}](notebooks/{stem}.ipynb): {c.about} | {modules} | "
-                     f"[{stem[:2]}](solutions/{stem}.py) | {c.paper} | {c.run} · {c.read} | {colab} |")
+                     f"[{stem[:2]}](solutions/{stem}.py) | {c.paper} | {c.run} · {c.read} | {badge} |")
     return "\n".join(lines)
 
 

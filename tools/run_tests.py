@@ -19,7 +19,8 @@ def start_pytest(folder, name, arguments, **env):
     """Start pytest with its output and report in files of `folder`. Returns: what `finish_pytest` needs."""
     report, log = folder / f"{name}.xml", open(folder / f"{name}.txt", "w+", encoding="utf-8")  # noqa: SIM115
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ | env, stdout=log, stderr=subprocess.STDOUT)
+    env = os.environ | env | {"PYTHONUTF8": "1"}    # Windows would write the log in an encoding of its own
+    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
     return name, process, report, log, time.time()
 
 
@@ -40,6 +41,7 @@ def finish_pytest(run):
 
 
 def main():
+    sys.stdout.reconfigure(errors="replace")        # a terminal that lacks a letter shows a question mark
     full = "--slow" in sys.argv[1:]
     slow = ["-m", "slow or not slow"] if full else []
     stems = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
