@@ -19,7 +19,7 @@ def test_an_option_tells_its_default():
     for words in (
         "--some N [N ...]",
         "how many (default 1 2)",
-        "a place (default a/b)",
+        f"a place (default {Path('a/b')})",
         "--which a|b",
     ):
         assert words in text

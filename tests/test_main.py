@@ -177,7 +177,8 @@ def test_sample_without_arguments_draws_a_picture_and_says_what_to_try_next(tmp_
     monkeypatch.chdir(tmp_path)
     assert main(["sample"]) == 0
     first, *hints = capsys.readouterr().out.splitlines()
-    assert first.startswith("16 images in runs/faces.png, drawn in ") and "50 DDIM steps on " in first
+    assert first.startswith(f"16 images in {Path('runs/faces.png')}, drawn in ")
+    assert "50 DDIM steps on " in first
     assert "hair is black, chestnut, blond, red or grey" in hints[0] and len(hints) == 3
     before = Path("runs/faces.png").read_bytes()
     for hint in [*hints[1:], "python -m minigen sample"]:     # in fewer steps, and the second time over its own
