@@ -39,6 +39,9 @@
     disk          locks, leftovers, errors in a sentence      every chapter
     inputs        what was passed wrongly, in one sentence    every chapter
     common        what several lessons share                  every chapter
+    arguments     argparse in sentences, the near word        python -m minigen
+    commands      what the command line understands           python -m minigen
+    names         the near one of a mistyped name             python -m minigen
     stops         Ctrl-C and SIGTERM, answered alike          chapter 8
     environment   scale switch, device, what is installed     every chapter
 """

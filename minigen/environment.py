@@ -1,6 +1,5 @@
 """Which scale the notebooks run at, on which device, and what this computer has, in plain words."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -51,6 +50,8 @@ def setup():
 
 def environment():
     """What this computer offers the course, and what to do about what it lacks. Prints a few sentences."""
+    import importlib.metadata
+
     import torch
 
     ok = (3, 10) <= sys.version_info[:2] <= (3, 13)

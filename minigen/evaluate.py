@@ -25,7 +25,8 @@ def inception_features(device="cpu"):
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ImportError:
-        raise DataError(f"FID needs the Inception network of torch-fidelity: pip install torch-fidelity. {INSTEAD}") from None
+        raise DataError("FID needs the Inception network of torch-fidelity: pip install "
+                        f"\"minigen[full]\", or pip install torch-fidelity. {INSTEAD}") from None
     try:
         network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).to(device).eval()
     except Exception as e:  # whatever the download raises

@@ -14,6 +14,12 @@ from safetensors import SafetensorError, safe_open
 
 from minigen import disk
 from minigen.errors import DataError, first_line
+from minigen.names import near
+
+
+def in_clone():
+    """Whether this package lies in a clone of the course; an installed one has its data inside."""
+    return (Path(__file__).resolve().parent.parent / "data" / "digits.npz").exists()
 
 
 def data_path(*parts):
@@ -149,6 +155,38 @@ def _require_finite(state, what, so):
                             "rate, in another --out?")
 
 
+def shipped():
+    """The bare names of the trained models that come with the course: ["cgan", …, "vqvae"]."""
+    names = []
+    for path in sorted(data_path("pretrained").glob("*.safetensors")):
+        with safe_open(path, "pt") as f:
+            if "class" in (f.metadata() or {}):           # others are measurements
+                names.append(path.stem)
+    return names
+
+
+def _is_bare(name):
+    return "/" not in name and os.sep not in name and not name.endswith(".safetensors")
+
+
+def _shipped_file(name):
+    names = shipped()
+    if name not in names:
+        raise DataError(f"There are no weights '{name}', neither a file nor a model of the course"
+                        f"{near(name, names) or '.'} The course has {', '.join(names)}; `make "
+                        "pretrained` builds them anew.")
+    return data_path("pretrained", f"{name}.safetensors")
+
+
+def weights_file(name):
+    """The file that a person means by `name`: one of that name, else weights of the course ("fftd").
+
+    Raises: DataError for a bare name that is neither, with the names there are.
+    """
+    name = str(name)
+    return Path(name) if Path(name).is_file() or not _is_bare(name) else _shipped_file(name)
+
+
 def load_weights(cls, path):
     """Rebuild a model of class `cls` from a file of `save_weights`, in eval mode; its card becomes `model.card`.
 
@@ -156,8 +194,8 @@ def load_weights(cls, path):
 
     Raises: DataError that names the file where it is missing, not safetensors, of another class, or does not hold together.
     """
-    if isinstance(path, str) and "/" not in path and not path.endswith(".safetensors"):
-        path = data_path("pretrained", f"{path}.safetensors")
+    if isinstance(path, str) and _is_bare(path):
+        path = _shipped_file(path)
     path = Path(path)
     if not path.is_file():
         raise DataError(f"There is no weight file {path.name} in the folder '{path.parent.name or path.parent}'.")

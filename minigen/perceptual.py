@@ -81,7 +81,8 @@ def _vgg_lpips():
         import lpips
         from torchvision.models import VGG16_Weights
     except ImportError as e:
-        raise DataError(f"LPIPS needs the package {e.name}: pip install lpips torchvision.") from None
+        raise DataError(f"LPIPS needs the package {e.name}: pip install \"minigen[full]\", or pip "
+                        "install lpips torchvision.") from None
     weights = VGG16_Weights.IMAGENET1K_V1
     try:
         weights.get_state_dict(progress=True, check_hash=True)       # fetched here, so that the error below is ours

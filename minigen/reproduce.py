@@ -5,6 +5,7 @@ What is comparable with the paper is the order of the rows, not the values: othe
 """
 
 import json
+import os
 import statistics
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from tqdm.auto import tqdm
 
 from minigen import disk, stops
 from minigen.errors import DataError
-from minigen.files import data_path, write_text
+from minigen.files import data_path, in_clone, write_text
+from minigen.names import near
 from minigen.settings import MANY, check_number
 from minigen.tables import TABLES
 
@@ -22,15 +24,33 @@ DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "obedience": 3, "diversity": 3, "
 
 
 def results_file(name, out=None):
-    """Where a table's results lie: `out`, or data/reproduce/NAME.json of the clone."""
+    """Where a table's results are written: `out`, or NAME.json in data/reproduce of a clone.
+
+    An installed package is left as it is: then they go to reproduce/ in MINIGEN_HOME, or where
+    that is not set to runs/reproduce/ here.
+    """
     if out is not None:
         return Path(out)
+    if in_clone():
+        return _shipped(name)
+    home = os.environ.get("MINIGEN_HOME")
+    return (Path(home).expanduser() if home else Path("runs")) / "reproduce" / f"{name}.json"
+
+
+def _shipped(name):
+    """The results that come with the course."""
     return data_path("pretrained").parent / "reproduce" / f"{name}.json"
 
 
 def read(name, out=None):
-    """The cells measured so far: [{row, seed, steps, seconds, …columns}]. Raises: DataError for a file that is no such list."""
+    """The cells measured so far: [{row, seed, steps, seconds, …columns}].
+
+    Without `out`, and before anything is written, those that come with the course.
+    Raises: DataError for a file that is no such list.
+    """
     path = results_file(name, out)
+    if out is None and not path.exists():
+        path = _shipped(name)
     if not path.exists():
         return []
     measured = TABLES[name].columns if name in TABLES else ()
@@ -57,7 +77,8 @@ def reproduce(name, seeds=(0, 1, 2), steps=None, out=None, rows=None):
     Raises: DataError for an unknown table or row, or a file with cells of other steps.
     """
     if name not in TABLES:
-        raise DataError(f"There is no table '{name}' to reproduce; there are {', '.join(TABLES)}.")
+        raise DataError(f"There is no table '{name}' to reproduce{near(name, TABLES) or '.'} There "
+                        f"are {', '.join(TABLES)}.")
     table, path = TABLES[name], results_file(name, out)
     steps, rows = table.steps if steps is None else steps, list(table.rows) if rows is None else rows
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MANY:
@@ -88,7 +109,7 @@ def _measure(name, seeds, steps, out, rows):
         raise DataError(f"{path.name} was measured with another definition of '{changed[0]}'; move it away to start anew.")
     done = {(c["row"], c["seed"]) for c in cells}
     wanted = [(row, seed) for seed in dict.fromkeys(seeds) for row in rows if (row, seed) not in done]
-    for row, seed in tqdm(wanted, desc=name, unit="cell"):
+    for row, seed in tqdm(wanted, desc=name, unit="cell", disable=not wanted):
         stops.check()
         start = time.time()
         cell = _measured_elsewhere(table, row, seed, steps) if out is None else None

@@ -5,23 +5,27 @@ level) on the batch size.
 """
 
 import json
+import math
 import os
 import time
 from pathlib import Path
 
 import torch
+from PIL import Image, PngImagePlugin
+from tqdm.auto import tqdm
 
-from minigen import ddim, ddpm, fftd, ivqvae, latents, room, training
-from minigen.data import to_uint8
+from minigen import ddim, ddpm, fftd, ivqvae, latents, room, stops, training
+from minigen.data import ATTRIBUTES, to_uint8
 from minigen.diffusion import Diffusion
 from minigen.errors import DataError, Diverged
-from minigen.files import load_weights, read_tensors, save_tensors
+from minigen.files import load_weights, read_tensors, replacing, save_tensors
 from minigen.guidance import Guided
 from minigen.images import Images
-from minigen.parts import check_export, drawn, export, parts, read_part, remove
+from minigen.names import listed, near
+from minigen.parts import MARK, check_export, drawn, export, is_ours, parts, read_part, remove
 from minigen.settings import MANY, SEEDS, check_number
 
-__all__ = ["Sampler", "drawn", "encode", "parts", "read_latents", "sample"]
+__all__ = ["Sampler", "classes_of", "drawn", "encode", "parts", "picture", "read_latents", "sample"]
 
 
 def encode(data, weights, out, batch_size=64, device=None, progress=True, overwrite=False):
@@ -100,10 +104,36 @@ def read_latents(path):
     return dict(z=z, flipped=flipped, labels=labels, tokenizer=meta["tokenizer"], data=meta["data"], classes=classes)
 
 
+def classes_of(model):
+    """The names of a model's classes in label order, from its card; [] where they are not known."""
+    card = model.card
+    names = card.get("classes") or ATTRIBUTES.get(str(card.get("labels")), ())
+    told = isinstance(names, list | tuple) and all(isinstance(n, str) for n in names)
+    return list(names) if told and len(names) == model.num_classes else []
+
+
+def _label_of(label, model):
+    """The number of a class, given by name or number; where classes are called "1", "2", a name."""
+    if label is None:
+        return None
+    if not model.num_classes:
+        raise DataError("This model was trained without classes: leave --label out.")
+    names, last = classes_of(model), model.num_classes - 1
+    if label in names:
+        return names.index(label)
+    wanted = f"{listed(names)}, or its number, 0 to {last}" if names else f"0 to {last}"
+    if isinstance(label, str) and not (label.isascii() and label.isdigit()):
+        raise DataError(f"--label is {wanted}; got '{label}'{near(label, names) or '.'}")
+    label = int(label) if isinstance(label, str) else check_number("label", label, int)
+    if not 0 <= label <= last:
+        raise DataError(f"--label is {wanted}; got {label}.")
+    return label
+
+
 class Sampler:
     """Faces from weights of both stages. `sampler(first, last)` → uint8 images k = first … last − 1, (n, 3, S, S).
 
-    steps, eta: DDIM's. label: a class for all, or None. scale: guidance.
+    steps, eta: DDIM's. label: a class for all, by number or name, or None. scale: guidance, 0 to 1000.
     Raises: DataError for weights that do not belong together, and for settings outside their range.
     """
 
@@ -116,18 +146,15 @@ class Sampler:
         except ValueError as e:                           # more than the model knows
             raise DataError(str(e)) from None
         self.eta = check_number("eta", eta, low=0, high=1)
-        self.scale = check_number("scale", scale, low=-1000, high=1000)
+        self.scale = check_number("scale", scale, low=0, high=1000)
         self.batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
         self.model, self.decoder = load_weights(fftd.FFTD, weights), load_weights(ivqvae.IVQVAE, autoencoder)
         if self.model.card.get("tokenizer") != latents.fingerprint(self.decoder):
-            raise DataError(f"{Path(weights).name} was trained on latents of another autoencoder than {Path(autoencoder).name}.")
+            raise DataError(f"{Path(weights).name} was trained on latents of another autoencoder than "
+                            f"{Path(autoencoder).name}: name its own with --autoencoder.")
         if label is None and self.scale != 1:
             raise DataError(f"--scale {scale} guides towards a class: name one with --label.")
-        if label is not None and not self.model.num_classes:
-            raise DataError("This model was trained without classes: leave --label out.")
-        if label is not None and not 0 <= (label := check_number("label", label, int)) < self.model.num_classes:
-            raise DataError(f"--label is 0 to {self.model.num_classes - 1}; got {label}.")
-        self.label = label
+        self.label = label = _label_of(label, self.model)
         self.model.to(self.device), self.decoder.to(self.device)
         self.key = dict(seed=self.seed, steps=self.steps, eta=self.eta, label=label, scale=self.scale,
                         weights=latents.fingerprint(self.model)[:16], autoencoder=latents.fingerprint(self.decoder)[:16])
@@ -159,3 +186,54 @@ def sample(sampler, out, n, png=False, as_zip=False, progress=True):
         if training.rank() == 0:
             export(out, n, png, as_zip)
     return time.perf_counter() - start
+
+
+MOST_IN_A_PICTURE = 1024
+SIDE = 128                                                # pixels of a face: 32×32 at four times
+
+
+def picture(sampler, out, n, progress=True):
+    """Draw images 0 … n − 1 and write them as one PNG, row by row; small ones are enlarged.
+
+    A picture that minigen wrote is replaced, any other file never. Returns: seconds.
+    Raises: DataError for an n that does not fit into a picture, a file in the way, a disk without room.
+    """
+    out, start, size = Path(out), time.perf_counter(), sampler.decoder.config["size"]
+    n = check_number("images", n, int, low=1, high=MANY)
+    if n > MOST_IN_A_PICTURE:
+        raise DataError(f"A picture holds at most {MOST_IN_A_PICTURE:,} images; got {n:,}: for more "
+                        "choose a folder, --out runs/samples.")
+    _check_picture(out)
+    room.require_disk(out, n * 3 * max(SIDE, size)**2, f"A picture of {n:,} images")
+    images = []
+    at_once = not progress or n <= sampler.batch_size
+    with tqdm(total=n, unit="image", desc="drawing", disable=at_once) as bar:
+        for first in range(0, n, sampler.batch_size):
+            stops.check()
+            images.append(sampler(first, min(n, first + sampler.batch_size)))
+            bar.update(len(images[-1]))
+    told = PngImagePlugin.PngInfo()
+    told.add_text("Software", MARK)
+    told.add_text("Description", f"{n} images drawn by minigen, {json.dumps(sampler.key)}")
+    _check_picture(out)                                   # again: something may have come meanwhile
+    with replacing(out) as temporary:
+        Image.fromarray(_in_rows(torch.cat(images)).numpy()).save(temporary, "PNG", pnginfo=told)
+    return time.perf_counter() - start
+
+
+def _check_picture(out):
+    if os.path.lexists(out) and not (out.is_file() and is_ours(out)):
+        raise DataError(f"'{out}' was not drawn by `minigen sample` and would be replaced: choose "
+                        "another --out.")
+
+
+def _in_rows(images):
+    """Images (N, 3, S, S) as one (H, W, 3): nearly a square, on white, a pixel between them."""
+    n, _, _, size = images.shape
+    columns = math.ceil(math.sqrt(n))
+    rows, factor = math.ceil(n / columns), max(1, SIDE // size)
+    sheet = torch.full((rows * (size + 1) + 1, columns * (size + 1) + 1, 3), 255, dtype=torch.uint8)
+    for k, x in enumerate(images):
+        top, left = 1 + k // columns * (size + 1), 1 + k % columns * (size + 1)
+        sheet[top : top + size, left : left + size] = x.movedim(0, -1)
+    return sheet.repeat_interleave(factor, 0).repeat_interleave(factor, 1)

@@ -24,37 +24,39 @@ class Config:
     """What both stages share."""
 
     out: str = setting("runs/stage", "folder of the training")
-    preset: str = setting("small", "sizes of the networks and usual settings", choices=("small", "paper"))
+    preset: str = setting("small", "sizes of the networks and usual settings: for a laptop, or the paper's",
+                          choices=("small", "paper"))
     steps: int = setting(1000, "training steps", low=1, high=MANY)
     batch_size: int = setting(32, "images a step, over all processes", low=1, high=10**6)
-    lr: float = setting(1e-3, "learning rate of Adam", above=0, high=1)
+    lr: float = setting(1e-3, "learning rate of Adam, a step's size", above=0, high=1)
     decay: bool = setting(True, "the rate rises over the first tenth and falls like a cosine; off: constant")
-    ema: float = setting(0.999, "decay of the running average of the weights", low=0, below=1)
-    precision: str = setting("float32", "of the forward pass", choices=("float32", "bf16"))
+    ema: float = setting(0.999, "share of the running average of the weights that a step keeps", low=0, below=1)
+    precision: str = setting("float32", "number format of the forward pass", choices=("float32", "bf16"))
     compile: bool = setting(False, "use torch.compile (stage 2 on a GPU: with CUDA graphs)")
-    seed: int = setting(0, "of everything random", low=SEEDS[0], high=SEEDS[1])
+    seed: int = setting(0, "the number that everything random depends on", low=SEEDS[0], high=SEEDS[1])
     save_every: int = setting(500, "steps between checkpoints", low=1, high=MANY)
     sample_every: int = setting(500, "steps between sample pictures", low=1, high=MANY)
     log_every: int = setting(10, "steps between rows of losses.csv", low=1, high=MANY)
-    keep: int = setting(3, "checkpoints that are kept", low=1, high=MANY)
+    keep: int = setting(3, "how many checkpoints are kept, the newest", low=1, high=MANY)
     max_skipped: int = setting(10, "steps in a row without a finite gradient after which it ends", low=1, high=MANY)
-    device: str = setting("", "cpu, cuda, cuda:1 …; empty: the GPU where there is one")
+    device: str = setting("", "cpu, cuda, cuda:1 …; left out: the GPU where there is one")
 
 
 @dataclasses.dataclass
 class Stage1(Config):
     """IVQ-VAE's training."""
 
-    data: str = setting("toyfaces:4096", "a folder of `prepare`, or toyfaces:N, N drawn faces")
+    data: str = setting("toyfaces:4096", "images to learn from: a folder of `prepare`, or toyfaces:N, N drawn faces")
     out: str = setting("runs/ivqvae", "folder of the training")
-    lr: float = setting(2e-3, "learning rate of Adam", above=0, high=1)
-    perceptual: str = setting("toy", "perceptual loss", choices=("toy", "lpips", "none"))
+    lr: float = setting(2e-3, "learning rate of Adam, a step's size", above=0, high=1)
+    perceptual: str = setting("toy", "perceptual loss: toy for 32×32, lpips from 64×64, or none",
+                              choices=("toy", "lpips", "none"))
     lambda_d: float = setting(0.05, "weight of the adversarial loss; 1 minus it weighs the codebook's (Eq. 15)", low=0, high=1)
-    discriminator_start: int = setting(0, "step from which the discriminator judges; 0: after 70 %% of the steps (paper: half)",
+    discriminator_start: int = setting(0, "step from which the discriminator judges; 0: after 70 percent of all (paper: half)",
                                        low=0, high=MANY)
     init_images: int = setting(128, "the codebook starts from k-means over the latents of so many images; 0: random",
                                low=0, high=10**6)
-    accumulate: int = setting(1, "parts of a batch that are done in turn", low=1, high=10**6)
+    accumulate: int = setting(1, "parts of a batch that are done in turn, which saves memory", low=1, high=10**6)
 
 
 @dataclasses.dataclass
@@ -62,11 +64,11 @@ class Stage2(Config):
     """FFTD's training."""
 
     out: str = setting("runs/fftd", "folder of the training")
-    latents: str = setting("runs/latents.safetensors", "what `encode` wrote")
+    latents: str = setting("runs/latents.safetensors", "file of latents that `encode` wrote")
     batch_size: int = setting(128, "latents a step, over all processes", low=1, high=10**6)
-    fusion: str = setting("adaptive", "how features are joined (Table 9)", choices=("add", "concat", "adaptive"))
-    levels: int = setting(2, "resolutions of the U", low=1, high=3)
-    dropout: float = setting(0.0, "in the feed-forward layers and the attention", low=0, below=1)
+    fusion: str = setting("adaptive", "how features are joined (the paper's Table 9)", choices=("add", "concat", "adaptive"))
+    levels: int = setting(2, "resolutions of the U: 1 is none, 2 halves the map once", low=1, high=3)
+    dropout: float = setting(0.0, "share of the numbers left out in the feed-forward layers and the attention", low=0, below=1)
     labels: bool = setting(True, "use the classes stored with the latents, where there are some")
     drop_label: float = setting(0.15, "share of labels left out, for guidance", low=0, high=1)
 

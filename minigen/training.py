@@ -27,6 +27,9 @@ __all__ = ["Stopped", "batch_at", "generator_of", "mine", "pick_device", "proces
            "train", "world"]
 
 
+BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"    # within 80 columns
+
+
 def seed_of(*words):
     """A 63-bit seed from anything printable, the same on every computer."""
     return int.from_bytes(hashlib.sha256(repr(words).encode()).digest()[:8], "big") >> 1
@@ -78,7 +81,8 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
     """Run `task` for config["steps"] steps. Returns: the number of the last step.
 
     task: `state()` and `load(state)` for checkpoints; `step(step, indices, flips)` → {name: loss as a 0-d tensor}, with
-    "skipped" = 1 where the gradient was not finite; `sample(path)` draws a grid.
+    "skipped" = 1 where the gradient was not finite; `sample(path)` draws a grid. The first two losses stand behind the bar,
+    all of them in losses.csv.
     config: seed, batch_size, steps, save_every, sample_every, log_every, keep, max_skipped, as stored in config.json.
     SIGTERM and Ctrl-C save at the end of the step and raise `Stopped`. Raises: DataError for a folder that may not be used
     (`runs.check_folder`), or has done more steps, or of whose checkpoints none is whole; and after max_skipped steps in a row
@@ -97,7 +101,7 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
         handlers = _catch(asked)
         stack.callback(lambda: [signal.signal(number, handler) for number, handler in handlers.items()])
         bar = stack.enter_context(tqdm(range(first, config["steps"] + 1), initial=first - 1, total=config["steps"], desc=kind,
-                                       disable=not progress or rank() > 0))
+                                       bar_format=BAR, disable=not progress or rank() > 0))
         last, start = first - 1, time.perf_counter()
         for step in bar:
             torch.manual_seed(seed_of(config["seed"], "step", step, rank()))      # dropout, revived codes
@@ -111,7 +115,9 @@ def train(task, out, *, kind, config, n, resume=False, progress=True):
                 values = {k: float(v) for k, v in losses.items()}
                 rate = config["batch_size"] * (step - first + 1) / (time.perf_counter() - start)
                 log.write(step, values | dict(skipped=skipped, images_per_s=rate))
-                bar.set_postfix({k: f"{v:.4g}" for k, v in values.items()} | {"images/s": f"{rate:.3g}"})
+                shown = [f"{k} {v:.3g}" for k, v in list(values.items())[:2]]
+                speed = f"{rate:.{0 if rate >= 10 else 1}f} images/s"
+                bar.set_postfix_str(", ".join([*shown, speed]))       # the rest is in losses.csv
             if rank() == 0 and step % config["sample_every"] == 0:
                 task.sample(out / f"samples-{step:08d}.png")
             stop = _all_agree(asked)

@@ -79,7 +79,7 @@ def test_what_is_missing_is_said(monkeypatch):
         return real_import(name, *args, **kw)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(DataError, match=r"pip install torch-fidelity.*not FID"):
+    with pytest.raises(DataError, match=r"minigen\[full\].*pip install torch-fidelity.*not FID"):
         evaluate.inception_features()
 
 

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -237,3 +238,37 @@ def test_backups_that_people_keep_beside_a_file_stay(tmp_path):
 def test_folders_above_a_file_are_made(tmp_path):
     files.write_text(tmp_path / "a" / "b" / "x.txt", "new")
     assert (tmp_path / "a" / "b" / "x.txt").read_text() == "new"
+
+
+def test_what_comes_with_the_course_has_names():
+    names = files.shipped()
+    assert {"fftd", "ivqvae", "gan", "unet"} <= set(names) and "toy_reference" not in names
+    assert files.load_weights(gan.Generator, "gan").card == files.load_weights(gan.Generator, files.weights_file("gan")).card
+
+
+def test_the_weights_that_a_person_means(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    course = files.data_path("pretrained", "fftd.safetensors")
+    (tmp_path / "fftd").mkdir()                               # a folder is no weights
+    for name in ("fftd", Path("fftd")):
+        assert files.weights_file(name) == course
+    (tmp_path / "fftd").rmdir()
+    (tmp_path / "fftd").write_text("mine")
+    assert files.weights_file("fftd") == Path("fftd")
+    for path in ("runs/fftd", "x.safetensors", f"here{os.sep}x"):          # files, there or not: what reads them tells
+        assert files.weights_file(path) == Path(path)
+
+
+@pytest.mark.parametrize("find", [files.weights_file, lambda name: files.load_weights(gan.Generator, name)])
+def test_bare_names_of_no_weights_are_told_with_the_near_one(find, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"no weights 'gna', .* did you mean 'gan'\? The course has cgan, .*, vqvae; `make"):
+        find("gna")
+    with pytest.raises(DataError, match=r"no weights 'toy_reference', neither a file nor a model of the course. The course has"):
+        find("toy_reference")
+
+
+def test_an_installed_package_is_no_clone(tmp_path, monkeypatch):
+    assert files.in_clone()
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "site-packages" / "minigen" / "files.py"))
+    assert not files.in_clone()

@@ -108,7 +108,7 @@ WRONG = {
     ),
     "no autoencoder": (
         ["train-fftd", "--autoencoder=nowhere", "--out=x"],
-        "no weight file nowhere",
+        "There are no weights 'nowhere'",
     ),
     "a text for weights": (["encode", "toyfaces:4", "--autoencoder=file", "--out=x"], "file"),
     "a folder for weights": (["encode", "toyfaces:4", "--autoencoder=photos", "--out=x"], "photos"),
@@ -132,8 +132,22 @@ WRONG = {
     ),
     "no features": (
         ["fid", *PAIR, "--data=toyfaces:9", "--features=vgg", "--out=x"],
-        "inception or toy; got 'vgg'",
+        "--features: inception or toy; got 'vgg'",
     ),
+    "weights misspelled": (
+        ["sample", "--weights=fttd", "--out=x"],
+        "There are no weights 'fttd', neither a file nor a model of the course: did you mean 'fftd'?",
+    ),
+    "a fid of no weights": (["fid", "--weights=fttd", "--data=toyfaces:9", "--out=x"], "no weights 'fttd'"),
+    "weights of another kind": (["sample", "--weights=gan", "--out=x"], "holds Generator, not FFTD"),
+    "no such hair": (["sample", "--label=rad"], "got 'rad': did you mean 'red'?"),
+    "no such class": (["sample", "--label=5"], "or its number, 0 to 4; got 5."),
+    "guidance from the class": (["sample", "--label=red", "--scale=-1"], "scale is a finite number, at least 0"),
+    "a picture over mine": (["sample", "--steps=1", "--out=mine.png"], "was not drawn by"),
+    "a picture over a folder": (["sample", "--steps=1", "--out=folder.png"], "was not drawn by"),
+    "a picture below a file": (["sample", "--steps=1", "--out=file/x.png"], "file"),
+    "a picture in files": (["sample", "--png", "--out=x.png"], "'x.png' is one picture"),
+    "a huge picture": (["sample", "--images=1025"], "A picture holds at most 1,024 images"),
     "no seconds": (["bench", "--seconds=nan"], "seconds is a finite number"),
 }
 
@@ -144,6 +158,8 @@ def test_one_sentence_exit_code_2_and_no_trace(case, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos", ["a.png"])
     Path("file").write_text("mine")
+    make_folder(tmp_path, ["mine.png"])
+    Path("folder.png").mkdir()
     if hasattr(os, "mkfifo"):
         os.mkfifo("pipe")
     elif case == "a pipe":
@@ -155,6 +171,67 @@ def test_one_sentence_exit_code_2_and_no_trace(case, tmp_path, monkeypatch, caps
     ]  # without progress bars
     assert len(err) == 1 and err[0].startswith("minigen: ") and words in err[0]
     assert sorted(tmp_path.rglob("*")) == before and Path("file").read_text() == "mine"
+
+
+def test_sample_without_arguments_draws_a_picture_and_says_what_to_try_next(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample"]) == 0
+    first, *hints = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"16 images in {Path('runs/faces.png')}, drawn in ")
+    assert "50 DDIM steps on " in first
+    assert "hair is black, chestnut, blond, red or grey" in hints[0] and len(hints) == 3
+    before = Path("runs/faces.png").read_bytes()
+    for hint in [*hints[1:], "python -m minigen sample"]:     # in fewer steps, and the second time over its own
+        for _ in range(2):
+            fast = [] if hint.endswith("sample") else ["--steps", "2"]
+            assert main([*hint.split()[3:], *fast]) == 0
+    assert sorted(p.name for p in Path("runs").iterdir()) == [
+        "faces.png", "faces_hair-red_scale-2_steps-2.png", "faces_images-64_seed-1_steps-2.png"]
+    assert Path("runs/faces.png").read_bytes() == before
+
+
+def test_a_class_is_one_picture_by_name_and_by_number(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for label in ("red", "3"):
+        assert main(["sample", "--steps=1", "--images=2", f"--label={label}"]) == 0
+        assert "--label blond" in capsys.readouterr().out     # red was seen
+    assert len(list(Path("runs").iterdir())) == 1
+
+
+def test_pictures_and_folders_are_chosen_by_out_and_weights(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = ["--steps=1", "--images=2"]
+    for words, made in (
+        (["--weights=fftd"], "runs/samples/part-00000.safetensors"),
+        (["--weights=fftd", "--out=a.png"], "a.png"),
+        (["--out=b"], "b/part-00000.safetensors"),
+        (["--png", "--out=c"], "c/000001.png"),
+        (["--zip", "--out=d"], "d/images.zip"),
+        (["--out=E.PNG"], "E.PNG"),
+    ):
+        assert not Path(made).exists() and main(["sample", *few, *words]) == 0
+        assert Path(made).is_file()
+        assert ("Try next" in capsys.readouterr().out) == ("--weights=fftd" not in words)
+
+
+def test_torchruns_other_processes_draw_no_second_picture(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path), monkeypatch.setenv("WORLD_SIZE", "2"), monkeypatch.setenv("RANK", "1")
+    assert main(["sample"]) == 0 and not list(tmp_path.iterdir()) and not capsys.readouterr().out
+
+
+def test_bare_names_are_taken_wherever_weights_are_and_a_file_wins(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["encode", "toyfaces:8", "--autoencoder=ivqvae", "--out=z"]) == 0
+    small = ["--steps=1", "--batch-size=4", "--out=stage2", "--latents=z"]
+    assert main(["train-fftd", "--autoencoder=ivqvae", *small]) == 0
+    fid = ["--images=6", "--data=toyfaces:8", "--features=toy", "--steps=1", "--out=s", "--cache=c"]
+    assert main(["fid", "--weights=fftd", "--autoencoder=ivqvae", *fid]) == 0
+    assert "6 samples against 8 training images" in capsys.readouterr().out
+    Path("fftd").mkdir()                                      # a folder is no weights
+    assert main(["sample", "--weights=fftd", "--steps=1", "--images=1", "--out=y"]) == 0
+    Path("ivqvae").write_text("mine")
+    assert main(["sample", "--weights=fftd", "--steps=1", "--images=1", "--out=y2"]) == 2
+    assert "'ivqvae' is not a whole safetensors file" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_told_and_nothing_half_written_stays(tmp_path, monkeypatch, capsys):

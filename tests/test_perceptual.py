@@ -54,7 +54,7 @@ def test_no_network_is_one_clear_sentence(monkeypatch):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "lpips", None)
-    with pytest.raises(DataError, match="needs the package lpips"):
+    with pytest.raises(DataError, match=r"needs the package lpips: pip install .minigen\[full\]"):
         perceptual.LPIPS()
 
 

@@ -17,6 +17,7 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
+import minigen
 from minigen.files import sha256_of
 
 ROOT = build.ROOT
@@ -128,18 +129,53 @@ def test_card_of_the_weights_is_true():
         r["chapter"] for r in json.loads((folder / "results.json").read_text(encoding="utf-8")))
 
 
-def test_no_network_at_import_and_no_lab_needed():
-    """The package imports only what pyproject.toml names, and what it names lazily."""
-    allowed = {"torch", "numpy", "matplotlib", "PIL", "safetensors", "tqdm", "minigen"} | sys.stdlib_module_names
-    lazy = {"ipywidgets", "IPython", "pyarrow", "lpips", "torchvision", "diffusers", "torch_fidelity"}
-    for path in (ROOT / "minigen").rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
+ALWAYS = {"torch", "numpy", "matplotlib", "PIL", "safetensors", "tqdm", "minigen"} | sys.stdlib_module_names
+
+
+def imports():
+    """(file's name, module, whether it is imported when it is used) of every import in the package."""
+    for path in sorted((ROOT / "minigen").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
-                for name in names:
-                    top = name.split(".")[0]
-                    assert top in allowed or (top in lazy and node.col_offset > 0), f"{path.name}: {name}"
+                yield from ((path.name, name, node.col_offset > 0) for name in names)
+
+
+def extras():
+    """{extra: [its requirements]} of pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    section = text.split("[project.optional-dependencies]")[1].split("\n[")[0]
+    section = re.sub(r"^#.*$", "", section, flags=re.M)
+    return {name: [Requirement(r) for r in ast.literal_eval(listed)]
+            for name, listed in re.findall(r"^(\w+) = (\[.*?\])$", section, re.M | re.S)}
+
+
+def test_no_network_at_import_and_no_lab_needed():
+    """The package imports only what pyproject.toml names, and what the extras name when it is used."""
+    for file, name, late in imports():
+        assert name.split(".")[0] in ALWAYS or late, f"{file}: {name}"
+
+
+def test_extras_cover_what_is_imported_late():
+    found, offered = extras(), set()
+    assert found.keys() == {"notebook", "parquet", "full"}
+    for requirements in found.values():
+        offered |= {r.name.replace("-", "_").lower() for r in requirements}
+    late = {name.split(".")[0].lower() for _, name, _ in imports() if name.split(".")[0] not in ALWAYS}
+    late |= {"tensorboard" for _, name, _ in imports() if name == "torch.utils.tensorboard"}
+    assert {"pyarrow", "tensorboard", "ipywidgets"} <= late <= offered
+    assert offered == late | {"jupyterlab", "ipykernel"}          # and nothing else is fetched
+
+
+def test_extras_ask_for_what_is_tested():
+    pins = {r.name: next(iter(r.specifier)).version
+            for name in ("requirements.txt", "requirements-test.txt") for r in requirements(name)}
+    for r in (r for found in extras().values() for r in found):
+        assert r.name not in pins or r.specifier.contains(pins[r.name]), r
+
+
+def test_one_version():
+    assert f'\nversion = "{minigen.__version__}"\n' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -156,8 +192,28 @@ def test_the_wheel_works_without_jupyter(tmp_path):
               "import minigen, minigen.plots, minigen.widgets; from minigen.data import Digits; from minigen import gan, files\n"
               "assert 'env' in minigen.__file__, minigen.__file__\n"
               "assert len(Digits()) == 1797; files.load_weights(gan.Generator, 'gan'); print('fine')")
-    done = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    alone = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "MINIGEN_HOME")}
+    done = subprocess.run([python, "-c", script], cwd=tmp_path, capture_output=True, text=True, env=alone)
     assert done.stdout.strip().endswith("fine"), done.stderr
+    installed = next((tmp_path / "env").glob("lib/python*/site-packages"))
+    (installed / "beside.pth").write_text(packages)
+    before, here = _files_of(installed), tmp_path / "empty"
+    here.mkdir()
+    for line, said in (("--version", f"minigen {minigen.__version__}"),
+                       ("sample", "16 images in runs/faces.png"),
+                       ("reproduce table3", "Table 3"),       # measured already
+                       ("reproduce guidance --seeds 0 7", "New cells: 6, in runs/reproduce/guidance.json")):
+        done = subprocess.run([python.with_name("minigen"), *line.split()], cwd=here, text=True,
+                              capture_output=True, env=alone)
+        assert done.returncode == 0 and said in done.stdout, done.stderr
+    made = sorted(p.relative_to(here).as_posix() for p in here.rglob("*") if p.is_file())
+    assert made == ["runs/faces.png", "runs/reproduce/guidance.json"]
+    assert _files_of(installed) == before
+
+
+def _files_of(folder):
+    found = (p for p in folder.rglob("*") if p.is_file() and p.suffix != ".pyc")
+    return {p: p.read_bytes() for p in found if "minigen" in str(p)}
 
 
 def make(folder, *words, **env):

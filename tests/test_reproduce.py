@@ -1,5 +1,6 @@
 import json
 import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -269,3 +270,46 @@ def test_an_empty_notebook_is_no_results_file(tmp_path):
     (tmp_path / "nb.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4}')
     with pytest.raises(DataError, match="not a results file"):
         reproduce.read("table1", tmp_path / "nb.ipynb")
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path, table):
+    """As from a wheel: the results that come with the course lie beside the package, and we are in an empty folder."""
+    package, here = tmp_path / "package", tmp_path / "here"
+    (package / "reproduce").mkdir(parents=True)
+    here.mkdir()
+    monkeypatch.setattr(reproduce, "in_clone", lambda: False)
+    monkeypatch.setattr(reproduce, "data_path", lambda name: package / name)
+    monkeypatch.delenv("MINIGEN_HOME", raising=False)
+    monkeypatch.chdir(here)
+    list(reproduce.reproduce("table0", seeds=[0], out=package / "reproduce" / "table0.json"))
+    return package / "reproduce" / "table0.json"
+
+
+@pytest.mark.parametrize("home", [None, "home"])
+def test_an_installed_package_is_read_and_left_as_it_is(installed, tmp_path, monkeypatch, home):
+    if home:
+        monkeypatch.setenv("MINIGEN_HOME", str(tmp_path / home))
+    own = (tmp_path / home if home else Path("runs")) / "reproduce" / "table0.json"
+    before = installed.read_bytes()
+    assert reproduce.results_file("table0") == own and len(reproduce.read("table0")) == 2
+    assert list(reproduce.reproduce("table0", seeds=[0])) == []            # measured already
+    assert not own.exists() and "0.150" not in reproduce.as_text("table0")
+    assert [c["seed"] for c in reproduce.reproduce("table0", seeds=[0, 1])] == [1, 1]
+    assert installed.read_bytes() == before and len(reproduce.read("table0", own)) == 4
+    assert "0.150 ± 0.071" in reproduce.as_text("table0")                  # ours with theirs
+    assert [p.name for p in installed.parent.iterdir()] == ["table0.json"]
+    with pytest.raises(DataError, match="cells of 5 training steps, not 6"):
+        next(reproduce.reproduce("table0", steps=6, seeds=[0]))
+
+
+def test_the_command_says_where_new_cells_are(installed, capsys):
+    assert main(["reproduce", "table0", "--seeds", "0"]) == 0
+    assert "New cells" not in capsys.readouterr().out
+    assert main(["reproduce", "table0", "--seeds", "0", "1"]) == 0
+    assert f"New cells: 2, in {Path('runs/reproduce/table0.json')}\n" in capsys.readouterr().out
+
+
+def test_a_table_misspelled(capsys):
+    assert main(["reproduce", "tabel1"]) == 2
+    assert "no table 'tabel1' to reproduce: did you mean 'table1'? There are table1, " in capsys.readouterr().err

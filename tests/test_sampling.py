@@ -1,6 +1,8 @@
 import inspect
 import io
+import re
 import shutil
+import types
 import zipfile
 
 import numpy as np
@@ -9,10 +11,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from minigen import files, ivqvae, latents, sampling
+from minigen import celebahq, fftd, files, ivqvae, latents, sampling
 from minigen.data import ToyFaces
 from minigen.errors import DataError
 from minigen.files import data_path
+from minigen.settings import Stage2, make_config
 
 PAIR = (data_path("pretrained", "fftd.safetensors"), data_path("pretrained", "ivqvae.safetensors"))
 
@@ -55,9 +58,9 @@ def test_image_k_depends_on_the_seed_and_k_only():
 def test_labels_and_guidance():
     from minigen.data import from_uint8
     from minigen.metrics import obedience
-    red = sampling.Sampler(*PAIR, steps=10, label=3, scale=2.0)(0, 20)
+    red = sampling.Sampler(*PAIR, steps=10, label="red", scale=2.0)(0, 20)
     assert obedience(from_uint8(red), "hair", torch.full((20,), 3)) > 0.8
-    with pytest.raises(DataError, match="--label is 0 to 4; got 5"):
+    with pytest.raises(DataError, match=r"--label is black, .* or its number, 0 to 4; got 5"):
         sampling.Sampler(*PAIR, label=5)
 
 
@@ -85,7 +88,7 @@ def test_latents_that_are_none(tmp_path):
     (dict(eta=-0.1), "eta"), (dict(eta=2), "eta"), (dict(seed=-1), "seed"), (dict(seed="x"), "seed"),
     (dict(batch_size=0), "batch_size"),
     (dict(batch_size=10**12), "batch_size"), (dict(scale=float("inf"), label=1), "scale"), (dict(scale=2), "--label"),
-    (dict(label=-1), "--label is 0 to 4"), (dict(label=1.5), "label"), (dict(device="abc"), "device 'abc'")])
+    (dict(label=-1), "0 to 4; got -1"), (dict(label=1.5), "label"), (dict(device="abc"), "device 'abc'")])
 def test_settings_that_are_none_are_told_before_anything_is_loaded(given, words):
     with pytest.raises(DataError, match=words):
         sampling.Sampler(*PAIR, **given)
@@ -192,3 +195,105 @@ def test_image_k_of_a_seed_is_this_one():
     x = sampling.Sampler(*PAIR, steps=3, seed=7)(2, 4).float()
     assert x.mean((1, 2, 3)).tolist() == pytest.approx([164.9, 119.0], abs=0.5)
     assert x[:, :, 8:16].mean((1, 2, 3)).tolist() == pytest.approx([151.8, 123.4], abs=0.5)
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image))
+
+
+def test_a_picture_shows_the_images_row_by_row_each_pixel_a_square(tmp_path):
+    sampler = sampling.Sampler(*PAIR, steps=2, batch_size=3)
+    assert sampling.picture(sampler, tmp_path / "deep" / "x.png", 5, progress=False) > 0
+    sheet = pixels(tmp_path / "deep" / "x.png")
+    assert sheet.shape == (4 * (2 * 33 + 1), 4 * (3 * 33 + 1), 3)          # 5 images: two rows of three
+    assert bool((sheet[:4] == 255).all()) and bool((sheet[4 * 34 :, 4 * 67 :] == 255).all())
+    for k, x in enumerate(torch.cat([sampler(0, 3), sampler(3, 5)])):
+        top, left = 4 * (1 + k // 3 * 33), 4 * (1 + k % 3 * 33)
+        for shift in (0, 3):
+            seen = sheet[top + shift : top + 128 : 4, left + shift : left + 128 : 4]
+            assert torch.equal(seen.movedim(-1, 0), x)
+
+
+@pytest.mark.parametrize(("n", "size", "shape"), [
+    (1, 32, (136, 136)), (16, 32, (532, 532)), (2, 100, (102, 203)), (4, 256, (515, 515))])
+def test_small_images_are_enlarged_and_large_ones_are_not(n, size, shape):
+    assert sampling._in_rows(torch.zeros(n, 3, size, size, dtype=torch.uint8)).shape == (*shape, 3)
+
+
+def test_a_picture_replaces_a_picture_of_its_own_and_nothing_else(tmp_path):
+    path = tmp_path / "x.png"
+    sampler = sampling.Sampler(*PAIR, steps=1, seed=3)
+    sampling.picture(sampler, path, 2, progress=False)
+    first = path.read_bytes()
+    sampling.picture(sampler, path, 2, progress=False)
+    assert path.read_bytes() == first
+    with Image.open(path) as image:
+        assert image.info["Software"] == "minigen" and '"seed": 3' in image.info["Description"]
+    sampling.picture(sampler, path, 1, progress=False)
+    assert path.read_bytes() != first
+    Image.new("RGB", (4, 4)).save(path)
+    mine = path.read_bytes()
+    for other in (path, tmp_path):
+        with pytest.raises(DataError, match="was not drawn by `minigen sample` and would be replaced"):
+            sampling.picture(sampler, other, 2, progress=False)
+    assert path.read_bytes() == mine and [p.name for p in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_a_file_that_comes_while_a_picture_is_drawn_stays(tmp_path):
+    sampler, path = sampling.Sampler(*PAIR, steps=1), tmp_path / "x.png"
+
+    class Slow:
+        decoder, key, batch_size = sampler.decoder, sampler.key, 4
+
+        def __call__(self, first, last):
+            path.write_text("mine")
+            return sampler(first, last)
+
+    with pytest.raises(DataError, match="would be replaced"):
+        sampling.picture(Slow(), path, 2, progress=False)
+    assert path.read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, "x", True, 1025])
+def test_numbers_of_images_that_make_no_picture(tmp_path, n):
+    with pytest.raises(DataError, match=r"images is a whole number|at most 1,024 images"):
+        sampling.picture(sampling.Sampler(*PAIR, steps=1), tmp_path / "x.png", n, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def with_card(num_classes=3, **card):
+    return types.SimpleNamespace(card=card, num_classes=num_classes)
+
+
+def test_names_of_classes_come_from_the_card():
+    assert sampling.classes_of(files.load_weights(fftd.FFTD, "fftd")) == ["black", "chestnut", "blond", "red", "grey"]
+    assert sampling.classes_of(with_card(classes=["a", "b", "c"])) == ["a", "b", "c"]
+    for card in (dict(), dict(classes=["a", "b"]), dict(classes="abc"), dict(classes=[1, 2, 3]), dict(labels="hair"),
+                 dict(labels=["hair"]), dict(labels="hat"), dict(classes=None)):
+        assert sampling.classes_of(with_card(**card)) == []
+    assert sampling.classes_of(with_card(0, classes=["a"])) == []          # trained without labels
+
+
+def test_classes_of_a_training_are_known_to_its_weights(tmp_path, latents_file):
+    config = make_config(Stage2, latents=str(latents_file), out=str(tmp_path), steps=1, batch_size=4)
+    path = celebahq.train_fftd(config, PAIR[1], progress=False)
+    assert sampling.Sampler(path, PAIR[1], steps=1, label="blond").label == 2
+
+
+@pytest.mark.parametrize(("label", "names", "want"), [
+    (None, "abc", None), ("b", "abc", 1), ("1", "abc", 1), (2, "abc", 2), ("2", None, 2),
+    ("1", "123", 0), (1, "123", 1)])                                       # written, it is a name first; a number is a number
+def test_labels_by_name_and_by_number(label, names, want):
+    assert sampling._label_of(label, with_card(classes=names and list(names))) == want
+
+
+@pytest.mark.parametrize(("label", "names", "words"), [
+    ("x", None, "--label is 0 to 2; got 'x'."), ("-1", None, "0 to 2; got '-1'."), ("3", None, "0 to 2; got 3."),
+    (3, "abc", "a, b or c, or its number, 0 to 2; got 3."), (-1, None, "got -1"), (1.5, None, "label is a whole number"),
+    ("²", None, "got '²'"), ("", None, "got ''"), (True, None, "label is a whole number")])
+def test_labels_that_are_none(label, names, words):
+    with pytest.raises(DataError, match=re.escape(words)):
+        sampling._label_of(label, with_card(classes=names and list(names)))
+    with pytest.raises(DataError, match="trained without classes"):
+        sampling._label_of(label, with_card(0))

@@ -1,4 +1,6 @@
 import csv
+import functools
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from tqdm.std import tqdm
 
 from minigen import checkpoints, training
 from minigen.errors import DataError
@@ -263,3 +266,29 @@ def test_orders_and_flips_are_these():
     assert indices.tolist() == [0, 3, 6, 4, 1, 2] and flips.int().tolist() == [0, 0, 0, 0, 0, 0]
     _, flips = training.batch_at(0, 1, 20_000, 20_000)
     assert abs(flips.float().mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["total", "l1", "perceptual", "adversarial", "vq"], ["total", "l1", "images/s"]),
+        (["loss"], ["loss", "images/s"]),
+    ],
+)
+def test_the_bar_fits_into_80_columns_with_at_most_three_values(tmp_path, monkeypatch, names, shown):
+    class Stage(Line):
+        def step(self, step, indices, flips):
+            super().step(step, indices, flips)
+            return {name: torch.tensor(0.012345678) for name in names}
+
+    terminal = io.StringIO()
+    monkeypatch.setattr(training, "tqdm", functools.partial(tqdm, ncols=80, file=terminal))
+    with pytest.raises(training.Stopped):                     # the longest training there is
+        training.train(Stage(stop_at=6), tmp_path, kind="ivqvae", n=7, config=CONFIG | dict(steps=4_000_000))
+    lines = [line for line in terminal.getvalue().replace("\n", "\r").split("\r") if "images/s" in line]
+    assert lines and all(len(line) <= 80 for line in lines)
+    for line in lines:
+        bar, rest = line.split("|")[1:]
+        assert len(bar) >= 6 and line.startswith("ivqvae ") and " left, " in rest
+        assert [value.strip().split(" ")[0 if "images" not in value else 1]
+                for value in rest.split(" left, ")[1].split(",")] == shown

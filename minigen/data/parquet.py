@@ -24,7 +24,8 @@ class Parquet:
             import pyarrow
             import pyarrow.parquet as pq
         except ImportError:
-            raise DataError("Reading parquet needs the package pyarrow: pip install pyarrow") from None
+            raise DataError("Reading parquet needs the package pyarrow: pip install \"minigen[parquet]\""
+                            ", or pip install pyarrow.") from None
         self.types, self.files, self.notes = pyarrow.types, [], []
         self.asked = image_column, label_column
         for name in names:

@@ -1,0 +1,268 @@
+"""What the command line understands: every command's options and examples.
+
+It needs no torch, so that `--help` answers at once. What a command does is in `minigen.__main__`.
+"""
+
+import argparse
+import dataclasses
+import textwrap
+from pathlib import Path
+
+import minigen
+from minigen import settings
+from minigen.arguments import (
+    NAME,
+    NUMBER,
+    PATH,
+    PROGRAM,
+    SWITCH,
+    WEIGHTS,
+    WHOLE,
+    Parser,
+    choice,
+    option,
+    refuse_unknown,
+    told,
+)
+
+PAIR = "--weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors"
+EXAMPLES = {
+    "sample": [
+        "",
+        "--images 64 --seed 3",
+        "--label red --scale 2",
+        f"{PAIR} --images 1000 --png --out runs/samples",
+    ],
+    "prepare": [
+        "my_photos --size 64 --out data/my_photos",
+        "archive.zip --split train --out data/photos256",
+        "my_photos --classes labels.csv --out data/labelled",
+    ],
+    "verify": ["data/my_photos"],
+    "train-ivqvae": [
+        "--data toyfaces:4096 --steps 1000",
+        "--data toyfaces:4096 --steps 1000 --resume",
+        "--preset paper --data data/photos256 --out runs/photos",
+    ],
+    "encode": [
+        "toyfaces:4096 --autoencoder ivqvae",
+        "data/photos256 --autoencoder runs/photos/ivqvae.safetensors --overwrite",
+    ],
+    "train-fftd": [
+        "--autoencoder ivqvae --steps 1000",
+        "--autoencoder ivqvae --steps 1000 --resume",
+    ],
+    "fid": [
+        "--data toyfaces:2000 --features toy --images 500 --steps 50 --out runs/toy",
+        f"{PAIR} --data data/photos256 --images 50000 --out runs/fid",
+    ],
+    "bench": ["", "--preset paper --seconds 10"],
+    "reproduce": ["table1", "table3 --seeds 0 --steps 200 --out runs/short.json"],
+}
+BRIEF = f"""\
+minigen {minigen.__version__}: image generation from first principles, a course in notebooks. Try:
+
+  {PROGRAM} sample                          16 new faces in one picture
+  {PROGRAM} sample --label red --scale 2    the same with red hair
+  {PROGRAM} reproduce table1                the paper's Table 1, at small scale
+  {PROGRAM} --help                          all commands
+"""
+
+
+def parse(argv):
+    """The settings that a command line asks for.
+
+    Raises: DataError for a wrong one, in one sentence, with the near word where there is one.
+    """
+    parser, commands = build()
+    refuse_unknown(parser, argv, commands)
+    return parser.parse_args(argv)
+
+
+def build():
+    """(the parser, {name: parser} of its commands)."""
+    about = "The tools of the minigen course. Each command's --help ends with examples."
+    parser = Parser(PROGRAM, description=about)
+    version = f"minigen {minigen.__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    _add_sample(commands)
+    _add_prepare(commands)
+    _add_training(commands)
+    _add_fid(commands)
+    _add_bench(commands)
+    _add_reproduce(commands)
+    return parser, commands.choices
+
+
+def _command(commands, name, text, description):
+    description = textwrap.fill(description, 90)
+    return commands.add_parser(
+        name, help=text, description=description, prog=f"{PROGRAM} {name}", examples=EXAMPLES[name]
+    )
+
+
+def _add_sample(commands):
+    p = _command(
+        commands,
+        "sample",
+        "draw new faces",
+        "Draw images: without --weights new faces in one picture, by the models that come with "
+        "the course. Image k depends on the seed and k only.",
+    )
+    option(p, "--images", WHOLE, "how many (default: for a picture 16, else 64)")
+    option(p, "--steps", WHOLE, "DDIM steps, 1 to 1000 (default: for a picture 50, else 500)")
+    _add_sampling(p)
+    option(
+        p,
+        "--out",
+        PATH,
+        "NAME.png for one picture, or a folder of tensors (default: runs/faces.png, with what was "
+        "asked for in its name; with --weights, --png or --zip the folder runs/samples)",
+    )
+    option(p, "--png", SWITCH, "into a folder, also as one PNG file an image")
+    option(p, "--zip", SWITCH, "into a folder, also as one zip of PNG files")
+
+
+def _add_fid(commands):
+    p = _command(
+        commands,
+        "fid",
+        "draw images and measure them",
+        "FID, KID, precision and recall of samples against the data.",
+    )
+    data = "images to compare with: a folder of `prepare`, or toyfaces:N"
+    option(p, "--data", dict(metavar="DATA"), data, required=True)
+    option(p, "--images", WHOLE, "how many", 64)
+    option(p, "--steps", WHOLE, "DDIM steps, 1 to 1000", 500)
+    _add_sampling(p)
+    p.set_defaults(weights="fftd")
+    option(p, "--out", PATH, "folder of the images", Path("runs/samples"))
+    features = "network that images are compared by; toy is for 32×32 faces, and not FID"
+    option(p, "--features", choice("inception", "toy"), features, "inception")
+    option(p, "--cache", PATH, "folder in which the data's features are kept", Path("runs/cache"))
+
+
+def _add_sampling(p):
+    """What `sample` and `fid` share."""
+    option(p, "--seed", WHOLE, "another number, other images", 0)
+    label = (
+        "ask for a class by name or number, for the course's faces a hair colour: black, "
+        "chestnut, blond, red or grey (default: any)"
+    )
+    option(p, "--label", dict(metavar="CLASS"), label)
+    option(p, "--scale", NUMBER, "guidance towards --label, from 0: 1 is none, 2 exaggerates", 1.0)
+    eta = "0: all chance lies in the first noise; 1: as much new noise as DDPM"
+    option(p, "--eta", NUMBER, eta, 0.0)
+    text = "an {}.safetensors, or the name of weights of the course"
+    option(p, "--weights", WEIGHTS, f"stage 2: {text.format('fftd')} (default fftd)")
+    option(p, "--autoencoder", WEIGHTS, f"stage 1: {text.format('ivqvae')}", "ivqvae")
+    _add_machine(p)
+
+
+def _add_machine(p):
+    option(p, "--batch-size", WHOLE, "images at once", 64)
+    option(p, "--device", NAME, "cpu, cuda, cuda:1 … (default: the GPU where there is one)", "")
+
+
+def _add_prepare(commands):
+    p = _command(
+        commands,
+        "prepare",
+        "turn a folder, zip or parquet of images into one memory map",
+        "Centre-crop, resize and store images as one uint8 memory map with a manifest.",
+    )
+    source = "folder (class sub-folders or not), .zip, .parquet or folder of them"
+    p.add_argument("source", type=Path, help=source)
+    option(p, "--out", PATH, "folder to make, such as data/NAME", required=True)
+    option(p, "--size", WHOLE, "side in pixels", 256)
+    option(p, "--split", NAME, "only this one of train/val/test in the source (default: all)")
+    kernels = choice("lanczos", "bicubic", "bilinear", "box")
+    option(p, "--kernel", kernels, "resize filter", "lanczos")
+    classes = (
+        "where classes come from: what is found (auto), each folder, none, or a file of labels "
+        "(CSV rows file,class or JSON)"
+    )
+    option(p, "--classes", dict(metavar="auto|folders|none|FILE"), classes, "auto")
+    none = dict(dest="classes", action="store_const", const="none")
+    p.add_argument("--no-classes", help="the same as --classes none", **none)
+    for kind in ("image", "label"):
+        text = f"column of {kind}s in parquet (default: the one that names and types tell)"
+        option(p, f"--{kind}-column", NAME, text)
+    option(p, "--overwrite", SWITCH, "replace an --out that was prepared before")
+    about = "Compare every pixel with the manifest."
+    p = _command(commands, "verify", "is a prepared folder whole?", about)
+    p.add_argument("folder", type=Path, help="a folder of `prepare`")
+
+
+def _add_training(commands):
+    note = (
+        "A run that goes on with --resume equals an undisturbed one bit for bit on a CPU with "
+        "the same numbers of threads and processes."
+    )
+    about = f"Stage 1 (Algorithm 1). {note}"
+    p = _command(commands, "train-ivqvae", "stage 1: train the autoencoder", about)
+    _add_settings(p, settings.Stage1)
+    about = "Encode images and their mirror images, for stage 2."
+    e = _command(commands, "encode", "latents of all images, once", about)
+    e.add_argument("data", help="a folder of `prepare`, or toyfaces:N")
+    option(e, "--out", PATH, "file to write", Path("runs/latents.safetensors"))
+    option(e, "--overwrite", SWITCH, "replace latents of other images or another autoencoder")
+    _add_machine(e)
+    about = f"Stage 2 (Algorithm 2). {note}"
+    q = _command(commands, "train-fftd", "stage 2: train the Transformer on latents", about)
+    _add_settings(q, settings.Stage2)
+    weights = "stage 1: an ivqvae.safetensors, or the name of weights of the course: ivqvae"
+    for x in (e, q):
+        option(x, "--autoencoder", WEIGHTS, weights, required=True)
+    for x in (p, q):
+        option(x, "--resume", SWITCH, "go on from the newest whole checkpoint in --out")
+        option(x, "--paper-protocol", SWITCH, "the paper's batch of 1 and 4,000,000 steps")
+
+
+def _add_settings(parser, cls):
+    """An option for every field of a config class; what is not given is left to the preset."""
+    kinds = {int: WHOLE, float: NUMBER, bool: dict(action=argparse.BooleanOptionalAction)}
+    for field in dataclasses.fields(cls):
+        choices = field.metadata["choices"]
+        words = NAME if field.name == "device" else dict(metavar="PATH")
+        kind = choice(*choices) if choices else kinds.get(type(field.default), words)
+        text = field.metadata["text"] + _default_of(cls, field)
+        name = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(name, help=text, default=argparse.SUPPRESS, **kind)
+
+
+def _default_of(cls, field):
+    """` (default 1000; with --preset paper 250000)`."""
+    if field.default == "":
+        return ""
+    paper = settings.PRESETS[cls.__name__]["paper"].get(field.name, field.default)
+    other = f"; with --preset paper {told(paper)}" if paper != field.default else ""
+    return f" (default {told(field.default)}{other})"
+
+
+def _add_bench(commands):
+    about = "Throughput of both stages, beside diffusers' where it is there."
+    p = _command(commands, "bench", "how fast this machine is", about)
+    option(p, "--preset", choice("small", "paper"), "sizes of the networks", "small")
+    option(p, "--seconds", NUMBER, "seconds for each measurement", 5.0)
+
+
+def _add_reproduce(commands):
+    p = _command(
+        commands,
+        "reproduce",
+        "measure one of the paper's tables at small scale",
+        "Train and measure every cell of a table, go on where a run was stopped, print it. The "
+        "results that come with the course count as measured.",
+    )
+    tables = "table1, table2, table3, table7, table8, table9, table3_pixels or guidance"
+    p.add_argument("table", help=tables)
+    option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")
+    steps = "training steps (or images drawn) of a cell (default: the table's)"
+    option(p, "--steps", WHOLE, steps)
+    out = (
+        "results file (default: TABLE.json in data/reproduce of a clone, elsewhere in "
+        "runs/reproduce, or in reproduce of MINIGEN_HOME)"
+    )
+    option(p, "--out", PATH, out)

@@ -1,0 +1,132 @@
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import minigen
+from minigen import commands, tables
+from minigen.__main__ import ALONE, RUN, main
+
+ROOT = Path(__file__).parent.parent
+NAMES = sorted(commands.EXAMPLES)
+
+
+def help_of(capsys, *words):
+    with pytest.raises(SystemExit) as end:
+        commands.parse([*words, "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_every_command_is_run_by_something_and_has_examples():
+    known = set(commands.build()[1])
+    assert known == set(RUN) == set(NAMES) and set(ALONE) <= known
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_examples_at_the_end_of_a_help_are_commands(name, capsys):
+    end = help_of(capsys, name).split("\nexamples:\n")[1].strip().splitlines()
+    assert 1 <= len(end) <= 4 and len(end) == len(commands.EXAMPLES[name])
+    for line in end:
+        words = shlex.split(line)
+        assert words[:4] == ["python", "-m", "minigen", name]
+        assert commands.parse(words[3:]).command == name
+
+
+def test_the_brief_help_names_commands(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    lines = [re.split(r"  +", line.strip())[0] for line in out.splitlines() if "python -m" in line]
+    assert len(lines) == 4 and lines[-1].endswith("--help") and len(out.splitlines()) < 10
+    for line in lines[:-1]:
+        commands.parse(shlex.split(line)[3:])
+
+
+def options():
+    for name, parser in commands.build()[1].items():
+        for action in parser._actions:
+            if not isinstance(action, argparse._HelpAction):
+                yield pytest.param(
+                    action, id=f"{name} {(action.option_strings or [action.dest])[0]}"
+                )
+
+
+@pytest.mark.parametrize("action", list(options()))
+def test_every_option_has_its_meaning_and_default(action):
+    assert len(action.help) > 5
+    switch = action.nargs == 0
+    assert switch or action.required or "default" in action.help or "left out" in action.help
+    if action.default not in (None, argparse.SUPPRESS, False, "") and not switch:
+        told = action.default if isinstance(action.default, list) else [action.default]
+        told = " ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in told)
+        assert told in action.help, action.help
+    if (
+        not switch
+        and action.option_strings
+        and not isinstance(action, argparse.BooleanOptionalAction)
+    ):
+        assert action.metavar, "what is to be written there"
+
+
+def test_the_settings_tell_default_preset_and_choices(capsys):
+    text = " ".join(help_of(capsys, "train-ivqvae").split())
+    assert (
+        "--perceptual toy|lpips|none perceptual loss" in text
+        and "with --preset paper lpips)" in text
+    )
+    assert "(default 0.002; with --preset paper 0.0001)" in text
+    assert "(default on; with --preset paper off)" in text and "(default toyfaces:4096)" in text
+
+
+def test_reproduces_help_names_every_table(capsys):
+    text = help_of(capsys, "reproduce")
+    assert all(re.search(rf"\b{name}\b", text) for name in tables.TABLES)
+
+
+def test_sample_is_parsed_as_it_says():
+    a = commands.parse(["sample"])
+    assert (a.weights, a.autoencoder, a.out, a.images, a.steps) == (
+        None,
+        "ivqvae",
+        None,
+        None,
+        None,
+    )
+    assert (a.seed, a.eta, a.label, a.scale, a.png, a.zip) == (0, 0.0, None, 1.0, False, False)
+    a = commands.parse(["fid", "--data", "toyfaces:9"])
+    assert (a.weights, a.autoencoder, a.images, a.steps) == ("fftd", "ivqvae", 64, 500)
+    assert commands.parse(["sample", "--seed", "-1", "--eta=-0.5"]).seed == -1
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"minigen {minigen.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["sample", "--help"], ["train-ivqvae", "--help"], ["--version"], []]
+)
+def test_help_answers_within_a_second_and_without_torch(words):
+    code = (
+        "import sys\nfrom minigen.__main__ import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    took = []
+    for _ in range(3):  # the best of three: the machine may be busy
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=ROOT,
+            capture_output=True,
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        )
+        took.append(time.perf_counter() - start)
+        assert done.returncode == 0 and done.stdout
+    assert min(took) < 1

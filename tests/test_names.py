@@ -1,0 +1,29 @@
+import pytest
+
+from minigen.names import listed, near
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("sampel", ": did you mean 'sample'?"),
+        ("SAMPLE", ": did you mean 'sample'?"),
+        ("red", ": did you mean 'Red'?"),
+        ("xyz", ""),
+        ("", ""),
+    ],
+)
+def test_the_near_name(word, said):
+    assert near(word, ["fid", "sample", "Red"]) == said
+
+
+def test_of_two_that_differ_in_case_the_first_is_named():
+    assert near("cat", ["Cat", "CAT"]) == ": did you mean 'Cat'?"
+
+
+def test_names_in_a_row():
+    assert listed([]) == "" and listed(["a"]) == "a" and listed("ab") == "a or b"
+    assert listed(["a", "b", "c"], last="and") == "a, b and c"
+    many = listed([f"c{k}" for k in range(1000)])
+    assert many.startswith("c0, c1, ") and many.endswith("c19, … (1,000 in all)")
+    assert listed(map(str, range(20))).endswith("18 or 19")
