@@ -105,7 +105,7 @@ def test_the_readmes_python_examples_run(tmp_path, monkeypatch):
     examples = re.findall(r"```python\n(.*?)```", text, re.S)
     assert len(examples) == 2
     for code in examples:
-        short = code.replace("steps=1500", "steps=2").replace("steps=50", "steps=2").replace("2000", "100")
+        short = code.replace("steps=1500", "steps=2").replace("steps=50", "steps=2").replace("2000", "128")
         assert short != code and max(map(len, code.splitlines())) <= 100
         exec(compile(short, "README.md", "exec"), {})
     assert (tmp_path / "digits.png").exists()

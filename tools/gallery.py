@@ -58,7 +58,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-c", example(readme, "import torch")], cwd=folder, check=True)
         subprocess.run([sys.executable, "-m", "minigen", "sample"], cwd=folder, check=True)
-        for made, name in (("digits.png", "digits.png"), ("runs/samples.png", "sample.png")):
+        for made, name in (("digits.png", "digits.png"), ("runs/faces.png", "sample.png")):
             with replacing(OUT / name) as path, Image.open(Path(folder) / made) as picture:
                 picture.save(path, "PNG", optimize=True)
     for path in sorted(OUT.glob("*.png")):
