@@ -617,7 +617,7 @@ for s in tqdm(training, total=steps, desc="DCGAN"):
         early = toy_frechet(gan.sample(g, 2000))
 show(image_grid(torch.cat(film), columns=8, row_titles=[f"step {k}" for k in wanted]),
      """Six rows of the same eight noise vectors at growing training steps: from coloured
-     blotches to heads with hair and shirt on a plain background.""")
+     blotches to heads with hair, glasses and shirts, their backgrounds still mottled.""")
 
 # %% tags=["nbval-ignore-output"]
 losses = {"D's loss": [s.d_loss for s in history], "G's loss": [s.g_loss for s in history]}

@@ -120,12 +120,18 @@ def _link(stem):
     return f"[chapter {number(stem)}, {CHAPTERS[stem].title}]({stem}.ipynb)"
 
 
+def _in_words(minutes):
+    """0.6 is "about 40 seconds"."""
+    if minutes < 1:
+        return f"about {10 * round(6 * minutes)} seconds"
+    return f"about {minutes:g} minutes" if minutes != 1 else "about a minute"
+
+
 def header(stem):
     """What stands below a chapter's title: links that work in JupyterLab and on GitHub, offline too."""
     c = CHAPTERS[stem]
-    seconds = f"{60 * c.run:.0f} seconds" if c.run < 1 else "a minute and a half" if c.run > 1.2 else "a good minute"
     lines = [f"[Open in Colab]({colab(stem)}) · "
-             f"about {c.read} minutes to read and do; the cells run in about {seconds} on a laptop",
+             f"about {c.read} minutes to read and do; the cells run in {_in_words(c.run)} on a laptop",
              "in the package: " + ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
              + " · its tests: " + ", ".join(f"[{m}](../tests/test_{m}.py)" for m in _tests(c.modules))]
     if stem != next(iter(CHAPTERS)):
