@@ -130,3 +130,11 @@ def test_help_answers_within_a_second_and_without_torch(words):
         took.append(time.perf_counter() - start)
         assert done.returncode == 0 and done.stdout
     assert min(took) < 1
+
+
+def test_every_command_of_the_readme_is_understood():
+    text = re.sub(r" *\\\n *", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    lines = re.findall(r"^(?:.*`)?python -m minigen ([a-z][^`\n…]+)", text, re.M)
+    assert len(lines) > 10
+    for line in lines:
+        commands.parse(shlex.split(line.split("  #")[0]))
