@@ -33,29 +33,29 @@ CHAPTERS = {
         ("gaussian", "data", "metrics"), "Eq. 31", 0.6, 40),
     "01_gan": Chapter(
         "GAN objectives", "the game, the losses, mode collapse, DCGAN, conditional GAN",
-        ("gan",), "Eqs. 13, 14", 1.2, 100),
+        ("gan",), "Eqs. 13, 14", 1.5, 100),
     "02_vae": Chapter(
         "VAE objectives", "the ELBO, reparameterisation, latent arithmetic, rate and distortion, why it is blurry",
-        ("vae",), "–", 1.4, 135),
+        ("vae",), "–", 1.9, 135),
     "03_vqvae": Chapter(
         "VQ-VAE", "codebooks, the misplaced β, dead codes, sixteen tokens, a PixelCNN prior, counting bits",
-        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 0.8, 130),
+        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.0, 130),
     "04_ivqvae": Chapter(
         "IVQ-VAE", "residual blocks, attention, perceptual and adversarial losses, Tables 1 and 7 at small scale",
-        ("ivqvae", "perceptual", "reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.2, 120),
+        ("ivqvae", "perceptual", "reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 120),
     "05_ddpm": Chapter(
         "DDPM", "forward process, posterior, the loss from the bound, the ideal denoiser, a U-Net, learned variance in bits",
-        ("diffusion", "ddpm", "unet", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.2, 150),
+        ("diffusion", "ddpm", "unet", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.1, 150),
     "06_ddim": Chapter(
         "DDIM", "fewer steps, interpolation, inversion, editing, guidance, filling in",
-        ("ddim", "guidance"), "Eq. 29, Alg. 3, Table 3", 0.6, 120),
+        ("ddim", "guidance"), "Eq. 29, Alg. 3, Table 3", 0.5, 120),
     "07_fftd": Chapter(
         "FFTD", "latents, tokens, adaptive norm, two resolutions, adaptive fusion, Tables 2, 8 and 9 at small scale",
-        ("fftd", "latents", "tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.7, 150),
+        ("fftd", "latents", "tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.6, 150),
     "08_celebahq": Chapter(
         "CelebA-HQ", "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
                      "the paper read as a reviewer",
-        ("celebahq", "training", "checkpoints", "sampling", "evaluate"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.3, 120),
+        ("celebahq", "training", "checkpoints", "sampling", "evaluate"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.8, 120),
 }
 
 COLAB = '''import sys
