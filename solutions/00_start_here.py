@@ -231,7 +231,7 @@ show(image_grid(images[:24], columns=12),
 # %%
 for name, values in ATTRIBUTES.items():
     print(f"{name:<12} {', '.join(values)}")
-print("\nface 0:", real.describe(0))
+print("\nface 0:", ", ".join(real.describe(0).values()))
 
 # %% [markdown]
 r"""
@@ -653,6 +653,8 @@ r"""
 - The toy Fréchet distance compares two sets of images through the features of a classifier. It has a floor above zero.
 
 ### Words
+
+(The paper of this course is written in Chinese; each chapter's list of words gives its terms, too.)
 
 | English | 中文 | meaning here |
 |---|---|---|

@@ -84,6 +84,8 @@ $$\frac{p}{D} - \frac{q}{1 - D} = 0 \quad\Longrightarrow\quad D^*(x) = \frac{p(x
 
 ### Exercise 1.1 · `best_discriminator` · ★ · 2 minutes
 
+Write $D^*$ from the two densities.
+
 <details><summary>Hint</summary>
 
 One line; `p` and `q` are tensors of density values on the same grid.
@@ -319,6 +321,8 @@ more without: what would stop $D$ from sending the loss to $-\infty$?
 
 ### Exercise 1.4 · `hinge_d_loss` · ★ · 4 minutes
 
+Write the discriminator's hinge loss from its logits.
+
 <details><summary>Hint</summary>
 
 `F.relu` is $\max(0, \cdot)$. Do not forget the ½.
@@ -523,8 +527,8 @@ show(points(clouds, limit=3.2, titles=list(runs)),
      smoothing, feature matching and minibatch discrimination.""")
 
 # %% tags=["nbval-ignore-output"]
-print("modes covered (of 8) at the end, for three seeds; mean over all six moments; "
-      "share of points on a mode at the end")
+print("modes covered (of 8): at the end for three seeds, and in the mean over all six moments;")
+print("share of the points that lie on a mode at the end")
 for name, by_seed in runs.items():
     last = [count_modes(r[-1]) for r in by_seed]
     modes = [m for m, _ in last]

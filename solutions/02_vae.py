@@ -593,7 +593,9 @@ assert seen_after > 0.8 and seen_before < 0.2
 
 kept = {name: float((before[name] == after[name]).float().mean())
         for name in ATTRIBUTES if name != "glasses"}
-print("unchanged:   ", "  ".join(f"{name} {share:.0%}" for name, share in kept.items()))
+print("unchanged:")
+for name, share in kept.items():
+    print(f"  {name:<12}{share:>5.0%}")
 
 # %% [markdown]
 r"""
@@ -641,7 +643,8 @@ prices = [0.3, 1.0, 5.0, 12.0, 40.0]
 bought = [bought_at(price) for price in tqdm(prices, desc="prices")]
 rates, distortions, active, pictures = zip(*bought, strict=True)
 in_use = {f"β = {b:g}": n for b, n in zip(prices, active, strict=True)}
-print("dimensions of 24 with more than 0.05 nats:", in_use)
+print("dimensions of 24 with more than 0.05 nats:")
+print("  " + "   ".join(f"{name}: {n}" for name, n in in_use.items()))
 assert rates[0] > rates[2] > rates[-1] and rates[-1] < 0.1
 assert distortions[0] < distortions[2] < distortions[-1]
 

@@ -410,8 +410,8 @@ x = images[:2].to(device)
 z_e = live.encode(x)
 out = live.quantizer(z_e)
 x_hat = live.decode(out.z_q)
-print("image", tuple(x.shape), "→ z_e", tuple(z_e.shape), "→ indices", tuple(out.indices.shape),
-      "→ z_q", tuple(out.z_q.shape), "→ image", tuple(x_hat.shape))
+print("image", tuple(x.shape), "→ z_e", tuple(z_e.shape), "→ indices", tuple(out.indices.shape))
+print("  → z_q", tuple(out.z_q.shape), "→ image", tuple(x_hat.shape))
 parameters = sum(p.numel() for p in live.parameters())
 num_codes, dim = live.quantizer.num_codes, live.quantizer.dim
 print(f"parameters: {parameters}, codebook {num_codes} × {dim}")

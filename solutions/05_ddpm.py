@@ -518,7 +518,8 @@ show(points(list(drawn.values()), columns=3, limit=2.6, titles=list(drawn)), """
 
 nearest = {name: torch.cdist(x, roll).min(1).values for name, x in drawn.items()}
 mean_distance = {name: round(float(v.mean()), 4) for name, v in nearest.items()}
-print("mean distance to the nearest of the 2000 points:", mean_distance)
+print("mean distance to the nearest of the 2000 points:")
+print(" ", mean_distance)
 assert nearest["ideal"].mean() < nearest["fresh data"].mean() < nearest["network"].mean()
 
 # %% [markdown]
@@ -538,8 +539,8 @@ def describe(config):
     sizes = [config["size"] // 2**i for i in range(len(config["multipliers"]) + 1)]
     widths = [config["width"] * m for m in config["multipliers"]]
     millions = sum(p.numel() for p in net.parameters()) / 1e6
-    print(f"{config['size']}×{config['size']}: resolutions {sizes}, widths {widths}, "
-          f"{config['blocks']} blocks a stage, attention at {config['attention_at']}, "
+    print(f"{config['size']}×{config['size']}: resolutions {sizes}, widths {widths},")
+    print(f"  blocks a stage: {config['blocks']}, attention at {config['attention_at']}, "
           f"{millions:.1f} million parameters")
 
 
@@ -598,7 +599,7 @@ check(ema_step)
 r"""
 ### Training
 
-All of it in six lines; `ddpm.train_ddpm` draws $t$ and $\varepsilon$ for every picture and follows the learning rate schedule. A minute on a laptop is far too short for faces, so this shows only that the loss falls; then we go on with the longer-trained network. That one was also told the colour of the hair in six of seven cases, which chapter 6 will use; here we do not tell it.
+All of it in six lines; `ddpm.train_ddpm` draws $t$ and $\varepsilon$ for every picture and follows the learning rate schedule. Sixty steps, a quarter of a minute, are far too few for faces, so this shows only that the loss falls; then we go on with the longer-trained network. That one was also told the colour of the hair in six of seven cases, which chapter 6 will use; here we do not tell it.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -623,7 +624,7 @@ r"""
 """
 
 # %% tags=["nbval-ignore-output"]
-networks = {"a minute": young, "longer-trained": unet}
+networks = {"just trained": young, "longer-trained": unet}
 
 
 def guesses(t, network):
@@ -730,7 +731,8 @@ for variance in ("small", "large", "learned"):
                                       generator=torch.Generator().manual_seed(0))
 sums = {name: round(float(b.sum()), 2) for name, b in bits.items()}
 nothing = round(math.log2(17), 2)
-print("bits per pixel on 297 unseen digits:", sums, "; knowing nothing:", nothing)
+print("bits per pixel on 297 unseen digits:", sums)
+print("knowing nothing:", nothing)
 assert bits["learned"].sum() < bits["large"].sum() < bits["small"].sum()
 
 # %% tags=["nbval-ignore-output"]

@@ -597,7 +597,7 @@ assert obeyed[1.0] > 0.7 > 0.5 > obeyed[0.0]
 r"""
 ### Has it learned by heart?
 
-Chapter 5 warned: a perfect denoiser copies. For six samples, here is the training face whose latent is nearest.
+Chapter 5 warned: a perfect denoiser copies. For eight samples, here is the training face whose latent is nearest.
 """
 
 # %%
