@@ -15,7 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from minigen.inputs import described, is_whole, labels, number, refuse, tensor, times, whole, wholes
+from minigen.inputs import (
+    described,
+    in_range,
+    is_whole,
+    labels,
+    number,
+    refuse,
+    tensor,
+    times,
+    whole,
+    wholes,
+)
 
 Batches = Iterable[Sequence[Tensor]]  # what every trainer takes: tuples (x,) or (x, y)
 Model = TypeVar("Model")
@@ -119,6 +130,32 @@ def taken(data: Batches, n: int) -> list[Tensor]:
     if not found:
         raise ValueError("the data ended after 0 batches: there is none to start the codebook from")
     return found
+
+
+def start_codebook(model: Any, data: Batches, n: int) -> int:
+    """Begin a codebook from the k-means centres of the first n batches; 0 leaves it random.
+
+    model: a `minigen.vqvae.Tokenizer`. Introduced in chapter 3.
+    Returns: how many batches there were.
+    """
+    first = taken(data, n) if n else []
+    device = next(model.parameters()).device
+    if first:
+        with torch.no_grad():
+            z = torch.cat([model.encode(x.to(device)) for x in first])
+        model.quantizer.init_codebook(z)
+    return len(first)
+
+
+def perplexity(indices: Tensor, num_codes: int) -> float:
+    """exp of the entropy of code usage: how many codes are used, in effect. From 1 to num_codes.
+
+    Introduced in chapter 3. Shapes: any → a float.
+    """
+    filled(tensor(indices, "indices", integers=True), "indices")
+    in_range(indices, 0, whole(num_codes, "num_codes") - 1, "indices")
+    p = torch.bincount(indices.flatten(), minlength=num_codes).double() / indices.numel()
+    return float(torch.exp(-torch.xlogy(p, p).sum()))
 
 
 def one_cycle(

@@ -13,7 +13,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from minigen.common import Batches, as_tensor, counted, evaluating, filled, one_cycle, stages_of, with_label
+from minigen.common import (
+    Batches,
+    as_tensor,
+    counted,
+    evaluating,
+    filled,
+    one_cycle,
+    stages_of,
+    with_label,
+)
 from minigen.common import generator as seeded
 from minigen.inputs import alike, images, labels, number, tensor, whole, wholes
 
