@@ -91,10 +91,9 @@ class VectorQuantizer(nn.Module):
 
     decay=None: the codebook is a parameter, moved by the first term. decay=0.99, say: it is the
     running mean of the vectors that chose each code, and the first term is dropped. Forward passes
-    in training mode keep a running count `cluster_size` of each code's vectors; with
-    revive_below > 0 a code whose count falls below that share of the average takes the place of a
-    random vector of the batch. eval mode changes nothing. Under torch.distributed counts, sums and
-    revivals are shared, so that processes that start alike keep one codebook.
+    in training mode keep a running count `cluster_size` of each code's vectors; with revive_below
+    a code whose count falls below that share of the average takes the place of a random vector of
+    the batch. eval mode changes nothing. Processes that start alike keep one codebook.
 
     Shapes: z (B, C, H, W) → `Quantized`.
     Raises: ValueError for a size below 1, a wrong number of channels, NaN or infinity in z.
@@ -220,7 +219,7 @@ class Tokenizer(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Quantized]:
         quantized = self.quantizer(self.encode(x))
-        return self.decode(quantized.z_q), quantized     # x̂ (B, 3, size, size), and what was chosen
+        return self.decode(quantized.z_q), quantized     # x̂ (B, 3, size, size), and codes
 
     @torch.no_grad()
     def encode_indices(self, x: Tensor, batch_size: int = 256) -> Tensor:
