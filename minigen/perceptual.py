@@ -18,7 +18,7 @@ from minigen.metrics import attribute_classifier
 
 
 class _Frozen(nn.Module):
-    """A distance that stays in eval mode, whatever its parent does, and whose weights never learn."""
+    """A distance that stays in eval mode, whatever its parent does; its weights never learn."""
 
     def train(self, mode: bool = True):
         return super().train(False)
@@ -43,7 +43,7 @@ class ToyPerceptual(_Frozen):
         self.freeze()
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The five maps after each ReLU, scaled to length 1 over the channels: (B, C, H, W) each."""
+        """The five maps after each ReLU, scaled to length 1 over the channels; (B, C, H, W)."""
         images(x, ("B", 3, 32, 32), like=self.body[0].weight)
         maps = []
         for i, layer in enumerate(self.body):
@@ -61,7 +61,8 @@ class ToyPerceptual(_Frozen):
 class LPIPS(_Frozen):
     """LPIPS on VGG16, from the `lpips` package, for images of 64 pixels and more.
 
-    Its convolutions are ImageNet's (vgg16-397923af.pth, 528 MB), fetched by torchvision on first use.
+    Its convolutions are ImageNet's (vgg16-397923af.pth, 528 MB), fetched by torchvision on first
+    use.
     Shapes: x, y (B, 3, H, W) in [-1, 1] → (B,).
     Raises: DataError where the package or the weights cannot be had (random weights are never used
     instead), ValueError for smaller images.
@@ -94,8 +95,8 @@ def _vgg_lpips() -> nn.Module:
     except (OSError, RuntimeError) as e:  # no network, no place on the disk, a torn download
         file = weights.url.rsplit("/", 1)[1]
         raise DataError(
-            f"LPIPS needs VGG16's ImageNet weights, and they could not be fetched ({e}). Either put "
-            f"the file at checkpoints/{file} in the folder torch.hub.get_dir() names, or use "
+            f"LPIPS needs VGG16's ImageNet weights, and they could not be fetched ({e}). Either "
+            f"put the file at checkpoints/{file} in the folder torch.hub.get_dir() names, or use "
             "minigen.perceptual.ToyPerceptual, the small-scale distance (32×32 faces).") from None
     with warnings.catch_warnings():
         # lpips still says pretrained=True to torchvision

@@ -156,10 +156,10 @@ def sample_codes(model: PixelCNN, n: int, y: Tensor | Sequence[int] | None = Non
     """
     whole(n, "n")
     number(temperature, "temperature", positive=True)
-    known, grid = 0, model.grid
-    positions = grid**2
+    grid, positions = model.grid, model.grid**2
     generator, device = seeded(seed), next(model.parameters()).device
     codes = torch.zeros(n, positions, dtype=torch.long, device=device)
+    known = 0                                    # positions that are given
     if prefix is not None:
         at_most = f"at most {positions}"
         known = tensor(prefix, "prefix", (n, at_most), integers=True).shape[1]
