@@ -89,7 +89,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """z_q → image: 1×1; stages, between them doubling by nearest neighbour, Conv3×3; Conv3×3, tanh.
+    """z_q → image, the encoder in reverse; nearest-neighbour doubling and Conv3×3 between stages.
 
     Shapes: (B, code_dim, size / f, size / f) → (B, 3, size, size) in (-1, 1). Source: Eqs. 5 to 7.
     """
