@@ -20,10 +20,10 @@ from minigen.metrics import attribute_classifier
 class _Frozen(nn.Module):
     """A distance that stays in eval mode, whatever its parent does; its weights never learn."""
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "_Frozen":
         return super().train(False)
 
-    def freeze(self):
+    def freeze(self) -> "_Frozen":
         return self.requires_grad_(False).train(False)
 
 
@@ -35,7 +35,7 @@ class ToyPerceptual(_Frozen):
     Shapes: x, y (B, 3, 32, 32) in [-1, 1] → (B,).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         # five times convolution, norm, ReLU; a copy, so that moving it to a GPU leaves the
         # classifier where it is

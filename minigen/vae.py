@@ -85,7 +85,7 @@ def vae_loss(x: Tensor, x_hat: Tensor, mean: Tensor, logvar: Tensor, beta: float
 def active_units(mean: Tensor, threshold: float = 0.01) -> Tensor:
     """Which latent dimensions the encoder uses: those whose mean varies over the data.
 
-    Its variance is more than `threshold`.
+    They are those of a variance above `threshold`.
     Shapes: mean (N, D) of the whole set → (D,) booleans. Source: Burda et al. 2016, §5.
     """
     tensor(mean, "mean", ("N", "D"))
