@@ -263,11 +263,12 @@ def train_ivqvae(model: IVQVAE, data: Batches, *, steps: int, perceptual: Callab
         hold a vector for every code; 0 keeps its random start.
     Source: Algorithm 1. Raises: ValueError for a start that never comes, for data that end early.
     """
-    if discriminator is not None and not (is_whole(start) and 1 <= start <= whole(steps, "steps")):
-        raise ValueError(f"the discriminator starts at a step from 1 to {steps}, the last; "
-                         f"got start={start}")
     if discriminator is None and start is not None:
         raise ValueError(f"start={start} without a discriminator: pass one, or leave start out")
+    comes = start is not None and is_whole(start) and 1 <= start <= whole(steps, "steps")
+    if discriminator is not None and not comes:
+        raise ValueError(f"the discriminator starts at a step from 1 to {steps}, the last; "
+                         f"got start={start}")
     betas = (0.5, 0.9) if discriminator is not None else (0.9, 0.999)
     optimiser = torch.optim.Adam(model.parameters(), betas=betas)
     schedule = one_cycle(optimiser, lr, steps)           # which gives the rate
@@ -287,7 +288,6 @@ def train_ivqvae(model: IVQVAE, data: Batches, *, steps: int, perceptual: Callab
         losses.total.backward()
         optimiser.step()
         schedule.step()
-
         # the discriminator's step, on the image and what became of it
         d_loss = torch.zeros(())
         if judge:
@@ -296,5 +296,5 @@ def train_ivqvae(model: IVQVAE, data: Batches, *, steps: int, perceptual: Callab
             opt_d.zero_grad()
             d_loss.backward()
             opt_d.step()
-        used = perplexity(quantized.indices, model.quantizer.num_codes)
-        yield IVQVAEStep(step, *(v.item() for v in losses), d_loss.item(), used)
+        yield IVQVAEStep(step, *(v.item() for v in losses), discriminator=d_loss.item(),
+                         perplexity=perplexity(quantized.indices, model.quantizer.num_codes))

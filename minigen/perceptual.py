@@ -39,7 +39,7 @@ class ToyPerceptual(_Frozen):
         super().__init__()
         # five times convolution, norm, ReLU; a copy, so that moving it to a GPU leaves the
         # classifier where it is
-        self.body = copy.deepcopy(attribute_classifier().body[:15])
+        self.body = nn.Sequential(*copy.deepcopy(list(attribute_classifier().body)[:15]))
         self.freeze()
 
     def features(self, x: Tensor) -> list[Tensor]:
@@ -55,7 +55,8 @@ class ToyPerceptual(_Frozen):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         alike(x, y, "x", "y")
         pairs = zip(self.features(x), self.features(y), strict=True)
-        return sum((a - b).square().sum(1).mean((1, 2)) for a, b in pairs) / 5    # (B,)
+        first, *others = ((a - b).square().sum(1).mean((1, 2)) for a, b in pairs)    # (B,) each
+        return sum(others, first) / 5
 
 
 class LPIPS(_Frozen):

@@ -108,8 +108,8 @@ class PixelCNN(nn.Module):
         self.blocks = nn.ModuleList(_Block(dim, dropout) for _ in range(blocks))
         self.norm = nn.LayerNorm(dim)
         self.head = nn.Conv2d(dim, num_codes, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        for p in self.head.parameters():
+            nn.init.zeros_(p)
 
     def forward(self, codes: Tensor, y: Tensor | None = None) -> Tensor:
         tensor(codes, "codes", ("B", self.grid, self.grid), integers=True)
