@@ -279,22 +279,22 @@ def train_ivqvae(model: IVQVAE, data: Batches, *, steps: int, perceptual: Callab
     for step, (x, *_) in counted(data, steps, start_codebook(model, data, init_batches)):
         x = x.to(device)
         judge = discriminator if start and step >= start else None
-        # the autoencoder's step, which needs no gradient of the judge's weights
         if judge:
-            judge.requires_grad_(False)
+            judge.requires_grad_(False)      # the autoencoder's step needs no gradient of its weights
         x_hat, quantized = model(x)
         losses = mixed_loss(x, x_hat, quantized.loss, perceptual, judge, lambda_d, lambda_vq)
         optimiser.zero_grad()
         losses.total.backward()
         optimiser.step()
         schedule.step()
-        # the discriminator's step, on the image and what became of it
-        d_loss = torch.zeros(())
+
+        d_loss = torch.zeros(())             # the discriminator's step
         if judge:
             judge.requires_grad_(True)
             d_loss = discriminator_loss(judge(x), judge(x_hat.detach()), "hinge")
             opt_d.zero_grad()
             d_loss.backward()
             opt_d.step()
-        yield IVQVAEStep(step, *(v.item() for v in losses), discriminator=d_loss.item(),
-                         perplexity=perplexity(quantized.indices, model.quantizer.num_codes))
+        used = perplexity(quantized.indices, model.quantizer.num_codes)
+        values = [*(v.item() for v in losses), d_loss.item(), used]
+        yield IVQVAEStep(step, *values)
