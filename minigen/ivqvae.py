@@ -280,7 +280,7 @@ def train_ivqvae(model: IVQVAE, data: Batches, *, steps: int, perceptual: Callab
         x = x.to(device)
         judge = discriminator if start and step >= start else None
         if judge:
-            judge.requires_grad_(False)      # the autoencoder's step needs no gradient of its weights
+            judge.requires_grad_(False)      # the autoencoder's step needs no gradient of it
         x_hat, quantized = model(x)
         losses = mixed_loss(x, x_hat, quantized.loss, perceptual, judge, lambda_d, lambda_vq)
         optimiser.zero_grad()
