@@ -1,15 +1,16 @@
-"""Chapter 4: perceptual distances, how far two images are in the features of a network that has learned to see.
+"""Chapter 4: perceptual distances, measured in the features of a network that has learned to see.
 
-LPIPS(x, y) = Σ_layers mean_positions Σ_channels w (f̂(x) − f̂(y))²,  f̂ the features scaled to length 1 over the channels.
-Source: Zhang et al. 2018, Eq. 1 (whose w is squared). The paper's Eq. 12 has one weight a layer and does not scale; like
-VQGAN, the course uses LPIPS as published.
+LPIPS(x, y) = Σ_layers mean_positions Σ_channels w (f̂(x) − f̂(y))²,
+f̂ the features scaled to length 1 over the channels.
+Source: Zhang et al. 2018, Eq. 1 (whose w is squared). The paper's Eq. 12 has one weight a layer and
+does not scale; like VQGAN, the course uses LPIPS as published.
 """
 
 import copy
 import warnings
 
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from minigen.errors import DataError
 from minigen.inputs import alike, images
@@ -17,66 +18,71 @@ from minigen.metrics import attribute_classifier
 
 
 class _Frozen(nn.Module):
-    """A distance that stays in eval mode, whatever its parent is set to, and whose weights never learn."""
+    """A distance that stays in eval mode, whatever its parent does; its weights never learn."""
 
-    def train(self, mode=True):
+    def train(self, mode: bool = True) -> "_Frozen":
         return super().train(False)
 
-    def freeze(self):
+    def freeze(self) -> "_Frozen":
         return self.requires_grad_(False).train(False)
 
 
 class ToyPerceptual(_Frozen):
-    """The same idea at small scale: five layers of the ToyFaces attribute classifier, every channel and layer weighted alike.
+    """The same idea at small scale: five layers of the ToyFaces attribute classifier.
 
-    Call it what it is: it is not LPIPS, and the two cannot be compared. Needs no network and no download.
+    Every channel and layer is weighted alike. Call it what it is: it is not LPIPS, and the two
+    cannot be compared. Needs no network and no download.
     Shapes: x, y (B, 3, 32, 32) in [-1, 1] → (B,).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        # five times convolution, norm, ReLU; a copy, so that moving it to a GPU leaves the classifier where it is
-        self.body = copy.deepcopy(attribute_classifier().body[:15])
+        # five times convolution, norm, ReLU; a copy, so that moving it to a GPU leaves the
+        # classifier where it is
+        self.body = nn.Sequential(*copy.deepcopy(list(attribute_classifier().body)[:15]))
         self.freeze()
 
-    def features(self, x):
-        """The five maps after each ReLU, scaled to length 1 over the channels."""
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The five maps after each ReLU, scaled to length 1 over the channels; (B, C, H, W)."""
         images(x, ("B", 3, 32, 32), like=self.body[0].weight)
         maps = []
         for i, layer in enumerate(self.body):
             x = layer(x)
-            if i % 3 == 2:
+            if i % 3 == 2:                       # a ReLU
                 maps.append(F.normalize(x, dim=1, eps=1e-10))
         return maps
 
-    def forward(self, x, y):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
         alike(x, y, "x", "y")
         pairs = zip(self.features(x), self.features(y), strict=True)
-        return sum((a - b).square().sum(1).mean((1, 2)) for a, b in pairs) / 5
+        first, *others = ((a - b).square().sum(1).mean((1, 2)) for a, b in pairs)    # (B,) each
+        return sum(others, first) / 5
 
 
 class LPIPS(_Frozen):
     """LPIPS on VGG16, from the `lpips` package, for images of 64 pixels and more.
 
-    Its convolutions are ImageNet's (vgg16-397923af.pth, 528 MB), fetched by torchvision on first use.
+    Its convolutions are ImageNet's (vgg16-397923af.pth, 528 MB), fetched by torchvision on first
+    use.
     Shapes: x, y (B, 3, H, W) in [-1, 1] → (B,).
-    Raises: DataError where the package or the weights cannot be had (random weights are never used instead), ValueError for
-        smaller images.
+    Raises: DataError where the package or the weights cannot be had (random weights are never used
+    instead), ValueError for smaller images.
     """
 
-    def __init__(self, network=None):
+    def __init__(self, network: nn.Module | None = None):
         super().__init__()
         self.network = _vgg_lpips() if network is None else network
         self.freeze()
 
-    def forward(self, x, y):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
         alike(images(x, name="x"), images(y, name="y"), "x", "y")
         if min(x.shape[2:]) < 64:
-            raise ValueError(f"LPIPS is for images of 64 pixels and more; got {tuple(x.shape)}. For 32×32: ToyPerceptual")
-        return self.network(x, y).flatten()
+            raise ValueError("LPIPS is for images of 64 pixels and more; "
+                             f"got {tuple(x.shape)}. For 32×32: ToyPerceptual")
+        return self.network(x, y).flatten()      # (B, 1, 1, 1) → (B,)
 
 
-def _vgg_lpips():
+def _vgg_lpips() -> nn.Module:
     try:
         import lpips
         from torchvision.models import VGG16_Weights
@@ -85,11 +91,15 @@ def _vgg_lpips():
                         "install lpips torchvision.") from None
     weights = VGG16_Weights.IMAGENET1K_V1
     try:
-        weights.get_state_dict(progress=True, check_hash=True)       # fetched here, so that the error below is ours
-    except (OSError, RuntimeError) as e:                             # no network, no place on the disk, a torn download
-        place = f"checkpoints/{weights.url.rsplit('/', 1)[1]} in the folder torch.hub.get_dir() names"
-        raise DataError(f"LPIPS needs VGG16's ImageNet weights, and they could not be fetched ({e}). Either put the file at "
-                        f"{place}, or use minigen.perceptual.ToyPerceptual, the small-scale distance (32×32 faces).") from None
+        # fetched here, so that the error below is ours
+        weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as e:  # no network, no place on the disk, a torn download
+        file = weights.url.rsplit("/", 1)[1]
+        raise DataError(
+            f"LPIPS needs VGG16's ImageNet weights, and they could not be fetched ({e}). Either "
+            f"put the file at checkpoints/{file} in the folder torch.hub.get_dir() names, or use "
+            "minigen.perceptual.ToyPerceptual, the small-scale distance (32×32 faces).") from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)                 # lpips still says pretrained=True to torchvision
+        # lpips still says pretrained=True to torchvision
+        warnings.simplefilter("ignore", UserWarning)
         return lpips.LPIPS(net="vgg", verbose=False)

@@ -9,14 +9,15 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from minigen import common, ddpm, gan, ivqvae, pixelcnn, unet, vae, vqvae
+from minigen.common import evaluating
 from minigen.data import ToyFaces, batches
 from minigen.diffusion import Diffusion, linear_betas
-from minigen.gan import evaluating
 from tests.test_inputs import cases, refused
 
 NAN, INF = math.nan, math.inf
-X, X16, CODES = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 16, 16), torch.zeros(2, 4, 4).long()
-Y, D = torch.tensor([0, 2]), Diffusion(linear_betas(10, 0.01, 0.2))
+X, X16 = torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 16, 16)
+CODES, Y = torch.zeros(2, 4, 4).long(), torch.tensor([0, 2])
+D = Diffusion(linear_betas(10, 0.01, 0.2))
 TINY16 = dict(size=16, width=8, multipliers=(1, 2, 2), attention_at=8, num_codes=16)
 TINY_UNET = dict(size=16, width=8, multipliers=(1, 2), attention_at=8)
 
@@ -171,7 +172,8 @@ def test_one_cycle_ends_with_its_steps():
     schedule, rates = common.one_cycle(optimiser, 0.5, 20), []
     for _ in range(20):
         rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step(), schedule.step()
+        optimiser.step()
+        schedule.step()
     assert max(rates) == pytest.approx(0.5, abs=0.01) and optimiser.param_groups[0]["lr"] < 1e-4
     assert optimiser.param_groups[0]["momentum"] == 0.7
     refused(lambda: common.one_cycle(optimiser, 0.5, 0), "steps")
@@ -202,3 +204,16 @@ def test_evaluating_gives_every_part_its_mode_back():
         ] and torch.is_grad_enabled()
     with evaluating(len) as function:
         assert function is len
+
+
+def test_the_introducing_lesson_shows_what_it_shares():
+    """A reader finds each part where its chapter introduces it, under one and the same object."""
+    introduced = {
+        gan: ("evaluating", "with_label", "stages_of"),
+        vqvae: ("start_codebook", "perplexity"),
+        ivqvae: ("Attention", "group_norm"),
+        unet: ("time_features", "class_rows"),
+    }
+    for lesson, names in introduced.items():
+        for name in names:
+            assert getattr(lesson, name) is getattr(common, name), name

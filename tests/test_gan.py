@@ -59,7 +59,8 @@ def test_hinge_gradient_stops_beyond_the_margin():
 @pytest.mark.parametrize("kind", gan.LOSSES)
 def test_finite_at_extreme_logits(kind):
     big = torch.tensor([-1e4, 1e4])
-    assert torch.isfinite(gan.discriminator_loss(big, big, kind)) and torch.isfinite(gan.generator_loss(big, kind))
+    assert torch.isfinite(gan.discriminator_loss(big, big, kind))
+    assert torch.isfinite(gan.generator_loss(big, kind))
 
 
 def test_bad_losses():
@@ -86,7 +87,8 @@ def test_game_of_two_gaussians():
     logit = lambda s: -(s**2) / 2 + (s - 1) ** 2 / 2  # noqa: E731
     loss = gan.discriminator_loss(logit(a), logit(b + 1)).item()
     assert loss == pytest.approx(2 * math.log(2) - 2 * gan.js_divergence(p, q, dx), abs=5e-3)
-    assert gan.optimal_discriminator(p, q)[10_000].item() == pytest.approx(1 / (1 + math.exp(-0.5)), abs=1e-6)
+    best = gan.optimal_discriminator(p, q)[10_000].item()
+    assert best == pytest.approx(1 / (1 + math.exp(-0.5)), abs=1e-6)
 
 
 def test_feature_matching_and_minibatch_discrimination():
@@ -94,11 +96,12 @@ def test_feature_matching_and_minibatch_discrimination():
     fake = (real.detach() + 2).requires_grad_()
     loss = gan.feature_matching_loss(real, fake)
     loss.backward()
-    assert loss.item() == pytest.approx(16, rel=1e-5) and real.grad is None and fake.grad is not None
+    assert loss.item() == pytest.approx(16, rel=1e-5)
+    assert real.grad is None and fake.grad is not None
 
     layer = gan.MinibatchDiscrimination(4, kernels=3)
     same, varied = torch.ones(5, 4), 1e3 * torch.randn(5, 4)
-    assert torch.allclose(layer(same)[:, 4:], torch.full((5, 3), 4.0))      # four equals beside each row
+    assert torch.allclose(layer(same)[:, 4:], torch.full((5, 3), 4.0))  # four equals for each row
     assert layer(varied)[:, 4:].max() < 1e-3 and torch.equal(layer(varied)[:, :4], varied)
 
 
@@ -116,7 +119,8 @@ def test_sizes_that_cannot_be(size):
 
 
 def test_labels_reach_both_networks():
-    g, d = gan.Generator(width=8, num_classes=3).eval(), gan.Discriminator(width=8, num_classes=3).eval()
+    g = gan.Generator(width=8, num_classes=3).eval()
+    d = gan.Discriminator(width=8, num_classes=3).eval()
     z, y = torch.randn(2, 64), torch.tensor([0, 2])
     x = g(z, y)
     assert not torch.allclose(x, g(z, y.flip(0))) and not torch.allclose(d(x, y), d(x, y.flip(0)))
@@ -141,7 +145,7 @@ def test_every_parameter_learns_in_a_step():
 
 
 def test_a_step_by_hand():
-    """One step of the loop equals Algorithm 1 written out, the generator's loss taken after D's step."""
+    """One step of the loop equals Algorithm 1 written out, G's loss taken after D's step."""
     g, d = networks()
     g2, d2 = networks()
     x = torch.rand(8, 3, 8, 8) * 2 - 1
@@ -157,15 +161,16 @@ def test_a_step_by_hand():
     g_loss.backward()
     og.step()
     assert got.d_loss == pytest.approx(d_loss.item()) and got.g_loss == pytest.approx(g_loss.item())
-    for a, b in zip([*g.parameters(), *d.parameters()], [*g2.parameters(), *d2.parameters()], strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
+    for model, twin in ((g, g2), (d, d2)):
+        for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
 
 
 def test_training_is_the_same_for_the_same_seed():
-    runs = []
+    x, runs = torch.linspace(-1, 1, 16 * 192).reshape(16, 3, 8, 8), []
     for _ in range(2):
         g, d = networks()
-        steps = gan.train_gan(g, d, batches(torch.linspace(-1, 1, 16 * 192).reshape(16, 3, 8, 8), batch_size=8), seed=1)
+        steps = gan.train_gan(g, d, batches(x, batch_size=8), seed=1)
         runs.append([s.d_loss for s in itertools.islice(steps, 3)])
     assert runs[0] == runs[1]
 
@@ -187,7 +192,8 @@ def test_ring_is_learned_in_part():
 
     torch.manual_seed(0)
     g = G(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
-    d = nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Linear(64, 1))
+    d = nn.Sequential(nn.Linear(2, 64), nn.LeakyReLU(0.2), nn.Linear(64, 64), nn.LeakyReLU(0.2),
+                      nn.Linear(64, 1))
     data = batches(ring_of_gaussians(5000), batch_size=128)
     before = (gan.sample(g, 500).norm(dim=1) - 2).abs().mean()
     assert [s.step for s in gan.train_gan(g, d, data, lr=1e-3, steps=800)] == list(range(1, 801))
@@ -207,9 +213,11 @@ def test_r1_makes_the_discriminator_flatter():
     slopes = {}
     for r1 in (0.0, 10.0):
         torch.manual_seed(0)
-        g, d = gan.Generator(latent_dim=4, width=8, size=8), gan.Discriminator(width=8, size=8, batch_norm=False)
+        g = gan.Generator(latent_dim=4, width=8, size=8)
+        d = gan.Discriminator(width=8, size=8, batch_norm=False)
         x = torch.rand(32, 3, 8, 8) * 2 - 1
-        for _ in gan.train_gan(g, d, batches(x, batch_size=16), steps=150, lr=1e-3, r1=r1, r1_every=1):
+        data = batches(x, batch_size=16)
+        for _ in gan.train_gan(g, d, data, steps=150, lr=1e-3, r1=r1, r1_every=1):
             pass
         slopes[r1] = gan.r1_penalty(d, x).item()
     assert slopes[10.0] < 0.5 * slopes[0.0]
@@ -218,10 +226,12 @@ def test_r1_makes_the_discriminator_flatter():
 def test_decay_ends_with_the_learning_rate_at_zero():
     g, d = networks()
     x, weights = torch.rand(16, 3, 8, 8) * 2 - 1, []
-    for _ in gan.train_gan(g, d, batches(x, batch_size=16), steps=20, decay=True, betas=(0.0, 0.0), lr=1e-3):
+    data, options = batches(x, batch_size=16), dict(decay=True, betas=(0.0, 0.0), lr=1e-3)
+    for _ in gan.train_gan(g, d, data, steps=20, **options):
         weights.append(d.head.weight.detach().clone())
     moves = [(b - a).abs().max().item() for a, b in itertools.pairwise(weights)]
-    # with both betas 0 Adam moves each weight by the learning rate: constant, then falling to a tenth at the last step
+    # with both betas 0 Adam moves each weight by the learning rate: constant, then falling to a
+    # tenth at the last step
     assert moves[3] == pytest.approx(1e-3, rel=1e-2) and moves[-1] == pytest.approx(1e-4, rel=1e-2)
     with pytest.raises(ValueError, match="number of steps"):
         next(gan.train_gan(g, d, batches(x, batch_size=16), decay=True))
@@ -310,33 +320,19 @@ def test_r1_by_hand_with_labels():
     assert penalty.item() == pytest.approx(want, rel=1e-5)
 
 
-def written_out(
-    g,
-    d,
-    data,
-    steps,
-    loss="nonsaturating",
-    lr=2e-4,
-    betas=(0.5, 0.999),
-    smooth=0.0,
-    feature_matching=False,
-    r1=0.0,
-    r1_every=8,
-    decay=False,
-    seed=0,
-):
+def written_out(g, d, data, steps, loss="nonsaturating", lr=2e-4, betas=(0.5, 0.999), smooth=0.0,
+                feature_matching=False, r1=0.0, r1_every=8, decay=False, seed=0):
     """Algorithm 1 with every option, as plainly as can be: (both losses, mean probability of
     "real" for both) a step."""
-    g.train(), d.train()
-    opt_g, opt_d = (
-        torch.optim.Adam(g.parameters(), lr, betas),
-        torch.optim.Adam(d.parameters(), lr, betas),
-    )
-    dice, told = torch.Generator().manual_seed(seed), []
+    g.train()
+    d.train()
+    opt_g = torch.optim.Adam(g.parameters(), lr, betas)
+    opt_d = torch.optim.Adam(d.parameters(), lr, betas)
+    generator, record = torch.Generator().manual_seed(seed), []
     for k, (x, y) in enumerate(data):
         now = lr if not decay or k < steps / 2 else lr * (steps - k) / (steps / 2)
         opt_g.param_groups[0]["lr"] = opt_d.param_groups[0]["lr"] = now
-        fake = g(torch.randn(len(x), 4, generator=dice), y)
+        fake = g(torch.randn(len(x), 4, generator=generator), y)
         r, f = d(x, y), d(fake.detach(), y)
         if loss == "hinge":
             d_loss = ((1 - r).clamp_min(0).mean() + (1 + f).clamp_min(0).mean()) / 2
@@ -366,10 +362,10 @@ def written_out(
         opt_g.zero_grad()
         g_loss.backward()
         opt_g.step()
-        told.append(
+        record.append(
             (d_loss.item(), g_loss.item(), r.sigmoid().mean().item(), f.sigmoid().mean().item())
         )
-    return told
+    return record
 
 
 @pytest.mark.parametrize(
@@ -399,10 +395,9 @@ def test_the_loop_written_out(options):
     assert [s.step for s in got] == [1, 2, 3, 4, 5, 6]
     for s, w in zip(got, want, strict=True):
         assert (s.d_loss, s.g_loss, s.d_real, s.d_fake) == pytest.approx(w, rel=1e-4, abs=1e-6)
-    for a, b in zip(
-        [*g.parameters(), *d.parameters()], [*g2.parameters(), *d2.parameters()], strict=True
-    ):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5)
+    for model, twin in ((g, g2), (d, d2)):
+        for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-5)
     assert g.training and d.training
 
 

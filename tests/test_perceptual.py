@@ -13,9 +13,9 @@ from tests.conftest import peer
 
 
 def random_lpips():
-    """LPIPS with a random trunk and its real weights: enough to test with, never used for training."""
+    """LPIPS with a random trunk and its real weights: enough to test with, never for training."""
     lpips = peer("lpips")
-    with pytest.warns(UserWarning):                          # lpips' own, about torchvision's arguments
+    with pytest.warns(UserWarning):  # lpips' own, about torchvision's arguments
         return lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False)
 
 
@@ -25,11 +25,13 @@ def test_lpips_is_the_packages():
     ours = perceptual.LPIPS(network)
     assert ours(x, y).shape == (3,) and torch.allclose(ours(x, y), network(x, y).flatten())
     # the other range, said to the package, is the same distance: ours takes [-1, 1]
-    assert torch.allclose(ours(x, y), network((x + 1) / 2, (y + 1) / 2, normalize=True).flatten(), atol=1e-5)
+    want = network((x + 1) / 2, (y + 1) / 2, normalize=True).flatten()
+    assert torch.allclose(ours(x, y), want, atol=1e-5)
 
 
 def test_it_stays_in_eval_mode_whatever_the_parent_does():
-    for distance, size in ((perceptual.LPIPS(random_lpips()), 64), (perceptual.ToyPerceptual(), 32)):
+    lpips, toy = perceptual.LPIPS(random_lpips()), perceptual.ToyPerceptual()
+    for distance, size in ((lpips, 64), (toy, 32)):
         parent = nn.ModuleList([distance]).train()
         assert not any(m.training for m in distance.modules())
         x, y = torch.rand(2, 1, 3, size, size)
@@ -37,7 +39,7 @@ def test_it_stays_in_eval_mode_whatever_the_parent_does():
         assert not any(p.requires_grad for p in distance.parameters())
         x.requires_grad_()
         (slope,) = torch.autograd.grad(distance(x, y).sum(), x)
-        assert slope.abs().max() > 0                         # the weights are frozen, the gradient passes
+        assert slope.abs().max() > 0  # the weights are frozen, the gradient passes
 
 
 def test_no_network_is_one_clear_sentence(monkeypatch):
@@ -76,8 +78,10 @@ def test_the_classifier_is_left_alone_and_no_feature_gives_no_nan():
 def test_toy_distance_by_hand():
     distance, faces = perceptual.ToyPerceptual(), ToyFaces(6, seed=5).images()
     x, y = faces[:3], faces[3:]
-    assert torch.equal(distance(x, x), torch.zeros(3)) and torch.allclose(distance(x, y), distance(y, x))
-    h, g, total = x, y, 0
+    assert torch.equal(distance(x, x), torch.zeros(3))
+    assert torch.allclose(distance(x, y), distance(y, x))
+    h, g = x, y
+    total = 0
     for i, layer in enumerate(attribute_classifier().body[:15]):
         h, g = layer(h), layer(g)
         if i % 3 == 2:
@@ -129,23 +133,24 @@ def test_five_maps_of_length_one():
 
 
 def test_the_weights_are_fetched_whole_and_the_packages_network_is_vggs(monkeypatch):
-    lpips, models, told = peer("lpips"), peer("torchvision.models"), []
+    lpips, models = peer("lpips"), peer("torchvision.models")
+    record = []
 
     class Network(nn.Module):
         def __init__(self, **options):
             super().__init__()
             warnings.warn("pretrained is deprecated", UserWarning, stacklevel=1)
-            told.append(options)
+            record.append(options)
 
     monkeypatch.setattr(
         models.VGG16_Weights,
         "get_state_dict",
-        lambda self, **options: told.append((self.name, options)),
+        lambda self, **options: record.append((self.name, options)),
     )
     monkeypatch.setattr(lpips, "LPIPS", Network)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # the package's warning about torchvision is kept back
         distance = perceptual.LPIPS()
     assert isinstance(distance.network, Network) and not distance.training
-    assert told[0][0] == "IMAGENET1K_V1" and told[0][1]["check_hash"] is True
-    assert told[1]["net"] == "vgg"
+    assert record[0][0] == "IMAGENET1K_V1" and record[0][1]["check_hash"] is True
+    assert record[1]["net"] == "vgg"

@@ -16,15 +16,18 @@ def posterior(*shape, dtype=torch.float64):
 
 def test_kl_equals_torchs():
     mean, logvar = posterior(5, 3, 2)
-    want = kl_divergence(Normal(mean, (0.5 * logvar).exp()), Normal(torch.zeros(()), torch.ones(()))).sum((1, 2))
+    q, p = Normal(mean, (0.5 * logvar).exp()), Normal(torch.zeros(()), torch.ones(()))
+    want = kl_divergence(q, p).sum((1, 2))
     assert torch.allclose(vae.kl_standard_normal(mean, logvar), want)
     assert vae.kl_standard_normal(torch.zeros(2, 4), torch.zeros(2, 4)).tolist() == [0, 0]
 
 
 def test_kl_equals_its_own_definition_by_sampling():
     mean, logvar = torch.tensor([[0.8, -0.3]]).double(), torch.tensor([[-1.0, 0.5]]).double()
-    q, p = Normal(mean, (0.5 * logvar).exp()), Normal(torch.zeros(2).double(), torch.ones(2).double())
-    z = vae.reparameterise(mean.expand(200_000, 2), logvar.expand(200_000, 2), torch.Generator().manual_seed(0))
+    q = Normal(mean, (0.5 * logvar).exp())
+    p = Normal(torch.zeros(2).double(), torch.ones(2).double())
+    generator = torch.Generator().manual_seed(0)
+    z = vae.reparameterise(mean.expand(200_000, 2), logvar.expand(200_000, 2), generator)
     estimate = (q.log_prob(z) - p.log_prob(z)).sum(1).mean()
     assert float(estimate) == pytest.approx(float(vae.kl_standard_normal(mean, logvar)), abs=0.02)
 
@@ -33,7 +36,8 @@ def test_a_sample_has_its_mean_and_deviation_and_its_gradients_are_closed_forms(
     mean = torch.full((100_000,), 2.0, requires_grad=True)
     logvar = torch.full((100_000,), math.log(0.25), requires_grad=True)
     z = vae.reparameterise(mean, logvar, torch.Generator().manual_seed(0))
-    assert z.mean().item() == pytest.approx(2, abs=0.01) and z.std().item() == pytest.approx(0.5, abs=0.01)
+    assert z.mean().item() == pytest.approx(2, abs=0.01)
+    assert z.std().item() == pytest.approx(0.5, abs=0.01)
     z.sum().backward()
     assert torch.equal(mean.grad, torch.ones_like(mean))
     assert torch.allclose(logvar.grad, (z - 2).detach() / 2, atol=1e-6)      # dz/dlogvar = ½ σ ε
@@ -45,15 +49,18 @@ def test_the_two_terms_are_summed_over_dimensions_and_averaged_over_the_batch():
     terms = vae.vae_loss(x, x_hat, mean, logvar, beta=0.3)
     by_hand = sum(0.5 * float((x[i] - x_hat[i]).square().sum()) for i in range(4)) / 4
     assert terms.distortion.item() == pytest.approx(by_hand, rel=1e-5)
-    assert terms.rate.item() == pytest.approx(float(vae.kl_standard_normal(mean, logvar).mean()), rel=1e-5)
-    assert terms.loss.item() == pytest.approx(terms.distortion.item() + 0.3 * terms.rate.item(), rel=1e-5)
+    rate = float(vae.kl_standard_normal(mean, logvar).mean())
+    assert terms.rate.item() == pytest.approx(rate, rel=1e-5)
+    loss = terms.distortion.item() + 0.3 * terms.rate.item()
+    assert terms.loss.item() == pytest.approx(loss, rel=1e-5)
     assert vae.vae_loss(x, x_hat, mean, logvar, beta=0).loss == terms.distortion
 
 
 def test_distortion_is_the_gaussians_negative_log_likelihood_without_its_constant():
     x, x_hat = torch.rand(2, 3, 3, 8, 8, dtype=torch.float64)
     zero = torch.zeros(3, 1)
-    nll = -Normal(x_hat, 1.0).log_prob(x).flatten(1).sum(1).mean() - 192 * 0.5 * math.log(2 * math.pi)
+    nll = -Normal(x_hat, 1.0).log_prob(x).flatten(1).sum(1).mean()
+    nll -= 192 * 0.5 * math.log(2 * math.pi)
     assert vae.vae_loss(x, x_hat, zero, zero).distortion.item() == pytest.approx(float(nll))
 
 
@@ -62,12 +69,14 @@ def test_beta_is_the_variance_of_the_decoder():
     x, x_hat = torch.rand(2, 3, 3, 8, 8)
     mean, logvar = posterior(3, 2, dtype=torch.float32)
     one = vae.vae_loss(x / 0.1**0.5, x_hat / 0.1**0.5, mean, logvar)
-    assert 0.1 * one.loss.item() == pytest.approx(vae.vae_loss(x, x_hat, mean, logvar, 0.1).loss.item(), rel=1e-5)
+    want = vae.vae_loss(x, x_hat, mean, logvar, 0.1).loss.item()
+    assert 0.1 * one.loss.item() == pytest.approx(want, rel=1e-5)
 
 
 def test_images_that_would_broadcast_are_refused():
+    x, grey, zero = torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), torch.zeros(2, 1)
     with pytest.raises(ValueError, match=r"differ in shape: \(2, 3, 8, 8\) and \(2, 1, 8, 8\)"):
-        vae.vae_loss(torch.zeros(2, 3, 8, 8), torch.zeros(2, 1, 8, 8), torch.zeros(2, 1), torch.zeros(2, 1))
+        vae.vae_loss(x, grey, zero, zero)
 
 
 def test_active_units():
@@ -167,7 +176,8 @@ class LinearVAE:
     def __init__(self, w, variance):
         self.w, self.variance = w, variance
 
-    def encode(self, x, y=None):                             # the true posterior, made 1.5 times too wide
+    def encode(self, x, y=None):
+        """The true posterior, made 1.5 times too wide."""
         var = 1 / (1 + float(self.w.square().sum()) / self.variance)
         mean = var / self.variance * (x.flatten(1) @ self.w)
         return mean[:, None], torch.full((len(x), 1), math.log(1.5 * var), dtype=x.dtype)
@@ -180,10 +190,13 @@ def test_the_importance_bound_rises_to_the_true_log_likelihood():
     w, variance = torch.tensor([1.0, -0.5, 2.0]).double(), 0.3
     x = torch.randn(50, 1, 1, 3, dtype=torch.float64)
     cov = torch.outer(w, w) + variance * torch.eye(3, dtype=torch.float64)
-    truth = torch.distributions.MultivariateNormal(torch.zeros(3).double(), cov).log_prob(x.flatten(1)).mean()
-    bounds = [float(vae.importance_bound(LinearVAE(w, variance), x, None, k, variance).mean()) for k in (1, 8, 500)]
-    assert bounds[0] < bounds[1] < bounds[2] + 0.01 and bounds[2] == pytest.approx(float(truth), abs=0.01)
-    assert bounds[0] < float(truth) - 0.02
+    true = torch.distributions.MultivariateNormal(torch.zeros(3).double(), cov)
+    truth = float(true.log_prob(x.flatten(1)).mean())
+    model = LinearVAE(w, variance)
+    one, eight, many = (
+        float(vae.importance_bound(model, x, None, k, variance).mean()) for k in (1, 8, 500))
+    assert one < eight < many + 0.01 and many == pytest.approx(truth, abs=0.01)
+    assert one < truth - 0.02
 
 
 def test_unknown_sizes_and_shares_are_refused():
@@ -224,11 +237,8 @@ def test_the_first_half_is_the_mean_and_the_second_the_log_variance():
 
 
 def test_a_pass_is_encoder_sample_and_decoder():
-    model, x, y = (
-        vae.VAE(latent_dim=4, width=8, size=8, num_classes=3),
-        torch.rand(2, 3, 8, 8),
-        torch.tensor([2, 1]),
-    )
+    model = vae.VAE(latent_dim=4, width=8, size=8, num_classes=3)
+    x, y = torch.rand(2, 3, 8, 8), torch.tensor([2, 1])
     x_hat, mean, logvar = model(x, y, torch.Generator().manual_seed(3))
     one_hot = F.one_hot(y, 3).float()
     h = model.encoder(torch.cat([x, one_hot[:, :, None, None].expand(2, 3, 8, 8)], 1)).flatten(1)
@@ -282,13 +292,14 @@ def test_the_loop_written_out(warm_up):
     got = list(
         vae.train_vae(model, iter(data), steps=4, beta=0.2, lr=0.01, warm_up=warm_up, seed=5)
     )
-    dice, optimiser = torch.Generator().manual_seed(5), torch.optim.Adam(twin.parameters(), 0.01)
+    generator = torch.Generator().manual_seed(5)
+    optimiser = torch.optim.Adam(twin.parameters(), 0.01)
     for k, (x, y) in enumerate(data):
         optimiser.param_groups[0]["lr"] = one_cycle(0.01, 4)[k]
         # one cycle of the learning rate turns Adam's first beta the other way round, from 0.95 to
         # 0.85 and back
         beta = 0.2 * {0.0: 1.0, 0.5: min(1.0, (k + 1) / 2), 1.0: (k + 1) / 4}[warm_up]
-        x_hat, mean, logvar = twin(x, y, dice)
+        x_hat, mean, logvar = twin(x, y, generator)
         distortion = 0.5 * (x - x_hat).square().sum((1, 2, 3)).mean()
         rate = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum(1).mean()
         optimiser.zero_grad()
@@ -309,22 +320,16 @@ def test_the_learning_rate_is_one_cycle(optimiser_steps):
 
 def test_the_importance_bound_of_images_and_labels_by_hand():
     """Densities from torch.distributions, for a conditional model and two samples."""
-    model, x, y = (
-        vae.VAE(latent_dim=2, width=8, size=8, num_classes=3).double(),
-        torch.rand(2, 3, 8, 8).double(),
-        torch.tensor([2, 0]),
-    )
+    model = vae.VAE(latent_dim=2, width=8, size=8, num_classes=3).double()
+    x, y = torch.rand(2, 3, 8, 8).double(), torch.tensor([2, 0])
     got = vae.importance_bound(model, x, y, samples=2, variance=0.3, seed=4)
     with torch.no_grad():
         mean, logvar = model.encode(x, y)
-        q, prior, dice, logs = (
-            Normal(mean, (logvar / 2).exp()),
-            Normal(0.0, 1.0),
-            torch.Generator().manual_seed(4),
-            [],
-        )
+        std = (logvar / 2).exp()
+        q, prior = Normal(mean, std), Normal(0.0, 1.0)
+        generator, logs = torch.Generator().manual_seed(4), []
         for _ in range(2):
-            z = mean + (logvar / 2).exp() * torch.randn(2, 2, generator=dice, dtype=torch.float64)
+            z = mean + std * torch.randn(2, 2, generator=generator, dtype=torch.float64)
             log_px = Normal(model.decode(z, y), 0.3**0.5).log_prob(x).sum((1, 2, 3))
             logs.append(log_px + prior.log_prob(z).sum(1) - q.log_prob(z).sum(1))
     torch.testing.assert_close(got, torch.stack(logs).exp().mean(0).log())

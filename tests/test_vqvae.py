@@ -25,8 +25,10 @@ def gradients(loss, z, codebook):
 
 def test_nearest_code_equals_brute_force_in_float64():
     z, codebook = torch.randn(500, 4), torch.randn(64, 4)
-    assert torch.equal(vqvae.nearest_code(z, codebook), torch.cdist(z.double(), codebook.double()).argmin(1))
-    assert vqvae.nearest_code(torch.tensor([[3.0]]), torch.tensor([[0.0], [10.0]])).tolist() == [0]     # not the largest z·e
+    want = torch.cdist(z.double(), codebook.double()).argmin(1)
+    assert torch.equal(vqvae.nearest_code(z, codebook), want)
+    z, codebook = torch.tensor([[3.0]]), torch.tensor([[0.0], [10.0]])
+    assert vqvae.nearest_code(z, codebook).tolist() == [0]  # not the largest z·e
 
 
 def test_chunks_change_nothing(monkeypatch):
@@ -56,8 +58,11 @@ def test_equal_to_diffusers_in_indices_loss_and_both_gradients():
     z, out = z_and(ours)
     their_q, their_loss, (_, _, their_indices) = theirs(z)
     assert torch.equal(out.indices.flatten(), their_indices)
-    assert torch.allclose(out.z_q, their_q, atol=1e-6) and torch.allclose(out.loss, their_loss, atol=1e-6)
-    for a, b in zip(gradients(out.loss, z, ours.codebook), gradients(their_loss, z, theirs.embedding.weight), strict=True):
+    assert torch.allclose(out.z_q, their_q, atol=1e-6)
+    assert torch.allclose(out.loss, their_loss, atol=1e-6)
+    slopes = gradients(out.loss, z, ours.codebook)
+    their_slopes = gradients(their_loss, z, theirs.embedding.weight)
+    for a, b in zip(slopes, their_slopes, strict=True):
         assert torch.allclose(a, b, atol=1e-6) and a.abs().max() > 0
 
 
@@ -67,14 +72,16 @@ def test_the_peers_legacy_default_has_beta_on_the_other_term():
     legacy = diffusers.VectorQuantizer(n_e=64, vq_embed_dim=4, beta=0.25)
     legacy.embedding.weight.data.copy_(ours.codebook)
     z, out = z_and(ours)
-    (dz, de), (legacy_dz, legacy_de) = (gradients(loss, z, e) for loss, e in (
-        (out.loss, ours.codebook), (legacy(z)[1], legacy.embedding.weight)))
-    assert torch.allclose(legacy_dz, 4 * dz, atol=1e-6) and torch.allclose(de, 4 * legacy_de, atol=1e-6)
+    dz, de = gradients(out.loss, z, ours.codebook)
+    legacy_dz, legacy_de = gradients(legacy(z)[1], z, legacy.embedding.weight)
+    assert torch.allclose(legacy_dz, 4 * dz, atol=1e-6)
+    assert torch.allclose(de, 4 * legacy_de, atol=1e-6)
 
 
 def their_quantizer(**options):
-    return peer("vector_quantize_pytorch").VectorQuantize(dim=4, codebook_size=64, rotation_trick=False,
-                                                          accept_image_fmap=True, **options)
+    package = peer("vector_quantize_pytorch")
+    return package.VectorQuantize(dim=4, codebook_size=64, rotation_trick=False,
+                                  accept_image_fmap=True, **options)
 
 
 def test_equal_to_vector_quantize_pytorch_with_a_learned_codebook():
@@ -83,27 +90,34 @@ def test_equal_to_vector_quantize_pytorch_with_a_learned_codebook():
     theirs._codebook.embed.data.copy_(ours.codebook[None])
     z, out = z_and(ours)
     their_q, their_indices, their_loss = theirs(z)
-    # their loss is one mean squared error whose two sides get its gradient; its value is half of ours at β = 1
+    # their loss is one mean squared error whose two sides get its gradient; its value is half of
+    # ours at β = 1
     assert torch.equal(out.indices, their_indices) and torch.allclose(out.z_q, their_q, atol=1e-6)
     assert torch.allclose(out.commitment_loss, their_loss.squeeze(), atol=1e-6)
-    for a, b in zip(gradients(out.loss, z, ours.codebook), gradients(their_loss.sum(), z, theirs._codebook.embed), strict=True):
+    slopes = gradients(out.loss, z, ours.codebook)
+    their_slopes = gradients(their_loss.sum(), z, theirs._codebook.embed)
+    for a, b in zip(slopes, their_slopes, strict=True):
         assert torch.allclose(a, b.squeeze(0) if b.ndim == 3 else b, atol=1e-6)
 
 
 def test_running_averages_equal_those_of_vector_quantize_pytorch():
     ours = VectorQuantizer(64, 4, beta=0.25, decay=0.99, eps=1e-5).train()
-    theirs = their_quantizer(decay=0.99, eps=1e-5, commitment_weight=0.25, threshold_ema_dead_code=0).train()
-    theirs._codebook.embed.data.copy_(ours.codebook[None])
-    theirs._codebook.embed_avg.data.copy_(ours.codebook[None])
-    theirs._codebook.cluster_size.data.fill_(1)
+    theirs = their_quantizer(
+        decay=0.99, eps=1e-5, commitment_weight=0.25, threshold_ema_dead_code=0).train()
+    book = theirs._codebook
+    book.embed.data.copy_(ours.codebook[None])
+    book.embed_avg.data.copy_(ours.codebook[None])
+    book.cluster_size.data.fill_(1)
     for seed in range(5):
         z, out = z_and(ours, seed=seed)
         _, their_indices, their_loss = theirs(z)
-        assert torch.equal(out.indices, their_indices) and torch.allclose(out.loss, their_loss.squeeze(), atol=1e-6)
-        assert torch.allclose(torch.autograd.grad(out.loss, z)[0], torch.autograd.grad(their_loss.sum(), z)[0], atol=1e-6)
-        for a, b in ((ours.codebook, theirs._codebook.embed), (ours.cluster_size, theirs._codebook.cluster_size),
-                     (ours.embed_avg, theirs._codebook.embed_avg)):
-            assert torch.allclose(a, b[0], atol=1e-6)
+        assert torch.equal(out.indices, their_indices)
+        assert torch.allclose(out.loss, their_loss.squeeze(), atol=1e-6)
+        (slope,), (their_slope,) = (torch.autograd.grad(x, z) for x in (out.loss, their_loss.sum()))
+        assert torch.allclose(slope, their_slope, atol=1e-6)
+        assert torch.allclose(ours.codebook, book.embed[0], atol=1e-6)
+        assert torch.allclose(ours.cluster_size, book.cluster_size[0], atol=1e-6)
+        assert torch.allclose(ours.embed_avg, book.embed_avg[0], atol=1e-6)
 
 
 def test_gradients_are_closed_forms_and_beta_is_on_the_commitment():
@@ -133,7 +147,9 @@ def test_quantising_twice_changes_nothing_and_indices_keep_their_places():
     assert torch.equal(again.indices, out.indices) and again.loss == 0
     codes = torch.arange(8).view(1, 2, 4)
     assert torch.equal(quantizer(quantizer.embed(codes)).indices, codes)
-    assert quantizer.embed(codes).shape == (1, 4, 2, 4) and torch.equal(quantizer.embed(codes)[0, :, 1, 0], quantizer.codebook[4])
+    embedded = quantizer.embed(codes)
+    assert embedded.shape == (1, 4, 2, 4)
+    assert torch.equal(embedded[0, :, 1, 0], quantizer.codebook[4])
 
 
 def test_eval_mode_changes_nothing():
@@ -150,10 +166,12 @@ def test_running_averages_by_hand():
     z = torch.tensor([1.0, 2.0, 6.0]).view(3, 1, 1, 1)                # all on code 0, mean 3
     for step in range(1, 6):
         quantizer(z)
-        n0, n = quantizer.cluster_size[0], 0.99**step + (1 - 0.99**step) * 3
-        assert float(n0) == pytest.approx(n, rel=1e-5)
-        assert float((quantizer.codebook[0, 0] - 3) * n0) == pytest.approx(0.99**step * (0 - 3), rel=1e-4)
-    assert float(quantizer.codebook[1, 0]) == pytest.approx(100, rel=1e-3)      # an unused code stays
+        kept = 0.99**step
+        n0 = quantizer.cluster_size[0]
+        assert float(n0) == pytest.approx(kept + (1 - kept) * 3, rel=1e-5)
+        far = float((quantizer.codebook[0, 0] - 3) * n0)
+        assert far == pytest.approx(kept * (0 - 3), rel=1e-4)
+    assert float(quantizer.codebook[1, 0]) == pytest.approx(100, rel=1e-3)  # an unused code stays
 
 
 def test_a_code_that_nobody_uses_stays_where_it_is():
@@ -161,13 +179,16 @@ def test_a_code_that_nobody_uses_stays_where_it_is():
     quantizer._set(slice(None), torch.tensor([[0.0], [100.0]]), torch.ones(2))
     for _ in range(2000):
         quantizer(torch.ones(3, 1, 1, 1))
-    assert float(quantizer.codebook[1, 0]) == pytest.approx(100, rel=0.02)      # not pulled to 0 by the smoothing
+    # not pulled to 0 by the smoothing
+    assert float(quantizer.codebook[1, 0]) == pytest.approx(100, rel=0.02)
 
 
 def test_a_dead_code_is_revived_and_survives_the_next_update():
     torch.manual_seed(0)
     quantizer = VectorQuantizer(4, 2, decay=0.9, revive_below=0.05).train()
-    quantizer._set(slice(None), torch.tensor([[0.0, 0], [1, 0], [0, 1], [50, 50]]), torch.tensor([9.0, 9, 9, 0]))
+    codes = torch.tensor([[0.0, 0], [1, 0], [0, 1], [50, 50]])
+    counts = torch.tensor([9.0, 9, 9, 0])
+    quantizer._set(slice(None), codes, counts)
     z = torch.randn(2, 2, 3, 3)
     quantizer(z)
     rows = z.movedim(1, -1).reshape(-1, 2)
@@ -176,14 +197,15 @@ def test_a_dead_code_is_revived_and_survives_the_next_update():
     quantizer(z)
     assert (quantizer.codebook[3] - revived).norm() < 1.5 and quantizer.cluster_size[3] > 1
     gradient = VectorQuantizer(4, 2, revive_below=0.05).train()
-    gradient._set(slice(None), torch.tensor([[0.0, 0], [1, 0], [0, 1], [50, 50]]), torch.tensor([9.0, 9, 9, 0]))
+    gradient._set(slice(None), codes, counts)
     gradient(z)
     assert (rows == gradient.codebook[3]).all(1).any()
 
 
 def test_healthy_codes_are_never_revived():
     quantizer = VectorQuantizer(16, 2, decay=0.99, revive_below=0.05).train()
-    z = quantizer.codebook.T.reshape(1, 2, 4, 4).clone()              # one vector a code: every code gets its share
+    # one vector a code: every code gets its share
+    z = quantizer.codebook.T.reshape(1, 2, 4, 4).clone()
     before = quantizer.codebook.clone()
     for _ in range(50):
         quantizer(z)
@@ -194,10 +216,11 @@ def test_kmeans_equals_scikit_learns_from_the_same_start():
     cluster = peer("sklearn.cluster")
     points = torch.randn(300, 2, dtype=torch.float64)
     start = points[torch.randperm(300, generator=torch.Generator().manual_seed(0))[:5]]
-    theirs = cluster.KMeans(5, init=start.numpy(), n_init=1, max_iter=300, tol=0, algorithm="lloyd").fit(points.numpy())
+    theirs = cluster.KMeans(
+        5, init=start.numpy(), n_init=1, max_iter=300, tol=0, algorithm="lloyd").fit(points.numpy())
     ours = vqvae.kmeans(points, 5, steps=100)
     assert torch.allclose(ours, torch.as_tensor(theirs.cluster_centers_), atol=1e-8)
-    few = torch.tensor([[0.0], [0.0], [0.0], [0.0], [1.0], [2.0]])                # repeated points make one centre
+    few = torch.tensor([[0.0], [0.0], [0.0], [0.0], [1.0], [2.0]])  # repeated points: one centre
     assert vqvae.kmeans(few, 3, steps=0).flatten().sort().values.tolist() == [0, 1, 2]
     assert len(vqvae.kmeans(few, 5)) == 5
     with pytest.raises(ValueError, match="7 centres need at least 7 points; got 3"):
@@ -211,7 +234,8 @@ def test_kmeans_initialisation_beats_random_codes():
     before = quantizer(z).commitment_loss
     quantizer.init_codebook(z)
     assert quantizer(z).commitment_loss < 0.1 * before
-    assert torch.allclose(quantizer.embed_avg, quantizer.codebook) and quantizer.cluster_size.unique().tolist() == [1]
+    assert torch.allclose(quantizer.embed_avg, quantizer.codebook)
+    assert quantizer.cluster_size.unique().tolist() == [1]
 
 
 def test_perplexity():
@@ -230,7 +254,8 @@ def test_perplexity():
     (lambda: VectorQuantizer(4, 3)(torch.zeros(1, 4, 2, 2)), r"\(B, 3, H, W\); got \(1, 4, 2, 2\)"),
     (lambda: VectorQuantizer(4, 3)(torch.zeros(1, 3)), r"got \(1, 3\)"),
     (lambda: VectorQuantizer(4, 3)(torch.full((1, 3, 2, 2), float("nan"))), "NaN or infinity"),
-    (lambda: VectorQuantizer(4, 3).embed(torch.tensor([[[4]]])), "0 to 3, the codebook has 4 codes; got 4 to 4"),
+    (lambda: VectorQuantizer(4, 3).embed(torch.tensor([[[4]]])),
+     "0 to 3, the codebook has 4 codes; got 4 to 4"),
     (lambda: VectorQuantizer(4, 3).embed(torch.tensor([[[-1, 2]]])), "got -1 to 2"),
 ])
 def test_bad_input(make, words):
@@ -248,8 +273,9 @@ def test_a_large_codebook_stays_within_200_megabytes():
         nearest_code(z, codebook)
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
-    unit = 1 if sys.platform != "darwin" else 1024           # macOS counts bytes
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    unit = 1 if sys.platform != "darwin" else 1024  # macOS counts bytes
     assert float(done.stdout) / unit < 200
 
 
@@ -268,7 +294,7 @@ WORKER = """
         quantizer(z.chunk(world)[rank])
     from safetensors.torch import save_file
     save_file(quantizer.state_dict(), f"{out}/{world}-{rank}.safetensors")
-    if world > 1:                                            # leaving without this aborts now and then
+    if world > 1:                                            # else leaving aborts now and then
         dist.barrier()
         dist.destroy_process_group()
 """
@@ -279,14 +305,16 @@ def test_two_processes_keep_one_codebook(tmp_path, revive_below):
     from safetensors.torch import load_file
 
     def start(rank, world):
-        return subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORKER), str(rank), str(world),
-                                 str(tmp_path / f"meet{world}"), str(tmp_path), str(revive_below)])
+        arguments = (rank, world, tmp_path / f"meet{world}", tmp_path, revive_below)
+        script = textwrap.dedent(WORKER)
+        return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)])
 
     workers = [start(0, 2), start(1, 2), start(0, 1)]
     assert [w.wait(timeout=120) for w in workers] == [0, 0, 0]
-    one, two, alone = (load_file(tmp_path / f"{name}.safetensors") for name in ("2-0", "2-1", "1-0"))
+    one, two, alone = (
+        load_file(tmp_path / f"{name}.safetensors") for name in ("2-0", "2-1", "1-0"))
     assert all(torch.equal(one[k], two[k]) for k in one)
-    if not revive_below:                                     # revived codes are random picks; without them all agree
+    if not revive_below:  # revived codes are random picks; without them all agree
         assert all(torch.allclose(one[k], alone[k], atol=1e-6) for k in one)
 
 
@@ -295,7 +323,8 @@ def test_vqvae_shapes_and_round_trip():
     x = torch.rand(3, 3, 16, 16) * 2 - 1
     x_hat, quantized = model(x)
     codes = model.encode_indices(x, batch_size=2)
-    assert x_hat.shape == x.shape and codes.shape == (3, 4, 4) and torch.equal(codes, quantized.indices)
+    assert x_hat.shape == x.shape and codes.shape == (3, 4, 4)
+    assert torch.equal(codes, quantized.indices)
     assert torch.allclose(model.decode_indices(codes, batch_size=2), x_hat, atol=1e-6)
     with pytest.raises(ValueError, match="0 to 15"):
         model.decode_indices(codes + 16)
@@ -334,7 +363,7 @@ def test_one_update_of_two_parts_is_the_update_of_the_whole():
         parted(z[2:])
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(parted.state_dict()[name], value)
-    parted(z)                                                 # outside the block each pass moves it again
+    parted(z)  # outside the block each pass moves it again
     assert not torch.equal(parted.cluster_size, whole.cluster_size)
 
 
