@@ -15,6 +15,8 @@ from minigen.ddpm import Denoised, Denoiser, Generators, check_sampling, draw_li
 from minigen.diffusion import Diffusion
 from minigen.inputs import alike, described, is_whole, number, refuse, tensor, whole
 
+NOISE = "the noise, which eta above 0 needs"
+
 
 def timesteps(T: int, steps: int, spacing: str = "trailing") -> list[int]:
     """Which of the T time steps a sampler visits: `steps` different ones, falling.
@@ -80,7 +82,8 @@ def ddim_step(diffusion: Diffusion, x0: Tensor, eps: Tensor, t: int, t_prev: int
     towards_eps = float((1 - before - s**2).clamp_min(0).sqrt())
     x = towards_x0 * x0 + towards_eps * eps
     if s > 0:
-        alike(x0, noise, "x0", "the noise, which eta above 0 needs")
+        noise = tensor(noise, NOISE)
+        alike(x0, noise, "x0", NOISE)
         x = x + s * noise
     return x
 

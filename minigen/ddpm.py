@@ -23,7 +23,7 @@ SCALE = 100.0  # far beyond any image in [-1, 1] or normalised latent, and short
 # a network, or any function: (x, t) or (x, t, y) → what it makes of x
 Denoiser = Callable[..., Tensor]
 # one for all images, or one for each
-Generators = torch.Generator | Sequence[torch.Generator | None] | None
+Generators = torch.Generator | list[torch.Generator] | tuple[torch.Generator, ...] | None
 
 
 def simple_loss(model: Denoiser, diffusion: Diffusion, x0: Tensor, t: Tensor, eps: Tensor,
@@ -147,17 +147,17 @@ def draw_like(x: Tensor, generator: Generators = None) -> Tensor:
     With a list of generators, one for each image, image k depends on its own only.
     """
     tensor(x, "x", ("N", ...))
-    each = list(generator) if isinstance(generator, list | tuple) else None
-    if not all(g is None or isinstance(g, torch.Generator) for g in each or [generator]):
+    each = generator if isinstance(generator, list | tuple) else [generator]
+    if not each or not all(g is None or isinstance(g, torch.Generator) for g in each):
         wanted = "a torch.Generator, or a list of them"
         refuse("generator", wanted, described(generator), "torch.Generator().manual_seed(0)")
-    if each is not None:
-        if len(each) != len(x):
-            wanted = "give one, or one for each"
-            raise ValueError(f"{len(each)} generators for {len(x)} images: {wanted}")
-        drawn = [torch.randn(x.shape[1:], generator=g, dtype=x.dtype) for g in each]
-        return torch.stack(drawn).to(x.device)
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    if not isinstance(generator, list | tuple):
+        return torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+    if len(each) != len(x):
+        wanted = "give one, or one for each"
+        raise ValueError(f"{len(each)} generators for {len(x)} images: {wanted}")
+    drawn = [torch.randn(x.shape[1:], generator=g, dtype=x.dtype) for g in each]
+    return torch.stack(drawn).to(x.device)
 
 
 def guess(model: Denoiser, diffusion: Diffusion, x: Tensor, t: int, y: Tensor | None = None,

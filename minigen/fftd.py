@@ -227,14 +227,13 @@ class FFTD(nn.Module):
             raise ValueError(f"{levels} levels halve {levels - 1} times, which {side}×{side} "
                              "tokens do not allow")
         _check_heads(dim, heads, mlp_ratio, dropout)
-        self.config = dict(
+        self.config: dict = dict(
             latent_channels=latent_channels, grid=grid, patch=patch, dim=dim, depth=depth,
             heads=heads, levels=levels, fusion=fusion, num_classes=num_classes,
             mlp_ratio=mlp_ratio, dropout=dropout)
         self.num_classes, self.patch = num_classes, patch
         self.level_of = [min(i, depth - 1 - i, levels - 1) for i in range(depth)]
         fuse = {"add": AddFusion, "concat": ConcatFusion, "adaptive": AdaptiveFusion}[fusion]
-
         self.embed = nn.Conv2d(latent_channels, dim, patch, patch)
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = nn.Embedding(num_classes + 1, dim) if num_classes else None
@@ -252,7 +251,7 @@ class FFTD(nn.Module):
             self.register_buffer(f"positions{k}", positions(dim, side // 2**k), persistent=False)
         self._start()
 
-    def _start(self) -> None:
+    def _start(self):
         inner = [(b.qkv, b.out, b.feed_forward[0], b.feed_forward[3]) for b in self.blocks]
         for layer in (*sum(inner, ()), self.embed):
             nn.init.xavier_uniform_(layer.weight.flatten(1))
@@ -266,8 +265,8 @@ class FFTD(nn.Module):
     def condition(self, t: Tensor, y: Tensor | None = None, count: int | None = None) -> Tensor:
         """One vector of time and class. Shapes: t (B,) or (1,), y (B,) or None → (B or 1, dim)."""
         vector = self.time(time_features(t, TIME_FEATURES, count=count))
-        y = class_rows(y, self.num_classes, t, count)
-        return vector if y is None else vector + self.label(y)
+        rows = class_rows(y, self.num_classes, t, count)
+        return vector if self.label is None else vector + self.label(rows)
 
     def forward(self, z: Tensor, t: Tensor, y: Tensor | None = None,
                 trace: list[Tensor] | None = None) -> Tensor:
@@ -276,7 +275,7 @@ class FFTD(nn.Module):
         tensor(z, "the latents", ("B", channels, grid, grid), like=self.embed.weight)
         c = F.silu(self.condition(t, y, len(z)))                      # (B or 1, D)
         modulations = [norm(c).view(len(c), 6, -1) for norm in self.norms]    # (B or 1, 6, D) each
-        x = to_tokens(self.embed(z)) + self.positions0                # (B, L, D)
+        x = to_tokens(self.embed(z)) + self.get_buffer("positions0")  # (B, L, D)
         outputs: list[Tensor] = []                                    # of the blocks so far
         before = 0                                                    # the level x is on
         for i, (block, level) in enumerate(zip(self.blocks, self.level_of, strict=True)):
@@ -285,7 +284,7 @@ class FFTD(nn.Module):
             elif level < before:
                 x = to_tokens(self.up[level](to_map(x)))              # (B, 4·L, D)
             if level != before:
-                x = x + getattr(self, f"positions{level}")
+                x = x + self.get_buffer(f"positions{level}")
             partner = len(self.blocks) - 1 - i                        # across the U
             if partner < len(self.links):
                 x = self.links[partner](outputs[partner], x)

@@ -177,18 +177,18 @@ def legend(ax: Axes | Figure, **options: Any) -> Legend:
     """
     if isinstance(ax, Figure):
         fig, axes = ax, ax.axes
-        share = 1
-        place = dict(loc="outside upper center")
+        share = 1.0
+        place: dict[str, Any] = dict(loc="outside upper center")
     else:
         fig, axes = ax.figure, [ax]
         share = min(1, ax.get_position().width / 0.775)          # 0.775: of axes alone in a figure
         place = dict(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
-    named = {}
+    named: dict[str, Any] = {}
     for a in axes:
         for handle, name in zip(*a.get_legend_handles_labels(), strict=True):
             named.setdefault(name, handle)
-        if a.get_legend():
-            a.get_legend().remove()
+        if before := a.get_legend():
+            before.remove()
     if not named:
         raise ValueError("there is nothing to name in a legend: draw with label='…' first")
     needed = [36 + 4.6 * len(name) for name in named]    # points: a short line, a gap, letters
@@ -211,10 +211,10 @@ def heat(ax: Axes, values: Tensor | Sequence[Sequence[float]], title: str | None
 
     NaN stays blank. `options` go to matplotlib's imshow. Returns: the image.
     """
-    values = as_tensor(values, "values").detach().cpu().float().numpy()
-    if values.ndim != 2 or not values.size:
-        refuse("values", "of shape (rows, columns)", values.shape)
-    image = ax.imshow(values, vmin=low, vmax=high, cmap=colours, interpolation="nearest", **options)
+    table = as_tensor(values, "values").detach().cpu().float().numpy()
+    if table.ndim != 2 or not table.size:
+        refuse("values", "of shape (rows, columns)", table.shape)
+    image = ax.imshow(table, vmin=low, vmax=high, cmap=colours, interpolation="nearest", **options)
     _blank(ax)
     bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=15, pad=0.03)
     bar.outline.set_visible(False)
@@ -250,7 +250,7 @@ def points(sets: Sequence[Tensor | dict[str, Tensor]], columns: int = 4, limit: 
             ax.set_title(titles[k], fontsize=9)
     if any(name for clouds in sets if isinstance(clouds, dict) for name in clouds):
         fig.set_figheight(fig.get_figheight() + 0.25)
-        for mark in legend(fig, markerscale=3, handlelength=1).legend_handles:
+        for mark in filter(None, legend(fig, markerscale=3, handlelength=1).legend_handles):
             mark.set_alpha(1)
     return fig
 

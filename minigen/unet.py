@@ -4,6 +4,7 @@ Source: Ho et al. 2020, §4 and appendix B; the baseline of Liu, Chen, Gao 2026,
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,9 +50,9 @@ class TimeBlock(nn.Module):
         return self.shortcut(h) + self.second(between)
 
 
-def _zero(layer: nn.Linear | nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+def _zero(layer: nn.Module) -> None:
+    for p in layer.parameters():
+        nn.init.zeros_(p)
 
 
 class UNet(nn.Module):
@@ -71,6 +72,11 @@ class UNet(nn.Module):
     unknown label.
     """
 
+    # lists of stages, or of pairs (block, attention): a type checker sees modules in them, no more
+    down: Any
+    middle: Any
+    up: Any
+
     def __init__(self, size: int = 32, width: int = 16, multipliers: Sequence[int] = (1, 2, 4, 8),
                  blocks: int = 1, attention_at: int | None = 8, channels: int = 3,
                  num_classes: int = 0, dropout: float = 0.0, learn_variance: bool = False):
@@ -86,7 +92,7 @@ class UNet(nn.Module):
         if size % 2**stages:
             raise ValueError(f"{stages} stages halve {stages} times, which the size {size} does "
                              "not allow")
-        self.config = dict(
+        self.config: dict = dict(
             size=size, width=width, multipliers=tuple(multipliers), blocks=blocks,
             attention_at=attention_at, channels=channels, num_classes=num_classes,
             dropout=dropout, learn_variance=learn_variance)
@@ -127,8 +133,8 @@ class UNet(nn.Module):
         Shapes: t (B,) or (1,), y (B,) or None → (B or 1, 4·width).
         """
         vector = self.time(time_features(t, self.config["width"], count=count))
-        y = class_rows(y, self.num_classes, t, count)
-        return vector if y is None else vector + self.label(y)
+        rows = class_rows(y, self.num_classes, t, count)
+        return vector if self.label is None else vector + self.label(rows)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         size, channels = self.config["size"], self.config["channels"]
