@@ -53,7 +53,7 @@ def _unet(n: int, seed: int) -> Tensor:
 
 
 def _fftd(n: int, seed: int) -> Tensor:
-    model = load_weights(fftd.FFTD, "fftd")
+    model: Any = load_weights(fftd.FFTD, "fftd")
     decoder = load_weights(ivqvae.IVQVAE, "ivqvae")
     z = _denoised(model, (4, 4, 4), n, seed)          # the latents
     return latents.decode(decoder, z, made_with=model.card["tokenizer"])

@@ -15,6 +15,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -88,8 +89,8 @@ def image_grid(images: Tensor, columns: int = 8, titles: Sequence[str] | None = 
     cell = width / columns
     titled = 0.24 * math.ceil(len(titles) / columns) if titles else 0.02
     height = rows * cell * x.shape[1] / x.shape[2] + titled
-    fig = Figure(figsize=(width, height), layout="constrained", facecolor=GROUND)
-    fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    close = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    fig = Figure(figsize=(width, height), layout=close, facecolor=GROUND)
     axes = fig.subplots(rows, columns, squeeze=False)
     for k, ax in enumerate(axes.flat):
         _blank(ax)
@@ -103,8 +104,7 @@ def image_grid(images: Tensor, columns: int = 8, titles: Sequence[str] | None = 
     return fig
 
 
-def _check_titles(titles: Sequence[str] | None, name: str, most: int,
-                  exactly: bool = False) -> None:
+def _check_titles(titles: Any, name: str, most: int, exactly: bool = False) -> None:
     if titles is None or titles == []:
         return
     if not isinstance(titles, list | tuple):
@@ -123,8 +123,7 @@ def smoothed(values: Sequence[float] | Tensor, window: int) -> list[float]:
     return ((total[n] - total[start]) / (n - start)).tolist()
 
 
-def _numbers(values: Sequence[float] | Tensor, name: str,
-             dtype: torch.dtype | None = None) -> Tensor:
+def _numbers(values: Any, name: str, dtype: torch.dtype | None = None) -> Tensor:
     """A list of numbers as a tensor (N,)."""
     x = as_tensor(values, name, dtype).detach().cpu()
     if x.ndim != 1:
@@ -144,8 +143,8 @@ def curves(series: dict[str, Any], xlabel: str = "step", ylabel: str = "",
     whole(smooth, "smooth")
     number(height, "height", positive=True)
     x = None if x is None else _numbers(x, "x").tolist()
-    if ax is None:
-        ax = panels(height=height)[1][0, 0]
+    fig: Any = panels(height=height)[0] if ax is None else ax.figure
+    ax = fig.axes[0] if ax is None else ax
     for k, (name, values) in enumerate(series.items()):
         colour = COLOURS[k % len(COLOURS)]
         values = _numbers(values, f"the line '{name}'").tolist()
@@ -166,7 +165,7 @@ def curves(series: dict[str, Any], xlabel: str = "step", ylabel: str = "",
         ax.set_title(title, fontsize=9)
     if any(series):
         legend(ax)
-    return ax.figure
+    return fig
 
 
 def legend(ax: Axes | Figure, **options: Any) -> Legend:
@@ -175,12 +174,13 @@ def legend(ax: Axes | Figure, **options: Any) -> Legend:
     Call it last: it moves the axes' title above itself. Of a Figure it makes one legend for all
     axes, each name once, in place of theirs. `options` go to matplotlib's. Returns: the Legend.
     """
+    fig: Any = ax if isinstance(ax, Figure) else ax.figure
     if isinstance(ax, Figure):
-        fig, axes = ax, ax.axes
+        axes = ax.axes
         share = 1.0
         place: dict[str, Any] = dict(loc="outside upper center")
     else:
-        fig, axes = ax.figure, [ax]
+        axes = [ax]
         share = min(1, ax.get_position().width / 0.775)          # 0.775: of axes alone in a figure
         place = dict(loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
     named: dict[str, Any] = {}
@@ -216,7 +216,7 @@ def heat(ax: Axes, values: Tensor | Sequence[Sequence[float]], title: str | None
         refuse("values", "of shape (rows, columns)", table.shape)
     image = ax.imshow(table, vmin=low, vmax=high, cmap=colours, interpolation="nearest", **options)
     _blank(ax)
-    bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=15, pad=0.03)
+    bar: Any = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=15, pad=0.03)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=2)
     bar.locator = MaxNLocator(nbins=4)
