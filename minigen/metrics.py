@@ -1,16 +1,19 @@
-"""The course's yardstick: Fréchet distance between feature statistics, and attributes read off an image.
+"""The course's yardstick: Fréchet distance between feature statistics, and attributes of an image.
 
-At small scale the features are those of a classifier trained on ToyFaces' attributes. A distance measured with them
-is a *toy Fréchet distance*; it is not FID, which needs the Inception network, and the two cannot be compared.
+At small scale the features are those of a classifier trained on ToyFaces' attributes. A distance
+measured with them is a *toy Fréchet distance*; it is not FID, which needs the Inception network,
+and the two cannot be compared.
 """
 
 import functools
 import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from minigen.common import as_tensor, filled
 from minigen.data.toyfaces import ATTRIBUTES, attribute_values
@@ -18,13 +21,17 @@ from minigen.files import data_path, load_weights
 from minigen.inputs import alike, in_range, labels, refuse, tensor, wholes
 from minigen.inputs import images as checked
 
-N_SAMPLES, N_REFERENCE, REFERENCE_SEED = 2000, 10_000, 1  # the protocol of every row of the results table
+# the protocol of every row of the results table
+N_SAMPLES = 2000
+N_REFERENCE = 10_000
+REFERENCE_SEED = 1
 
 
-def gaussian_statistics(features):
+def gaussian_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and covariance (unbiased) of feature vectors, in float64.
 
-    Shapes: features (N, D); result (D,), (D, D). Raises: ValueError for fewer than two rows or a value not finite.
+    Shapes: features (N, D); result (D,), (D, D).
+    Raises: ValueError for fewer than two rows or a value not finite.
     """
     x = tensor(features, "features").detach().cpu().double()
     if x.ndim != 2 or len(x) < 2:
@@ -34,19 +41,20 @@ def gaussian_statistics(features):
     return x.mean(0), torch.cov(x.T).reshape(x.shape[1], x.shape[1])
 
 
-def _root(cov):
-    """Symmetric square root of a covariance, through its eigenvalues; those below zero are rounding."""
+def _root(cov: Tensor) -> Tensor:
+    """Symmetric square root of a covariance, by its eigenvalues; those below zero are rounding."""
     values, vectors = torch.linalg.eigh(cov)
     return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
 
 
-def frechet_distance(mean1, cov1, mean2, cov2):
+def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
     """Fréchet distance between two Gaussians, squared as is the custom.
 
     d² = ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁^½ Σ₂ Σ₁^½)^½
 
-    The last trace is the sum of the roots of the eigenvalues of a symmetric matrix, so no general matrix square root
-    is needed. Shapes: (D,), (D, D) twice; result a float. Source: IVQ-VAE + FFTD, Eq. 31; Heusel et al. 2017, Eq. 6.
+    The last trace is the sum of the roots of the eigenvalues of a symmetric matrix, so no general
+    matrix square root is needed.
+    Shapes: (D,), (D, D) twice. Source: IVQ-VAE + FFTD, Eq. 31; Heusel et al. 2017, Eq. 6.
     Raises: ValueError for statistics that are not of two Gaussians in one space: NaN would give 0.
     """
     _check_gaussian(mean1, cov1)
@@ -55,10 +63,12 @@ def frechet_distance(mean1, cov1, mean2, cov2):
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
     root = _root(cov1)
     cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp_min(0).sqrt().sum()
-    return max(0.0, float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace() - 2 * cross))
+    between_means = (mean1 - mean2).square().sum()
+    distance = between_means + cov1.trace() + cov2.trace() - 2 * cross
+    return max(0.0, float(distance))
 
 
-def _check_gaussian(mean, cov):
+def _check_gaussian(mean: Tensor, cov: Tensor) -> None:
     d = len(filled(tensor(mean, "mean", ("D",)), "mean"))
     tensor(cov, "covariance", (d, d))
     if not bool(torch.isfinite(mean).all()) or not bool(torch.isfinite(cov).all()):
@@ -69,61 +79,69 @@ def _check_gaussian(mean, cov):
 
 
 class AttributeClassifier(nn.Module):
-    """Reads all nine ToyFaces attributes off a 32×32 face; its last hidden layer is the feature vector.
+    """Reads all nine ToyFaces attributes off a 32×32 face; its last hidden layer is the feature.
 
-    Shapes: x (B, 3, 32, 32) in [-1, 1]; `features` (B, 64); `forward` {attribute: logits (B, values)};
-        `predict` (B, 9) integers.
+    Shapes: x (B, 3, 32, 32) in [-1, 1]; `features` (B, 64); `forward` {attribute: logits
+        (B, values)}; `predict` (B, 9) integers.
     """
 
-    def __init__(self, width=32, features=64):
+    def __init__(self, width: int = 32, features: int = 64):
         super().__init__()
         wholes(width=width, features=features)
         if width % 8:
             refuse("width", "a multiple of 8 (group normalisation)", width)
         self.config = dict(width=width, features=features)
-        layers, c_in = [], 3
-        for c_out, stride in ((width, 1), (width, 2), (2 * width, 2), (2 * width, 1), (2 * width, 2)):
+        wide = 2 * width
+        layers: list[nn.Module] = []
+        c_in = 3
+        for c_out, stride in ((width, 1), (width, 2), (wide, 2), (wide, 1), (wide, 2)):
             layers += [nn.Conv2d(c_in, c_out, 3, stride, 1), nn.GroupNorm(8, c_out), nn.ReLU()]
             c_in = c_out
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(c_in * 16, 2 * features), nn.ReLU(),
-                                  nn.Linear(2 * features, features), nn.ReLU())
-        self.heads = nn.ModuleDict({name: nn.Linear(features, len(v)) for name, v in ATTRIBUTES.items()})
+        layers += [nn.Flatten(), nn.Linear(c_in * 16, 2 * features), nn.ReLU(),
+                   nn.Linear(2 * features, features), nn.ReLU()]
+        self.body = nn.Sequential(*layers)
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(features, len(values)) for name, values in ATTRIBUTES.items()})
 
-    def features(self, x):
-        return self.body(checked(x, ("B", 3, 32, 32), largest=1.01, like=self.body[0].weight))
+    def features(self, x: Tensor) -> Tensor:
+        """The feature vectors. Shapes: (B, 3, 32, 32) → (B, 64)."""
+        checked(x, ("B", 3, 32, 32), largest=1.01, like=self.body[0].weight)
+        return self.body(x)
 
-    def forward(self, x):
-        h = self.features(x)
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h = self.features(x)                                 # (B, features)
         return {name: head(h) for name, head in self.heads.items()}
 
-    def predict(self, x):
+    def predict(self, x: Tensor) -> Tensor:
+        """The likeliest value of every attribute. Shapes: (B, 3, 32, 32) → (B, 9)."""
         return torch.stack([logits.argmax(1) for logits in self(x).values()], 1)
 
 
 @functools.cache
-def attribute_classifier():
+def attribute_classifier() -> AttributeClassifier:
     """The trained classifier of data/pretrained, frozen."""
     return load_weights(AttributeClassifier, "classifier").requires_grad_(False)
 
 
 @torch.no_grad()
-def _in_batches(fn, images, batch_size=500):
+def _in_batches(fn: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 500) -> Tensor:
     if not bool(torch.isfinite(tensor(images, "images", ("N", 3, 32, 32))).all()):
         raise ValueError("images hold NaN or infinite values")
     return torch.cat([fn(b.float().cpu()) for b in images.split(batch_size)])
 
 
-def toy_features(images):
+def toy_features(images: Tensor) -> Tensor:
     """Classifier features of images. Shapes: (N, 3, 32, 32) in [-1, 1] → (N, 64)."""
     return _in_batches(attribute_classifier().features, images)
 
 
-def predict_attributes(images):
-    """Attributes the classifier reads, as a dictionary {name: (N,) integers}. Shapes: images (N, 3, 32, 32)."""
-    return dict(zip(ATTRIBUTES, _in_batches(attribute_classifier().predict, images).T, strict=True))
+def predict_attributes(images: Tensor) -> dict[str, Tensor]:
+    """Attributes the classifier reads, by name. Shapes: (N, 3, 32, 32) → (N,) integers each."""
+    predicted = _in_batches(attribute_classifier().predict, images)      # (N, 9)
+    return dict(zip(ATTRIBUTES, predicted.T, strict=True))
 
 
-def obedience(images, attribute, wanted):
+def obedience(images: Tensor, attribute: str, wanted: Tensor | Sequence[int]) -> float:
     """Share of images in which the classifier reads the wanted label.
 
     Shapes: images (N, 3, 32, 32), wanted (N,).
@@ -132,56 +150,66 @@ def obedience(images, attribute, wanted):
     values = len(attribute_values(attribute))
     filled(tensor(images, "images", ("N", 3, 32, 32)), "images")
     wanted = labels(as_tensor(wanted, "labels"), len(images), values)
-    return float((predict_attributes(images)[attribute] == wanted.cpu()).float().mean())
+    obeyed = predict_attributes(images)[attribute] == wanted.cpu()       # (N,)
+    return float(obeyed.float().mean())
 
 
 @functools.cache
-def _toy_reference():
+def _toy_reference() -> tuple[Tensor, Tensor]:
     stats = load_file(data_path("pretrained", "toy_reference.safetensors"))
     return stats["mean"], stats["cov"]
 
 
-def toy_frechet(images):
-    """Toy Fréchet distance of images to 10,000 ToyFaces. Use 2,000 images: the value falls as their number grows.
+def toy_frechet(images: Tensor) -> float:
+    """Toy Fréchet distance of images to 10,000 ToyFaces.
 
-    Shapes: images (N, 3, 32, 32) in [-1, 1]. Raises: ValueError for N < 128, where the covariance has no full rank.
+    Use 2,000 images: the value falls as their number grows.
+    Shapes: images (N, 3, 32, 32) in [-1, 1].
+    Raises: ValueError for N < 128, where the covariance has no full rank.
     """
     if len(tensor(images, "images", ("N", 3, ...))) < 128:
-        raise ValueError(f"the toy Fréchet distance needs at least 128 images (64 features); got {len(images)}")
-    return frechet_distance(*gaussian_statistics(toy_features(images)), *_toy_reference())
+        raise ValueError("the toy Fréchet distance needs at least 128 images (64 features); "
+                         f"got {len(images)}")
+    mean, cov = gaussian_statistics(toy_features(images))
+    return frechet_distance(mean, cov, *_toy_reference())
 
 
-def inception_score(probabilities):
-    """exp E_x KL(p(y|x) ‖ p(y)), from 1 to the number of classes. Shapes: (N, K) rows that sum to 1.
+def inception_score(probabilities: Tensor) -> float:
+    """exp E_x KL(p(y|x) ‖ p(y)), from 1 to the number of classes.
 
-    Source: Salimans et al. 2016, §4.
+    Shapes: (N, K), rows that sum to 1. Source: Salimans et al. 2016, §4.
     """
     p = filled(tensor(probabilities, "probabilities", ("N", "K")), "probabilities").double()
     in_range(p, 0, 1.01, "probabilities", "0 to 1")
     in_range(p.sum(1), 0.99, 1.01, "the sum of a row", "1")
-    kl = (torch.xlogy(p, p) - torch.xlogy(p, p.mean(0, keepdim=True))).sum(1)
+    marginal = p.mean(0, keepdim=True)                                   # (1, K)
+    kl = (torch.xlogy(p, p) - torch.xlogy(p, marginal)).sum(1)           # (N,)
     return float(kl.mean().exp())
 
 
-def attribute_probabilities(images, attribute):
+def attribute_probabilities(images: Tensor, attribute: str) -> Tensor:
     """p(value | image) of one attribute by the classifier. Shapes: (N, 3, 32, 32) → (N, values)."""
     attribute_values(attribute)
     return _in_batches(lambda x: F.softmax(attribute_classifier()(x)[attribute], 1), images)
 
 
-def results():
-    """The rows measured when the longer-trained models were built, oldest chapter first: a list of dictionaries."""
+def results() -> list[dict[str, Any]]:
+    """The rows measured when the longer-trained models were built, oldest chapter first."""
     return json.loads(data_path("pretrained", "results.json").read_text(encoding="utf-8"))
 
 
-def results_table(through_chapter=99, **measured_now):
-    """The course's table up to a chapter, as text. `measured_now={"GAN": 51.2}` adds a column of fresh values."""
+def results_table(through_chapter: int = 99, **measured_now: float) -> str:
+    """The course's table up to a chapter, as text.
+
+    `measured_now={"GAN": 51.2}` adds a column of fresh values.
+    """
     rows = [r for r in results() if r["chapter"] <= through_chapter]
     names = max(len(r["model"]) for r in rows)
     head = f"{'model':<{names}}  chapter  parameters  toy Fréchet"
     lines = [head + ("  measured now" if measured_now else "")]
     for r in rows:
-        line = f"{r['model']:<{names}}  {r['chapter']:>7}  {r['parameters']:>10,}  {r['frechet']:>11.2f}"
+        line = f"{r['model']:<{names}}  {r['chapter']:>7}  "
+        line += f"{r['parameters']:>10,}  {r['frechet']:>11.2f}"
         if r["model"] in measured_now:
             line += f"  {measured_now[r['model']]:>12.2f}"
         lines.append(line)

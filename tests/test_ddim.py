@@ -9,7 +9,7 @@ from minigen.diffusion import Diffusion, linear_betas
 from tests.conftest import defaults, peer
 
 D = Diffusion()
-ZERO = torch.zeros(1, 1)
+ZERO, TWO = torch.zeros(1, 1), torch.zeros(2, 1)
 SPACINGS = ("trailing", "leading", "linspace")
 
 
@@ -51,9 +51,11 @@ def test_where_diffusers_is_not_right():
     scheduler = peer("diffusers").DDIMScheduler
     s = scheduler(timestep_spacing="leading")
     s.set_timesteps(300)
-    assert int(s.timesteps[0]) == 897                        # it never sees the tenth of the schedule with the most noise
+    # it never sees the tenth of the schedule with the most noise
+    assert int(s.timesteps[0]) == 897
     assert ddim.timesteps(1000, 300, "leading")[0] == 996
-    # with "linspace" its neighbour is t - T // steps and not the next in its own list, so even the point x_0 = 3 is missed
+    # with "linspace" its neighbour is t - T // steps and not the next in its own list, so even the
+    # point x_0 = 3 is missed
     s = scheduler(timestep_spacing="linspace", clip_sample=False, set_alpha_to_one=True)
     s.set_timesteps(7)
     x = torch.ones(1, 1, dtype=torch.float64)
@@ -64,20 +66,26 @@ def test_where_diffusers_is_not_right():
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-@pytest.mark.parametrize(("steps", "eta"), [(1000, 1.0), (500, 0.0), (50, 0.7), (10, 1.0), (7, 0.3), (1, 0.0)])
+@pytest.mark.parametrize(("steps", "eta"), [
+    (1000, 1.0), (500, 0.0), (50, 0.7), (10, 1.0), (7, 0.3), (1, 0.0)])
 def test_delta_oracle(steps, eta, spacing):
     x = torch.randn(4, 1, 2, 2, dtype=torch.float64)
-    assert float((ddpm.last(ddim.ddim_sample(delta_eps, D, x, steps=steps, eta=eta, spacing=spacing)) - 3).abs().max()) < 1e-5
+    x = ddpm.last(ddim.ddim_sample(delta_eps, D, x, steps=steps, eta=eta, spacing=spacing))
+    assert float((x - 3).abs().max()) < 1e-5
 
 
 def affine_moments(steps, spacing, eta):
-    """Mean and deviation of the samples for x_T ~ N(0, 1), every step being affine, from the sampler itself."""
+    """Mean and deviation of the samples for x_T ~ N(0, 1), from the sampler itself.
+
+    Every step is affine, so three points tell what it does to all."""
     state = {"mean": 0.0, "variance": 1.0}
     times = ddim.timesteps(1000, steps, spacing)
     for t, t_prev in zip(times, [*times[1:], -1], strict=True):
         at, x = torch.tensor([t]), torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
         eps = gauss_eps(x, at)
-        down, zero, up = ddim.ddim_step(D, D.views(eps, x, at)[0], eps, t, t_prev, eta, torch.zeros_like(x)).flatten().tolist()
+        x0, _ = D.views(eps, x, at)
+        moved = ddim.ddim_step(D, x0, eps, t, t_prev, eta, torch.zeros_like(x))
+        down, zero, up = moved.flatten().tolist()
         slope = (up - down) / 2
         state["mean"] = zero + slope * state["mean"]
         state["variance"] = slope**2 * state["variance"] + ddim.sigma(D, t, t_prev, eta) ** 2
@@ -99,7 +107,8 @@ def test_gaussian_oracle(steps, spacing, eta, mean, std):
 def test_gaussian_oracle_through_the_sampler():
     x = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
     down, zero, up = ddpm.last(ddim.ddim_sample(gauss_eps, D, x, steps=50)).flatten().tolist()
-    assert zero == pytest.approx(0.29910, abs=1e-4) and (up - down) / 2 == pytest.approx(0.47140, abs=1e-4)
+    assert zero == pytest.approx(0.29910, abs=1e-4)
+    assert (up - down) / 2 == pytest.approx(0.47140, abs=1e-4)
 
 
 def test_eta_one_with_all_steps_is_ddpm():
@@ -109,8 +118,9 @@ def test_eta_one_with_all_steps_is_ddpm():
         return x.sin() * 0.3
 
     x = torch.randn(3, 2, 4, 4, dtype=torch.float64)
-    a = ddpm.ddpm_sample(model, short, x, generator=torch.Generator().manual_seed(5))
-    b = ddim.ddim_sample(model, short, x, steps=50, eta=1.0, generator=torch.Generator().manual_seed(5))
+    first, second = (torch.Generator().manual_seed(5) for _ in range(2))
+    a = ddpm.ddpm_sample(model, short, x, generator=first)
+    b = ddim.ddim_sample(model, short, x, steps=50, eta=1.0, generator=second)
     for one, other in zip(a, b, strict=True):
         torch.testing.assert_close(one.x, other.x, rtol=0, atol=1e-10)
 
@@ -118,7 +128,8 @@ def test_eta_one_with_all_steps_is_ddpm():
 @pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 def test_one_step_equals_diffusers(spacing, eta):
-    s = peer("diffusers").DDIMScheduler(clip_sample=False, set_alpha_to_one=True, timestep_spacing=spacing)
+    scheduler = peer("diffusers").DDIMScheduler
+    s = scheduler(clip_sample=False, set_alpha_to_one=True, timestep_spacing=spacing)
     s.set_timesteps(50)
     x, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     times = s.timesteps.tolist()
@@ -147,16 +158,19 @@ def test_deterministic_whatever_the_batch_size_and_for_latents_unclipped():
     assert float(runs[0].abs().max()) > 1.5
     for run in runs[1:]:
         torch.testing.assert_close(run, runs[0], rtol=1e-6, atol=1e-6)
-    def noise():
-        return torch.Generator().manual_seed(2)
 
-    noisy = [ddpm.last(ddim.ddim_sample(model, D, x, y, steps=20, eta=1.0, batch_size=n, generator=noise())) for n in (7, 3)]
-    torch.testing.assert_close(noisy[0], noisy[1], rtol=1e-6, atol=1e-6)
+    def noisy(batch_size):
+        generator = torch.Generator().manual_seed(2)
+        return ddpm.last(ddim.ddim_sample(model, D, x, y, steps=20, eta=1.0, generator=generator,
+                                          batch_size=batch_size))
+
+    torch.testing.assert_close(noisy(7), noisy(3), rtol=1e-6, atol=1e-6)
 
 
 def test_trajectory_and_progress(capsys):
     states = list(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=5, progress=True))
-    assert [s.t for s in states] == [999, 799, 599, 399, 199] and "sampling" in capsys.readouterr().err
+    assert [s.t for s in states] == [999, 799, 599, 399, 199]
+    assert "sampling" in capsys.readouterr().err
     assert torch.equal(states[-1].x, states[-1].x0)
 
 
@@ -165,7 +179,8 @@ def test_inversion_error_falls_with_steps_and_with_refinement():
 
     def error(steps, refine=0):
         noise = ddpm.last(ddim.ddim_invert(gauss_eps, D, x0, steps=steps, refine=refine))
-        return float((ddpm.last(ddim.ddim_sample(gauss_eps, D, noise, steps=steps)) - x0).abs().max())
+        back = ddpm.last(ddim.ddim_sample(gauss_eps, D, noise, steps=steps))
+        return float((back - x0).abs().max())
 
     errors = [error(n) for n in (10, 50, 250)]
     assert errors[0] > 2 * errors[1] > 4 * errors[2] and error(50, refine=20) < 1e-3 * errors[1]
@@ -178,8 +193,9 @@ def test_slerp_keeps_the_length_and_goes_through_its_ends():
     half = ddim.slerp(a, b, 0.5).flatten(1).norm(dim=1)
     assert bool((half > 0.9 * (a.flatten(1).norm(dim=1) + b.flatten(1).norm(dim=1)) / 2).all())
     assert bool((((a + b) / 2).flatten(1).norm(dim=1) < 0.8 * half).all())
-    torch.testing.assert_close(ddim.slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 1 / 3),
-                               torch.tensor([[math.cos(math.pi / 6), math.sin(math.pi / 6)]]))
+    third = ddim.slerp(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 1 / 3)
+    want = torch.tensor([[math.cos(math.pi / 6), math.sin(math.pi / 6)]])
+    torch.testing.assert_close(third, want)
     torch.testing.assert_close(ddim.slerp(a, a, 0.3), a)
     weights = torch.tensor([0.0, 1.0, 0.0, 1.0])
     torch.testing.assert_close(ddim.slerp(a, b, weights)[:2], torch.stack([a[0], b[1]]))
@@ -189,8 +205,10 @@ def test_inpainting_keeps_what_is_known_and_follows_the_data():
     known, mask = torch.full((2, 1, 4, 4), 3.0), torch.zeros(1, 1, 4, 4)
     mask[..., :2] = 1
     for repeats in (1, 3):
-        states = list(ddim.inpaint(delta_eps, D, known, mask, torch.randn(2, 1, 4, 4), steps=10, repeats=repeats,
-                                   generator=torch.Generator().manual_seed(0)))
+        generator = torch.Generator().manual_seed(0)
+        xT = torch.randn(2, 1, 4, 4)
+        states = list(ddim.inpaint(delta_eps, D, known, mask, xT, steps=10, repeats=repeats,
+                                   generator=generator))
         assert len(states) == 10
         torch.testing.assert_close(states[-1].x, known, rtol=0, atol=1e-4)
     kept = 7 * torch.ones(2, 1, 4, 4)
@@ -199,13 +217,15 @@ def test_inpainting_keeps_what_is_known_and_follows_the_data():
 
 
 @pytest.mark.parametrize(("call", "words"), [
-    (lambda: ddim.timesteps(10, 11), "1 to T=10"), (lambda: ddim.timesteps(10, 0), "got 0"),
-    (lambda: ddim.timesteps(10, 5, "quadratic"), "'trailing', 'leading' or 'linspace'; got 'quadratic'"),
-    (lambda: next(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=1001)), "1 to T=1000"),
-    (lambda: next(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=10, eta=-0.1)), "at least 0; got -0.1"),
-    (lambda: list(ddim.ddim_sample(gauss_eps, D, torch.zeros(1, 1), steps=10, eta=9.0)), "more noise than the step"),
-    (lambda: next(ddim.ddim_sample(lambda x, t: x[:1], D, torch.zeros(2, 1), steps=10)), r"shape \(2, 1\); it gave \(1, 1\)"),
-    (lambda: next(ddim.ddim_sample(gauss_eps, D, torch.zeros(2, 1), torch.zeros(1), steps=10)), "1 labels for 2"),
+    (lambda: ddim.timesteps(10, 11), "1 to T=10"),
+    (lambda: ddim.timesteps(10, 0), "got 0"),
+    (lambda: ddim.timesteps(10, 5, "quadratic"), "'leading' or 'linspace'; got 'quadratic'"),
+    (lambda: next(ddim.ddim_sample(gauss_eps, D, ZERO, steps=1001)), "1 to T=1000"),
+    (lambda: next(ddim.ddim_sample(gauss_eps, D, ZERO, steps=9, eta=-0.1)), "at least 0; got -0.1"),
+    (lambda: next(ddim.ddim_sample(gauss_eps, D, ZERO, steps=9, eta=9.0)), "more noise than the"),
+    (lambda: next(ddim.ddim_sample(lambda x, t: x[:1], D, TWO, steps=9)),
+     r"shape \(2, 1\); it gave \(1, 1\)"),
+    (lambda: next(ddim.ddim_sample(gauss_eps, D, TWO, torch.zeros(1), steps=9)), "1 labels for 2"),
     (lambda: next(ddim.inpaint(gauss_eps, D, ZERO, ZERO + 0.5, ZERO, steps=2)), "mask holds 1"),
     (lambda: next(ddim.inpaint(gauss_eps, D, ZERO, ZERO, ZERO, steps=2, repeats=0)), "repeats")])
 def test_bad_input(call, words):
@@ -326,14 +346,16 @@ def test_sampling_is_its_steps(eta):
             generator=torch.Generator().manual_seed(1),
         )
     )
-    dice = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
     for state, (t, t_prev) in zip(states, [(999, 500), (500, 0), (0, -1)], strict=True):
         a = float(D.alpha_bar[t])
         x0 = ((x - math.sqrt(1 - a) * (0.5 * x + 0.1 * y.view(-1, 1, 1, 1))) / math.sqrt(a)).clamp(
             -1, 1
         )
         eps = (x - math.sqrt(a) * x0) / math.sqrt(1 - a)
-        noise = torch.randn(x.shape, generator=dice, dtype=torch.float64) if t_prev >= 0 else None
+        noise = None
+        if t_prev >= 0:
+            noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
         x = ddim.ddim_step(D, x0, eps, t, t_prev, eta, noise)
         assert state.t == t
         torch.testing.assert_close(state.x, x)
@@ -411,10 +433,10 @@ def test_inpainting_is_its_formula(repeats, eta):
             generator=torch.Generator().manual_seed(3),
         )
     )
-    dice = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(3)
 
     def z():
-        return torch.randn(x.shape, generator=dice, dtype=torch.float64)
+        return torch.randn(x.shape, generator=generator, dtype=torch.float64)
 
     for state, (t, t_prev) in zip(states, [(500, 0), (0, -1)], strict=True):
         now, before = float(D.alpha_bar[t]), float(D.alpha_bar[t_prev]) if t_prev >= 0 else 1.0

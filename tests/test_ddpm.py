@@ -20,17 +20,23 @@ def toy_eps(x, t, y=None):
 
 
 def test_simple_loss_of_the_right_answer_is_zero_and_of_none_is_one():
-    x0, eps, t = torch.randn(64, 3, 8, 8), torch.randn(64, 3, 8, 8), torch.randint(40, (64,))
+    x0, eps = torch.randn(2, 64, 3, 8, 8)
+    t = torch.randint(40, (64,))
     for prediction in ("eps", "x0", "v"):
         right = SHORT.target(x0, eps, t, prediction)
-        assert float(ddpm.simple_loss(lambda x, t, right=right: right, SHORT, x0, t, eps, prediction=prediction)) == 0
-    assert float(ddpm.simple_loss(zero, SHORT, x0, t, eps)) == pytest.approx(float(eps.square().mean()))
+
+        def model(x, t, right=right):
+            return right
+
+        assert float(ddpm.simple_loss(model, SHORT, x0, t, eps, prediction=prediction)) == 0
+    loss = float(ddpm.simple_loss(zero, SHORT, x0, t, eps))
+    assert loss == pytest.approx(float(eps.square().mean()))
 
 
 def test_labels_reach_the_model():
-    seen = []
-    ddpm.simple_loss(lambda x, t, y: seen.append(y) or x, SHORT, torch.zeros(3, 1), torch.zeros(3).long(), torch.zeros(3, 1),
-                     torch.tensor([4, 5, 6]))
+    seen, x = [], torch.zeros(3, 1)
+    t, y = torch.zeros(3).long(), torch.tensor([4, 5, 6])
+    ddpm.simple_loss(lambda x, t, y: seen.append(y) or x, SHORT, x, t, x, y)
     assert seen[0].tolist() == [4, 5, 6]
 
 
@@ -39,12 +45,13 @@ def test_one_step_equals_diffusers():
     for variance in ("small", "large"):
         scheduler = diffusers.DDPMScheduler(clip_sample=False, variance_type=f"fixed_{variance}")
         x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-        for state, before in _with_previous(ddpm.ddpm_sample(toy_eps, d, x, variance=variance,
-                                                             generator=torch.Generator().manual_seed(1)), x):
+        generator = torch.Generator().manual_seed(1)
+        states = ddpm.ddpm_sample(toy_eps, d, x, variance=variance, generator=generator)
+        for state, before in _with_previous(states, x):
             if state.t in (999, 700, 400, 101):
-                t = torch.tensor([state.t])
-                theirs = scheduler.step(toy_eps(before, t), state.t, before, generator=_at(state.t, before)).prev_sample
-                assert float((theirs - state.x).abs().max()) < 1e-5
+                eps = toy_eps(before, torch.tensor([state.t]))
+                theirs = scheduler.step(eps, state.t, before, generator=_at(state.t, before))
+                assert float((theirs.prev_sample - state.x).abs().max()) < 1e-5
 
 
 def _with_previous(trajectory, x):
@@ -69,15 +76,17 @@ def test_learned_variance_equals_diffusers():
         return torch.cat([0.2 * x, x.sin()], 1)
 
     x = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    state = next(ddpm.ddpm_sample(model, d, x, variance="learned", generator=torch.Generator().manual_seed(1)))
-    theirs = scheduler.step(model(x, None), 999, x, generator=torch.Generator().manual_seed(1)).prev_sample
-    torch.testing.assert_close(state.x, theirs, rtol=0, atol=1e-5)
+    ours, theirs = (torch.Generator().manual_seed(1) for _ in range(2))
+    state = next(ddpm.ddpm_sample(model, d, x, variance="learned", generator=ours))
+    want = scheduler.step(model(x, None), 999, x, generator=theirs).prev_sample
+    torch.testing.assert_close(state.x, want, rtol=0, atol=1e-5)
 
 
 def test_the_last_step_adds_no_noise():
     d = Diffusion([0.3])
     x = torch.randn(4, 1, 2, 2)
-    a, b = (ddpm.last(ddpm.ddpm_sample(zero, d, x, generator=torch.Generator().manual_seed(s))) for s in (0, 1))
+    generators = [torch.Generator().manual_seed(seed) for seed in (0, 1)]
+    a, b = (ddpm.last(ddpm.ddpm_sample(zero, d, x, generator=g)) for g in generators)
     assert torch.equal(a, b)
 
 
@@ -92,9 +101,11 @@ def test_sampling_a_point_and_a_gaussian():
 
     start = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(0))
     kwargs = dict(generator=torch.Generator().manual_seed(1), batch_size=200_000)
-    assert float((ddpm.last(ddpm.ddpm_sample(delta, SHORT, start[:100].double(), **kwargs)) - 3).abs().max()) < 1e-9
+    x = ddpm.last(ddpm.ddpm_sample(delta, SHORT, start[:100].double(), **kwargs))
+    assert float((x - 3).abs().max()) < 1e-9
     x = ddpm.last(ddpm.ddpm_sample(gauss, SHORT, start, **kwargs))
-    assert float(x.mean()) == pytest.approx(0.3, abs=0.01) and float(x.std()) == pytest.approx(0.5, abs=0.06)
+    assert float(x.mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(x.std()) == pytest.approx(0.5, abs=0.06)
 
 
 def test_trajectory_seed_batch_size_and_single_generators():
@@ -103,15 +114,16 @@ def test_trajectory_seed_batch_size_and_single_generators():
     def model(x, t, y):
         return 0.1 * x + y.view(-1, 1, 1, 1)
 
-    def run(batch_size, generator):
-        return list(ddpm.ddpm_sample(model, SHORT, x, y, generator=generator, batch_size=batch_size))
+    def run(generator, which=slice(None), n=256):
+        chosen = x[which], y[which]
+        return list(ddpm.ddpm_sample(model, SHORT, *chosen, generator=generator, batch_size=n))
 
-    whole, parts = (run(n, torch.Generator().manual_seed(3)) for n in (5, 2))
+    whole, parts = (run(torch.Generator().manual_seed(3), n=n) for n in (5, 2))
     assert [s.t for s in whole] == list(range(39, -1, -1)) and whole[0].x.shape == x.shape
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a.x, b.x, rtol=0, atol=1e-6)
-    each = ddpm.last(ddpm.ddpm_sample(model, SHORT, x, y, generator=[torch.Generator().manual_seed(k) for k in range(5)]))
-    alone = ddpm.last(ddpm.ddpm_sample(model, SHORT, x[3:4], y[3:4], generator=[torch.Generator().manual_seed(3)]))
+    each = run([torch.Generator().manual_seed(k) for k in range(5)])[-1].x
+    alone = run([torch.Generator().manual_seed(3)], slice(3, 4))[-1].x
     torch.testing.assert_close(each[3:4], alone, rtol=0, atol=1e-6)
 
 
@@ -160,7 +172,8 @@ def test_average_equals_diffusers_after_its_first_step():
     for step in range(30):
         with torch.no_grad():
             model.weight.add_(0.1 * step)
-        ours.update_parameters(model), theirs.step(model.parameters())
+        ours.update_parameters(model)
+        theirs.step(model.parameters())
     for a, b in zip(ours.module.parameters(), theirs.shadow_params, strict=True):
         torch.testing.assert_close(a, b)
 
@@ -169,7 +182,8 @@ def test_average_survives_saving_and_counts_on():
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))       # with an integer buffer
     average = ddpm.ema(model)
     for _ in range(3):
-        model(torch.randn(4, 2)), average.update_parameters(model)
+        model(torch.randn(4, 2))
+        average.update_parameters(model)
     again = ddpm.ema(copy.deepcopy(model))
     again.load_state_dict(average.state_dict())
     assert int(again.n_averaged) == 3 and int(again.module[1].num_batches_tracked) == 3
@@ -191,7 +205,8 @@ def test_training_lowers_the_loss_and_keeps_the_average():
     torch.manual_seed(0)
     model, data = Line(), ((torch.full((64, 1), 0.5),) for _ in range(300))
     average = ddpm.ema(model)
-    losses = [s.loss for s in ddpm.train_ddpm(model, data, SHORT, steps=300, lr=1e-2, average=average)]
+    training = ddpm.train_ddpm(model, data, SHORT, steps=300, lr=1e-2, average=average)
+    losses = [step.loss for step in training]
     assert sum(losses[-50:]) < 0.5 * sum(losses[:20]) / 20 * 50
     assert not torch.equal(average.module.net[0].weight, model.net[0].weight)
 
@@ -201,15 +216,15 @@ def test_training_says_when_the_data_end():
         list(ddpm.train_ddpm(Line(), [(torch.zeros(1, 1),)] * 2, SHORT, steps=5))
 
 
-@pytest.mark.parametrize(("call", "words"), [
-    (lambda: next(ddpm.ddpm_sample(lambda x, t: x[:, :1], SHORT, torch.zeros(2, 3))), r"shape \(2, 3\); it gave \(2, 1\)"),
-    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), variance="learned")), r"shape \(2, 6\)"),
-    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), variance="medium")), "'small', 'large' or 'learned'"),
-    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), torch.zeros(3))), "3 labels for 2 samples"),
-    (lambda: next(ddpm.ddpm_sample(zero, SHORT, torch.zeros(2, 3), generator=[torch.Generator()])), "1 generators for 2 images")])
-def test_bad_input(call, words):
+@pytest.mark.parametrize(("model", "given", "words"), [
+    (lambda x, t: x[:, :1], {}, r"shape \(2, 3\); it gave \(2, 1\)"),
+    (zero, dict(variance="learned"), r"shape \(2, 6\)"),
+    (zero, dict(variance="medium"), "'small', 'large' or 'learned'"),
+    (zero, dict(y=torch.zeros(3)), "3 labels for 2 samples"),
+    (zero, dict(generator=[torch.Generator()]), "1 generators for 2 images")])
+def test_bad_input(model, given, words):
     with pytest.raises(ValueError, match=words):
-        call()
+        next(ddpm.ddpm_sample(model, SHORT, torch.zeros(2, 3), **given))
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 256])
@@ -258,7 +273,7 @@ def test_sampling_is_its_formula(variance, prediction):
             generator=torch.Generator().manual_seed(2),
         )
     )
-    dice = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
     kept = {2: 0.9 * 0.7 * 0.4, 1: 0.9 * 0.7, 0: 0.9, -1: 1.0}  # ᾱ
     beta, small = {0: 0.1, 1: 0.3, 2: 0.6}, {1: 0.3 * 0.1 / 0.37, 2: 0.6 * 0.37 / (1 - 0.252)}
     for state, t in zip(states, (2, 1, 0), strict=True):
@@ -280,7 +295,7 @@ def test_sampling_is_its_formula(variance, prediction):
                 "large": beta[t],
                 "learned": beta[t] ** share * small[t] ** (1 - share),
             }[variance]
-            noise = torch.randn(x.shape, generator=dice, dtype=torch.float64)
+            noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
             mean = mean + torch.as_tensor(v, dtype=torch.float64).sqrt() * noise
         x = mean
         assert state.t == t
@@ -309,11 +324,9 @@ def test_the_average_by_hand_weights_and_buffers():
     average, kept = ddpm.ema(model, 0.5), None
     for n in range(12):
         with torch.no_grad():
-            (
-                model[0].weight.normal_(),
-                model[1].running_mean.normal_(),
-                model[1].num_batches_tracked.fill_(7 + n),
-            )
+            model[0].weight.normal_()
+            model[1].running_mean.normal_()
+            model[1].num_batches_tracked.fill_(7 + n)
         average.update_parameters(model)
         d = min(0.5, (1 + n) / (10 + n))
         new = [model[0].weight.detach().clone(), model[1].running_mean.clone()]
@@ -340,9 +353,9 @@ def test_a_training_step_by_hand():
     (step,) = ddpm.train_ddpm(
         model, iter([(x, label)]), SHORT, steps=1, loss=loss, lr=0.1, average=average, seed=6
     )
-    dice = torch.Generator().manual_seed(6)
-    t = torch.randint(40, (8,), generator=dice)
-    eps = torch.randn(8, 1, generator=dice)
+    generator = torch.Generator().manual_seed(6)
+    t = torch.randint(40, (8,), generator=generator)
+    eps = torch.randn(8, 1, generator=generator)
     ((training, its_t, its_eps, its_y),) = seen
     assert (
         training

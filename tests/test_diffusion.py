@@ -1,14 +1,37 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 
-from minigen.diffusion import Diffusion, cosine_betas, ideal_eps, learned_variance, linear_betas, log_variances
+from minigen.diffusion import (
+    Diffusion,
+    cosine_betas,
+    ideal_eps,
+    learned_variance,
+    linear_betas,
+    log_variances,
+)
 from tests.conftest import defaults, peer
 
 D = Diffusion()
 ALL = torch.arange(1000)
 ONE = torch.ones(1000, dtype=torch.float64)
+ZERO = torch.zeros(1)
+
+
+LESSONS = ["gaussian", "gan", "vae", "vqvae", "pixelcnn", "perceptual", "ivqvae", "diffusion",
+           "ddpm", "unet", "vlb", "ddim", "guidance", "latents", "fftd", "metrics", "gallery"]
+
+
+def test_it_loads_no_other_lesson():
+    """`import minigen.diffusion` alone, in a Python of its own."""
+    listing = "import sys, minigen.diffusion; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    loaded = run.stdout.split()
+    assert [name for name in LESSONS if f"minigen.{name}" in loaded] == ["diffusion"]
 
 
 def test_alpha_bar_of_the_linear_schedule():
@@ -22,19 +45,23 @@ def test_linear_is_linear_in_beta_and_not_in_its_root():
     steps = D.betas.diff()
     torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=1e-9, atol=1e-15)
     rooted = torch.linspace(1e-4**0.5, 0.02**0.5, 1000, dtype=torch.float64).square()
-    assert float((1 - rooted).prod() / D.alpha_bar[-1]) > 15      # the "linear" of latent diffusion keeps 18 times the signal
+    # the "linear" of latent diffusion keeps 18 times the signal
+    assert float((1 - rooted).prod() / D.alpha_bar[-1]) > 15
 
 
 def test_cosine_schedule():
     betas = cosine_betas()
-    torch.testing.assert_close(betas[-3:], torch.tensor([0.5555538, 0.7499994, 0.999], dtype=torch.float64), rtol=0, atol=1e-7)
+    want = torch.tensor([0.5555538, 0.7499994, 0.999], dtype=torch.float64)
+    torch.testing.assert_close(betas[-3:], want, rtol=0, atol=1e-7)
     assert float((1 - betas).prod()) == pytest.approx(2.4287669e-09, rel=1e-6)
     theirs = peer("diffusers").DDPMScheduler(beta_schedule="squaredcos_cap_v2").betas
     assert float((theirs - betas).abs().max()) < 1e-7
 
 
 def test_alpha_bar_equals_diffusers_up_to_their_float32():
-    theirs = peer("diffusers").DDPMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear").alphas_cumprod.double()
+    scheduler = peer("diffusers").DDPMScheduler
+    theirs = scheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
+    theirs = theirs.alphas_cumprod.double()
     assert float(((theirs - D.alpha_bar) / D.alpha_bar).abs().max()) < 1e-6
 
 
@@ -45,16 +72,18 @@ def test_posterior_identities():
     # averaged over q(x_t | x_0), the posterior is q(x_{t-1} | x_0): its mean and its variance
     assert float((on_x0 + on_xt * D.alpha_bar.sqrt() - prev.sqrt()).abs().max()) < 1e-12
     assert float((on_xt.square() * (1 - D.alpha_bar) + variance - (1 - prev)).abs().max()) < 1e-12
-    precision = 1 / (1 - prev[1:]) + (1 - D.betas[1:]) / D.betas[1:]                  # Bayes: precisions add up
+    precision = 1 / (1 - prev[1:]) + (1 - D.betas[1:]) / D.betas[1:]      # Bayes: precisions add up
     assert float((variance[1:] * precision - 1).abs().max()) < 1e-12
     assert float(variance[0]) == 0 and float(on_x0[0]) == pytest.approx(1, abs=1e-12)
 
 
 def test_many_single_steps_are_one_closed_step():
-    generator, steps = torch.Generator().manual_seed(0), Diffusion(linear_betas(100, 1e-3, 0.1))
+    generator = torch.Generator().manual_seed(0)
+    steps = Diffusion(linear_betas(100, 1e-3, 0.1))
     x = torch.full((200_000,), 1.5)
-    for beta in steps.betas:
-        x = (1 - float(beta)) ** 0.5 * x + float(beta) ** 0.5 * torch.randn(x.shape, generator=generator)
+    for beta in steps.betas.tolist():
+        noise = torch.randn(x.shape, generator=generator)
+        x = (1 - beta) ** 0.5 * x + beta**0.5 * noise
     signal, noise = steps.scales(torch.tensor([99]), x)
     assert float(x.mean()) == pytest.approx(1.5 * float(signal), abs=0.01)
     assert float(x.std()) == pytest.approx(float(noise), rel=0.01)
@@ -67,9 +96,9 @@ def test_snr_falls_and_is_one_where_signal_and_noise_are_equal():
 
 @pytest.mark.parametrize("prediction", ["eps", "x0", "v"])
 def test_three_views_of_one_output(prediction):
-    x0, eps, t = torch.randn(1000, 2, 3, dtype=torch.float64), torch.randn(1000, 2, 3, dtype=torch.float64), ALL
-    xt = D.add_noise(x0, t, eps)
-    x0_again, eps_again = D.views(D.target(x0, eps, t, prediction), xt, t, prediction)
+    x0, eps = torch.randn(2, 1000, 2, 3, dtype=torch.float64)
+    xt = D.add_noise(x0, ALL, eps)
+    x0_again, eps_again = D.views(D.target(x0, eps, ALL, prediction), xt, ALL, prediction)
     torch.testing.assert_close(x0_again, x0, rtol=0, atol=1e-9)
     torch.testing.assert_close(eps_again, eps, rtol=0, atol=1e-9)
 
@@ -77,8 +106,9 @@ def test_three_views_of_one_output(prediction):
 def test_v_is_the_rotated_pair():
     x0, eps, t = torch.tensor([[2.0]]), torch.tensor([[3.0]]), torch.tensor([300])
     signal, noise = D.scales(t, x0)
-    torch.testing.assert_close(D.add_noise(x0, t, eps) ** 2 + D.target(x0, eps, t, "v") ** 2, x0**2 + eps**2)
-    torch.testing.assert_close(D.target(x0, eps, t, "v"), signal * eps - noise * x0)
+    xt, v = D.add_noise(x0, t, eps), D.target(x0, eps, t, "v")
+    torch.testing.assert_close(xt**2 + v**2, x0**2 + eps**2)
+    torch.testing.assert_close(v, signal * eps - noise * x0)
 
 
 def test_ideal_denoiser_of_one_point_and_of_two():
@@ -88,14 +118,16 @@ def test_ideal_denoiser_of_one_point_and_of_two():
     pair = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     x = torch.linspace(-3, 3, 7, dtype=torch.float64)[:, None]
     s, n = D.scales(t, x)
-    expected = torch.tanh(s * x / n**2)                                     # E[x_0 | x_t] of two points
+    expected = torch.tanh(s * x / n**2)                               # E[x_0 | x_t] of two points
     torch.testing.assert_close(ideal_eps(D, pair, x, t), (x - s * expected) / n)
 
 
 def test_ideal_denoiser_has_the_least_loss():
-    data, g = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)), torch.Generator().manual_seed(1)
-    t, eps = torch.randint(1000, (4000,), generator=g), torch.randn(4000, 2, generator=g)
-    x0 = data[torch.randint(50, (4000,), generator=g)]
+    data = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    t = torch.randint(1000, (4000,), generator=generator)
+    eps = torch.randn(4000, 2, generator=generator)
+    x0 = data[torch.randint(50, (4000,), generator=generator)]
     xt = D.add_noise(x0, t, eps)
     best = ideal_eps(D, data, xt, t)
     loss = (best - eps).square().mean()
@@ -107,22 +139,26 @@ def test_learned_variance_lies_between_the_two():
     t = torch.tensor([0, 1, 500, 999])
     small, large = (table[t].float().exp() for table in log_variances(D))
     for v, want in ((-1.0, small), (1.0, large), (0.0, (small * large).sqrt())):
-        torch.testing.assert_close(learned_variance(D, torch.full((4, 1), v), t).flatten(), want, rtol=1e-5, atol=0)
+        got = learned_variance(D, torch.full((4, 1), v), t).flatten()
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=0)
     assert float(log_variances(D)[0][0]) == pytest.approx(-9.8167, abs=1e-4)
 
 
 def test_types_and_devices_are_the_inputs():
     for dtype in (torch.float32, torch.float64):
-        assert D.add_noise(torch.zeros(2, 3, dtype=dtype), torch.tensor([5]), torch.zeros(2, 3, dtype=dtype)).dtype == dtype
+        zeros = torch.zeros(2, 3, dtype=dtype)
+        assert D.add_noise(zeros, torch.tensor([5]), zeros).dtype == dtype
 
 
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: linear_betas(0), "at least one step; got T=0"), (lambda: cosine_betas(-3), "T=-3"),
-    (lambda: Diffusion([]), "at least one number"), (lambda: Diffusion([0.1, 1.5]), "between 0 and 1"),
+    (lambda: Diffusion([]), "at least one number"),
+    (lambda: Diffusion([0.1, 1.5]), "between 0 and 1"),
     (lambda: Diffusion([math.nan]), "between 0 and 1"),
-    (lambda: D.add_noise(torch.zeros(1), torch.tensor([1000]), torch.zeros(1)), "0 to 999; got 1000"),
-    (lambda: D.views(torch.zeros(1), torch.zeros(1), torch.tensor([-1])), "0 to 999; got -1"),
-    (lambda: D.target(torch.zeros(1), torch.zeros(1), torch.tensor([1]), "score"), "'eps', 'x0' or 'v'; got 'score'")])
+    (lambda: D.add_noise(ZERO, torch.tensor([1000]), ZERO), "0 to 999; got 1000"),
+    (lambda: D.views(ZERO, ZERO, torch.tensor([-1])), "0 to 999; got -1"),
+    (lambda: D.target(ZERO, ZERO, torch.tensor([1000])), "0 to 999; got 1000"),
+    (lambda: D.target(ZERO, ZERO, torch.tensor([1]), "score"), "'eps', 'x0' or 'v'; got 'score'")])
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words.replace("(", r"\(")):
         call()

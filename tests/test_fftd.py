@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from minigen import fftd
+from minigen.common import time_features
 from minigen.fftd import FFTD, PRESETS, AdaptiveFusion, Block
-from minigen.unet import time_features
 from tests.conftest import defaults, layers, peer, said, size_of
 
 ONE = torch.tensor([1])
@@ -29,14 +29,17 @@ def test_the_papers_parameter_counts():
     counts = {}
     for fusion in fftd.FUSIONS:
         with torch.device("meta"):
-            counts[fusion] = sum(p.numel() for p in FFTD(**PRESETS["paper"] | dict(fusion=fusion)).parameters()) / 1e6
+            model = FFTD(**PRESETS["paper"] | dict(fusion=fusion))
+        counts[fusion] = sum(p.numel() for p in model.parameters()) / 1e6
     assert counts["adaptive"] == pytest.approx(14.98, rel=0.02)
-    assert counts["add"] == pytest.approx(9.54, rel=0.05) and counts["concat"] == pytest.approx(11.49, rel=0.05)
+    assert counts["add"] == pytest.approx(9.54, rel=0.05)
+    assert counts["concat"] == pytest.approx(11.49, rel=0.05)
 
 
 @pytest.mark.parametrize("config", [
-    {}, dict(levels=1), dict(levels=3), dict(fusion="add"), dict(fusion="concat"), dict(patch=2), dict(patch=4, levels=1),
-    dict(grid=1, levels=1), dict(grid=8, levels=3), dict(grid=16, patch=2, latent_channels=8), dict(depth=3, num_classes=4)])
+    {}, dict(levels=1), dict(levels=3), dict(fusion="add"), dict(fusion="concat"), dict(patch=2),
+    dict(patch=4, levels=1), dict(grid=1, levels=1), dict(grid=8, levels=3),
+    dict(grid=16, patch=2, latent_channels=8), dict(depth=3, num_classes=4)])
 def test_output_is_exactly_zero_before_training(config):
     model = FFTD(**TINY | config)
     z = torch.randn(2, model.config["latent_channels"], *[model.config["grid"]] * 2)
@@ -50,18 +53,19 @@ def test_the_u_has_the_levels_it_says():
     assert plain.level_of == [0] * 5 and not plain.links and not plain.down
     trace = []
     FFTD(**TINY, levels=3)(torch.randn(2, 4, 4, 4), torch.tensor([3]), trace=trace)
-    assert [tuple(m.shape[1:]) for m in trace] == [(32, 4, 4), (32, 2, 2), (32, 1, 1), (32, 2, 2), (32, 4, 4)]
+    assert [tuple(m.shape[1:]) for m in trace] == [(32, n, n) for n in (4, 2, 1, 2, 4)]
 
 
 def test_gradients_reach_every_parameter_within_two_steps():
     torch.manual_seed(0)
     model = FFTD(**TINY, num_classes=3)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    z, t, y, goal = torch.randn(8, 4, 4, 4), torch.randint(1000, (8,)), torch.arange(8) % 4, torch.randn(8, 4, 4, 4)
+    z, goal = torch.randn(2, 8, 4, 4, 4)
+    t, y = torch.randint(1000, (8,)), torch.arange(8) % 4
     for _ in range(3):
         optimiser.zero_grad()
         (model(z, t, y) - goal).square().mean().backward()
-        optimiser.step()                                  # two steps; the third gradient is looked at
+        optimiser.step()                               # two steps; the third gradient is looked at
     for name, p in model.named_parameters():
         assert p.grad is not None and bool(p.grad.any()), name
 
@@ -79,11 +83,13 @@ def test_patches_come_out_where_they_went_in():
     model = FFTD(**TINY, patch=2, levels=1, latent_channels=3)
     tokens = torch.arange(4.0)[None, :, None].expand(1, 4, 12)                 # token k says k
     out = nn.functional.pixel_shuffle(fftd.to_map(tokens), model.patch)
-    assert torch.equal(out[0, 0], torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]))
+    want = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
+    assert torch.equal(out[0, 0], want)
 
 
 def test_positions_equal_diffusers():
-    theirs = peer("diffusers.models.embeddings").get_2d_sincos_pos_embed(32, 4, base_size=4, output_type="pt")
+    embeddings = peer("diffusers.models.embeddings")
+    theirs = embeddings.get_2d_sincos_pos_embed(32, 4, base_size=4, output_type="pt")
     torch.testing.assert_close(fftd.positions(32, 4), theirs.float(), rtol=0, atol=1e-6)
 
 
@@ -107,13 +113,17 @@ def test_adaptive_fusion_is_its_equations():
     channel = torch.sigmoid(second(nn.functional.silu(first(p))))              # Eq. 20
     torch.testing.assert_close(w["w_channel"], channel[:, None])
     c1, _, c2, _, c3 = fusion.spatial
-    spatial = torch.sigmoid(c3(nn.functional.silu(c2(nn.functional.silu(c1(both.mT.reshape(3, 64, 2, 2)))))))   # Eqs. 21, 22
+    h = nn.functional.silu(c1(both.mT.reshape(3, 64, 2, 2)))
+    h = nn.functional.silu(c2(h))
+    spatial = torch.sigmoid(c3(h))                                             # Eqs. 21, 22
     torch.testing.assert_close(w["w_spatial"], spatial.reshape(3, 4, 1))
     assert bool((w["w_spatial"] > 0).all() and (w["w_spatial"] < 1).all())
-    want = channel[:, None] * fusion.norm1(x1) + spatial.reshape(3, 4, 1) * fusion.norm2(x2) + fusion.s * fusion.linear(both)
-    torch.testing.assert_close(out, want)                                      # Eqs. 23 to 25
-    torch.testing.assert_close(w["x_channel"], channel[:, None] * fusion.norm1(x1))
-    torch.testing.assert_close(w["x_spatial"], spatial.reshape(3, 4, 1) * fusion.norm2(x2))
+    x_channel = channel[:, None] * fusion.norm1(x1)
+    x_spatial = spatial.reshape(3, 4, 1) * fusion.norm2(x2)
+    want = x_channel + x_spatial + fusion.s * fusion.linear(both)              # Eqs. 23 to 25
+    torch.testing.assert_close(out, want)
+    torch.testing.assert_close(w["x_channel"], x_channel)
+    torch.testing.assert_close(w["x_spatial"], x_spatial)
 
 
 def test_gradcheck_of_adaptive_fusion():
@@ -126,11 +136,12 @@ def test_gradcheck_of_adaptive_fusion():
 
 
 def test_one_item_is_the_same_in_a_batch():
-    model, z, y = woken(num_classes=3), torch.randn(5, 4, 4, 4), torch.tensor([0, 1, 2, 3, 0])
-    whole = model(z, torch.tensor([70]), y)
-    torch.testing.assert_close(whole[3:4], model(z[3:4], torch.tensor([70]), y[3:4]), rtol=0, atol=1e-5)
+    model, z = woken(num_classes=3), torch.randn(5, 4, 4, 4)
+    t, y, null = torch.tensor([70]), torch.tensor([0, 1, 2, 3, 0]), torch.full((5,), 3)
+    whole = model(z, t, y)
+    torch.testing.assert_close(whole[3:4], model(z[3:4], t, y[3:4]), rtol=0, atol=1e-5)
     torch.testing.assert_close(whole, model(z, torch.full((5,), 70), y), rtol=0, atol=1e-5)
-    torch.testing.assert_close(model(z, torch.tensor([70])), model(z, torch.tensor([70]), torch.full((5,), 3)), rtol=0, atol=1e-5)
+    torch.testing.assert_close(model(z, t), model(z, t, null), rtol=0, atol=1e-5)
     assert not torch.allclose(whole, model(z, torch.tensor([900]), y), atol=1e-4)
 
 
@@ -141,30 +152,42 @@ def test_what_depends_on_t_alone_is_computed_once():
     assert sizes == [1]
 
 
+def copied(layer, weight, bias):
+    """Fill a layer of diffusers' with weights of ours."""
+    layer.weight.copy_(weight)
+    layer.bias.copy_(bias)
+
+
 def test_equals_diffusers_dit():
-    """levels=1 and fusion="add" is DiT with one adaptive norm for all blocks; copied into each block of diffusers' DiT."""
+    """levels=1 and fusion="add" is DiT with one adaptive norm for all blocks, here copied into each
+    block of diffusers' DiT."""
     theirs = peer("diffusers").DiTTransformer2DModel(
-        num_attention_heads=4, attention_head_dim=16, in_channels=4, out_channels=4, num_layers=3, sample_size=4, patch_size=1,
-        num_embeds_ada_norm=3, norm_eps=1e-6)
+        num_attention_heads=4, attention_head_dim=16, in_channels=4, out_channels=4, num_layers=3,
+        sample_size=4, patch_size=1, num_embeds_ada_norm=3, norm_eps=1e-6)
     ours = woken(dim=64, heads=4, depth=3, levels=1, fusion="add", num_classes=3)
     with torch.no_grad():
-        theirs.pos_embed.proj.weight.copy_(ours.embed.weight), theirs.pos_embed.proj.bias.copy_(ours.embed.bias)
+        copied(theirs.pos_embed.proj, ours.embed.weight, ours.embed.bias)
         for block, mine in zip(theirs.transformer_blocks, ours.blocks, strict=True):
-            block.norm1.emb.time_proj.downscale_freq_shift = 0
-            for linear, of in ((block.norm1.emb.timestep_embedder.linear_1, ours.time[0]), (block.attn1.to_out[0], mine.out),
-                               (block.norm1.emb.timestep_embedder.linear_2, ours.time[2]),
-                               (block.ff.net[0].proj, mine.feed_forward[0]), (block.ff.net[2], mine.feed_forward[3])):
-                linear.weight.copy_(of.weight), linear.bias.copy_(of.bias)
-            block.norm1.emb.class_embedder.embedding_table.weight.copy_(ours.label.weight)
-            block.norm1.linear.weight.copy_(ours.norms[0].weight)
-            block.norm1.linear.bias.copy_(ours.norms[0].bias + mine.table.flatten())
-            for to, weight, bias in zip((block.attn1.to_q, block.attn1.to_k, block.attn1.to_v), mine.qkv.weight.chunk(3),
-                                        mine.qkv.bias.chunk(3), strict=True):
-                to.weight.copy_(weight), to.bias.copy_(bias)
-        theirs.proj_out_1.weight.copy_(ours.last_norm.weight), theirs.proj_out_1.bias.copy_(ours.last_norm.bias)
-        theirs.proj_out_2.weight.copy_(ours.last.weight), theirs.proj_out_2.bias.copy_(ours.last.bias)
-        z, t, y = torch.randn(5, 4, 4, 4), torch.tensor([0, 10, 400, 900, 999]), torch.tensor([0, 1, 2, 3, 0])
-        assert float((theirs.eval()(z, timestep=t, class_labels=y).sample - ours(z, t, y)).abs().max()) < 1e-5
+            norm, attention, feed_forward = block.norm1, block.attn1, block.ff.net
+            norm.emb.time_proj.downscale_freq_shift = 0
+            for layer, of in ((norm.emb.timestep_embedder.linear_1, ours.time[0]),
+                              (norm.emb.timestep_embedder.linear_2, ours.time[2]),
+                              (attention.to_out[0], mine.out),
+                              (feed_forward[0].proj, mine.feed_forward[0]),
+                              (feed_forward[2], mine.feed_forward[3])):
+                copied(layer, of.weight, of.bias)
+            norm.emb.class_embedder.embedding_table.weight.copy_(ours.label.weight)
+            copied(norm.linear, ours.norms[0].weight, ours.norms[0].bias + mine.table.flatten())
+            to_qkv = (attention.to_q, attention.to_k, attention.to_v)
+            weights, biases = mine.qkv.weight.chunk(3), mine.qkv.bias.chunk(3)
+            for layer, weight, bias in zip(to_qkv, weights, biases, strict=True):
+                copied(layer, weight, bias)
+        copied(theirs.proj_out_1, ours.last_norm.weight, ours.last_norm.bias)
+        copied(theirs.proj_out_2, ours.last.weight, ours.last.bias)
+        z = torch.randn(5, 4, 4, 4)
+        t, y = torch.tensor([0, 10, 400, 900, 999]), torch.tensor([0, 1, 2, 3, 0])
+        want = theirs.eval()(z, timestep=t, class_labels=y).sample
+        assert float((want - ours(z, t, y)).abs().max()) < 1e-5
 
 
 def test_block_with_a_sum_is_the_identity_at_first():
@@ -184,13 +207,14 @@ def test_autocast_and_compile():
 
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: FFTD(grid=6, patch=4), "6×6 grid cannot be cut into patches of 4×4"),
-    (lambda: FFTD(grid=6, levels=3), "6×6 tokens do not allow"), (lambda: FFTD(levels=4), "have 1 to 3 levels; got 4"),
+    (lambda: FFTD(grid=6, levels=3), "6×6 tokens do not allow"),
+    (lambda: FFTD(levels=4), "have 1 to 3 levels; got 4"),
     (lambda: FFTD(dim=30, heads=4), "must divide dim=30"),
     (lambda: FFTD(fusion="multiply"), "add, concat, adaptive; got 'multiply'"),
     (lambda: FFTD(dim=40, heads=4), "divides dim by 16; got 40"),
     (lambda: FFTD(**TINY)(torch.zeros(1, 4, 8, 8), ONE), r"\(B, 4, 4, 4\); got \(1, 4, 8, 8\)"),
     (lambda: FFTD(**TINY)(torch.zeros(1, 4, 4, 4), ONE, ONE), "without classes"),
-    (lambda: FFTD(**TINY, num_classes=2)(torch.zeros(1, 4, 4, 4), ONE, 3 * ONE), "0 to 1, or 2 for none")])
+    (lambda: FFTD(**TINY, num_classes=2)(torch.zeros(1, 4, 4, 4), ONE, 3 * ONE), "or 2 for none")])
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -295,9 +319,11 @@ def test_positions_by_hand():
 def test_a_block_written_out():
     torch.manual_seed(0)
     block = Block(8, 2, fftd.ConcatFusion, mlp_ratio=3, dropout=0.5).eval()
-    nn.init.normal_(block.table), nn.init.normal_(block.fuse.linear.weight)
-    x, six = 1e-3 * torch.randn(2, 4, 8), torch.randn(2, 6, 8)  # small, so that ε matters
-    b1, a1, g1, b2, a2, g2 = (six[:, k, None] + block.table[k] for k in range(6))
+    nn.init.normal_(block.table)
+    nn.init.normal_(block.fuse.linear.weight)
+    x = 1e-3 * torch.randn(2, 4, 8)  # small, so that ε matters
+    modulation = torch.randn(2, 6, 8)
+    b1, a1, g1, b2, a2, g2 = (modulation[:, k, None] + block.table[k] for k in range(6))
 
     def normed(h):
         centred = h - h.mean(-1, keepdim=True)
@@ -310,8 +336,9 @@ def test_a_block_written_out():
 
     x1 = x + g1 * attend(normed(x) * (1 + a1) + b1)
     x2 = g2 * block.feed_forward(normed(x1) * (1 + a2) + b2)
-    torch.testing.assert_close(block(x, six), block.fuse(x1, x2), rtol=1e-4, atol=1e-5)
-    for got, want in zip(block.streams(x, six), (x1, x2), strict=True):
+    got = block(x, modulation)
+    torch.testing.assert_close(got, block.fuse(x1, x2), rtol=1e-4, atol=1e-5)
+    for got, want in zip(block.streams(x, modulation), (x1, x2), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-5)
     assert torch.equal(block.attend(x), block.attend(x))
     block.train()

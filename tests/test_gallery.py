@@ -36,7 +36,8 @@ def test_faces_of_the_last_model_look_like_faces(drawn):
     assert set(predict_attributes(drawn["FFTD"])) == set(predict_attributes(drawn["real"]))
 
 
-@pytest.mark.parametrize(("n", "seed", "words"), [(0, 0, "n must be"), (2.5, 0, "n must be"), (2, "a", "seed must be")])
+@pytest.mark.parametrize(("n", "seed", "words"), [
+    (0, 0, "n must be"), (2.5, 0, "n must be"), (2, "a", "seed must be")])
 def test_what_is_no_number_is_refused(n, seed, words):
     with pytest.raises(ValueError, match=words):
         gallery.faces(n, seed)

@@ -6,14 +6,16 @@ from minigen.gaussian import GaussianModel
 from tests.conftest import defaults, peer
 
 
-@pytest.mark.parametrize("n", [20, 200])                     # fewer and more images than the 48 pixels
+@pytest.mark.parametrize("n", [20, 200])                 # fewer and more images than the 48 pixels
 def test_equals_scikit_learns_pca(n):
     x = torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    ours, theirs = GaussianModel(x), peer("sklearn.decomposition").PCA().fit(x.flatten(1).double().numpy())
+    ours = GaussianModel(x)
+    theirs = peer("sklearn.decomposition").PCA().fit(x.flatten(1).double().numpy())
     r = len(ours.variances)
     assert r == min(n - 1, 48)
     assert np.allclose(ours.mean.numpy(), theirs.mean_)
-    assert np.allclose(ours.variances.numpy(), theirs.explained_variance_[:r] * (n - 1) / n, atol=1e-9)
+    variances = theirs.explained_variance_[:r] * (n - 1) / n
+    assert np.allclose(ours.variances.numpy(), variances, atol=1e-9)
     overlap = np.abs((ours.eigenfaces.numpy()[:, :10] * theirs.components_[:10].T).sum(0))
     assert np.allclose(overlap, 1, atol=1e-6)
 
@@ -27,8 +29,9 @@ def test_all_components_rebuild_the_images():
 
 
 def test_samples_have_the_mean_and_covariance_of_the_images():
-    g = torch.Generator().manual_seed(0)
-    x = 0.1 * torch.randn(500, 1, 3, 3, generator=g) @ torch.randn(3, 3, generator=g)
+    generator = torch.Generator().manual_seed(0)
+    independent = torch.randn(500, 1, 3, 3, generator=generator)
+    x = 0.1 * independent @ torch.randn(3, 3, generator=generator)
     s = GaussianModel(x).sample(50_000)
     assert torch.allclose(s.mean(0), x.mean(0), atol=0.01)
     assert torch.allclose(torch.cov(s.flatten(1).T), torch.cov(x.flatten(1).T), atol=0.01)

@@ -7,7 +7,7 @@ from tests.conftest import defaults
 
 
 class Toy(nn.Module):
-    """Answers 2 + y in every channel for a label and 1 for the null label 3; counts how often it is asked."""
+    """Answers 2 + y in every channel for a label and 1 for the null label 3; notes what's asked."""
 
     def __init__(self):
         super().__init__()

@@ -23,7 +23,8 @@ def test_there_and_back_is_the_autoencoder(tokenizer):
     x = ToyFaces(40, seed=2).images()
     encoded = latents.encode(tokenizer, x, batch_size=16)
     back = latents.decode(tokenizer, encoded.z, batch_size=7, made_with=encoded.tokenizer)
-    torch.testing.assert_close(back, tokenizer.decode_indices(tokenizer.encode_indices(x)), rtol=0, atol=1e-5)
+    want = tokenizer.decode_indices(tokenizer.encode_indices(x))
+    torch.testing.assert_close(back, want, rtol=0, atol=1e-5)
 
 
 def test_decoding_quantises(tokenizer):
@@ -34,7 +35,8 @@ def test_decoding_quantises(tokenizer):
 
 def test_cached_latents_are_what_encoding_gives_at_any_batch_size(tokenizer):
     x = ToyFaces(30, seed=4).images()
-    torch.testing.assert_close(latents.encode(tokenizer, x, 7).z, latents.encode(tokenizer, x).z, rtol=0, atol=1e-4)
+    parts, whole = latents.encode(tokenizer, x, 7).z, latents.encode(tokenizer, x).z
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-4)
 
 
 def test_another_autoencoder_is_refused(tokenizer):
@@ -43,7 +45,8 @@ def test_another_autoencoder_is_refused(tokenizer):
     with pytest.raises(ValueError, match="a latent space of its own"):
         latents.decode(other, encoded.z, made_with=encoded.tokenizer)
     assert latents.fingerprint(other) != latents.fingerprint(tokenizer)
-    assert latents.fingerprint(load_weights(ivqvae.IVQVAE, "ivqvae")) == latents.fingerprint(tokenizer)
+    again = load_weights(ivqvae.IVQVAE, "ivqvae")
+    assert latents.fingerprint(again) == latents.fingerprint(tokenizer)
 
 
 def test_the_kept_fftd_belongs_to_the_kept_autoencoder(tokenizer):
@@ -61,10 +64,8 @@ class Small(ivqvae.IVQVAE):
 
 def test_latents_by_hand():
     model = Small(size=8, width=8, multipliers=(1, 2), attention_at=0, num_codes=16).train()
-    (
-        model.latent_mean.copy_(torch.tensor([1.0, 2, 3, 4])),
-        model.latent_std.copy_(torch.tensor([0.5, 1, 2, 4])),
-    )
+    model.latent_mean.copy_(torch.tensor([1.0, 2, 3, 4]))
+    model.latent_std.copy_(torch.tensor([0.5, 1, 2, 4]))
     before = model.quantizer.cluster_size.clone()
     x = torch.rand(5, 3, 8, 8) * 2 - 1
     z, mark = latents.encode(model, x, batch_size=2)

@@ -13,8 +13,10 @@ from tests.conftest import defaults, layers, peer, said
 
 
 def stats(n=500, d=6, seed=0, scale=1.0):
-    g = torch.Generator().manual_seed(seed)
-    return metrics.gaussian_statistics(scale * torch.randn(n, d, generator=g) @ torch.randn(d, d, generator=g))
+    generator = torch.Generator().manual_seed(seed)
+    independent = torch.randn(n, d, generator=generator)
+    mixed = scale * independent @ torch.randn(d, d, generator=generator)
+    return metrics.gaussian_statistics(mixed)
 
 
 def test_frechet_of_diagonal_covariances_is_the_closed_form():
@@ -29,7 +31,8 @@ def test_frechet_identities():
     assert metrics.frechet_distance(*p, *q) == pytest.approx(metrics.frechet_distance(*q, *p))
     turn = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
     turned = [(turn @ m, turn @ c @ turn.T) for m, c in (p, q)]
-    assert metrics.frechet_distance(*turned[0], *turned[1]) == pytest.approx(metrics.frechet_distance(*p, *q))
+    distance = metrics.frechet_distance(*turned[0], *turned[1])
+    assert distance == pytest.approx(metrics.frechet_distance(*p, *q))
 
 
 def test_frechet_equals_scipys_matrix_root():
@@ -63,8 +66,10 @@ def test_frechet_of_a_covariance_without_full_rank():
     assert metrics.frechet_distance(*few, *few) < 1e-6
 
 
-@pytest.mark.parametrize(("features", "words"), [(torch.zeros(1, 3), "N at least 2"), (torch.zeros(3), "N at least 2"),
-                                                 (torch.tensor([[1.0], [float("nan")]]), "NaN")])
+@pytest.mark.parametrize(("features", "words"), [
+    (torch.zeros(1, 3), "N at least 2"),
+    (torch.zeros(3), "N at least 2"),
+    (torch.tensor([[1.0], [float("nan")]]), "NaN")])
 def test_bad_features(features, words):
     with pytest.raises(ValueError, match=words):
         metrics.gaussian_statistics(features)
@@ -90,7 +95,8 @@ def test_classifier_refuses_unnormalised_images():
 def test_toy_frechet_orders_sets_as_eyes_do():
     x = ToyFaces(1000, seed=50).images()
     real = metrics.toy_frechet(x)
-    noisy = metrics.toy_frechet((x + 0.2 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(-1, 1))
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    noisy = metrics.toy_frechet((x + 0.2 * noise).clamp(-1, 1))
     assert real < noisy and real < metrics.toy_frechet(x[:1].repeat(1000, 1, 1, 1))
     assert metrics.toy_frechet(x[torch.randperm(1000)]) == pytest.approx(real, rel=1e-4)
 
@@ -101,7 +107,8 @@ def test_inception_score():
     assert metrics.inception_score(torch.eye(5)[:1].repeat(9, 1)) == pytest.approx(1)
     faces = ToyFaces(500, seed=4)
     p = metrics.attribute_probabilities(faces.images(), "hair")
-    assert torch.allclose(p.sum(1), torch.ones(500), atol=1e-5) and 4.5 < metrics.inception_score(p) <= 5
+    assert torch.allclose(p.sum(1), torch.ones(500), atol=1e-5)
+    assert 4.5 < metrics.inception_score(p) <= 5
 
 
 def test_results_table_grows_by_chapter():

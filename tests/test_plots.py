@@ -14,7 +14,8 @@ from tests.conftest import defaults
 
 
 def test_figures_are_returned_and_none_is_left_open():
-    figures = [plots.image_grid(torch.zeros(5, 3, 8, 8), columns=2, titles=list("abcde"), row_titles=list("xyz")),
+    figures = [plots.image_grid(torch.zeros(5, 3, 8, 8), columns=2, titles=list("abcde"),
+                                row_titles=list("xyz")),
                plots.curves({"a": [3, 2, 1], "b": torch.tensor([1.0, 2, 3])}, smooth=2),
                plots.points([torch.randn(9, 2), {"x": torch.randn(3, 2)}], titles=["1", "2"])]
     for fig in figures:
@@ -23,7 +24,8 @@ def test_figures_are_returned_and_none_is_left_open():
 
 
 def test_the_same_figure_has_the_same_bytes():
-    a, b = (plots.to_png(plots.image_grid(torch.linspace(-1, 1, 192).reshape(1, 3, 8, 8))) for _ in range(2))
+    x = torch.linspace(-1, 1, 192).reshape(1, 3, 8, 8)
+    a, b = (plots.to_png(plots.image_grid(x)) for _ in range(2))
     assert a == b
 
 
@@ -97,11 +99,13 @@ def luminance(colour):
 def test_show_needs_a_caption_and_gives_it_as_alternative_text(monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda *a, **k: shown.append((a, k)))
-    plots.show(plots.panels()[0], 'An "empty" panel, 0 < 1 & <b>.')
+    caption = 'An "empty" panel, 0 < 1 & <b>.'
+    plots.show(plots.panels()[0], caption)
     (bundle,), options = shown[0]
     assert options["raw"] is True and set(bundle) == {"text/html", "text/plain"}
-    assert images_of(bundle["text/html"])[0]["alt"] == bundle["text/plain"] == 'An "empty" panel, 0 < 1 & <b>.'
-    assert shown[1][0][0].data == '*An "empty" panel, 0 &lt; 1 & &lt;b>.*'        # Markdown would take it for a tag
+    assert images_of(bundle["text/html"])[0]["alt"] == bundle["text/plain"] == caption
+    # Markdown would take <b> for a tag
+    assert shown[1][0][0].data == '*An "empty" panel, 0 &lt; 1 & &lt;b>.*'
     with pytest.raises(ValueError, match="caption"):
         plots.show(plots.panels()[0], " ")
 
@@ -324,7 +328,8 @@ def drawn(fig):
     return fig
 
 
-@pytest.mark.parametrize("names", [["a"], ["p, data", "q, generator", "D*"], [f"a long name {k}" for k in range(7)]])
+@pytest.mark.parametrize("names", [
+    ["a"], ["p, data", "q, generator", "D*"], [f"a long name {k}" for k in range(7)]])
 @pytest.mark.parametrize("columns", [1, 2, 3])
 def test_a_legend_stands_above_its_axes_and_below_the_title(names, columns):
     fig, axes = plots.panels(1, columns, height=3)
@@ -358,15 +363,18 @@ def test_a_legend_of_a_figure_names_each_line_once_and_takes_the_place_of_the_ot
 def test_lines_differ_by_dash_as_well_as_colour():
     (ax,) = plots.curves({str(k): [k, k] for k in range(7)}).axes
     looks = [line._unscaled_dash_pattern[1] for line in ax.lines]
-    assert looks[0] is None and len({str(look) for look in looks}) == 7      # the first one is solid
+    assert looks[0] is None                                              # the first one is solid
+    assert len({str(look) for look in looks}) == 7
 
 
 def test_a_heat_map_has_a_scale_and_no_ticks():
     fig, axes = plots.panels(1, 2)
-    image = plots.heat(axes[0, 0], [[0.0, 1.0], [2.0, 4.0]], title="w", low=-1, high=5, colours="magma")
+    values = [[0.0, 1.0], [2.0, 4.0]]
+    image = plots.heat(axes[0, 0], values, title="w", low=-1, high=5, colours="magma")
     plots.heat(axes[0, 1], torch.tensor([[0.0, math.nan, 3.0]], requires_grad=True), aspect="auto")
     assert image.get_clim() == (-1, 5) and image.get_cmap().name == "magma"
-    assert axes[0, 1].images[0].get_clim() == (0, 3) and axes[0, 1].images[0].get_cmap().name == "viridis"
+    (other,) = axes[0, 1].images
+    assert other.get_clim() == (0, 3) and other.get_cmap().name == "viridis"
     assert axes[0, 0].get_title() == "w" and not axes[0, 0].get_xticks().size
     assert len(fig.axes) == 4 and image.colorbar.ax.get_ylim() == (-1, 5)
     with pytest.raises(ValueError, match=r"values must be of shape \(rows, columns\)"):

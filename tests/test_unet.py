@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from minigen.unet import PRESETS, PointDenoiser, TimeBlock, UNet, time_features
+from minigen.common import time_features
+from minigen.unet import PRESETS, PointDenoiser, TimeBlock, UNet
 from tests.conftest import defaults, layers, peer, said, size_of
 
 TINY = dict(size=16, width=8, multipliers=(1, 2), blocks=2, attention_at=8)
@@ -53,12 +54,14 @@ def test_time_and_label_matter_and_the_null_label_is_no_label():
 
 def test_one_image_is_the_same_in_a_batch():
     model, x = woken(**TINY), torch.randn(4, 3, 16, 16)
-    torch.testing.assert_close(model(x, torch.tensor([3]))[1:2], model(x[1:2], torch.tensor([3])), rtol=0, atol=1e-5)
+    t = torch.tensor([3])
+    torch.testing.assert_close(model(x, t)[1:2], model(x[1:2], t), rtol=0, atol=1e-5)
 
 
 def test_every_parameter_gets_a_gradient_and_attention_is_where_it_is_asked():
     model = woken(**TINY, num_classes=2, dropout=0.1).train()
-    model(torch.randn(2, 3, 16, 16), torch.tensor([3, 4]), torch.tensor([0, 2])).square().mean().backward()
+    out = model(torch.randn(2, 3, 16, 16), torch.tensor([3, 4]), torch.tensor([0, 2]))
+    out.square().mean().backward()
     for name, p in model.named_parameters():
         assert p.grad is not None and torch.isfinite(p.grad).all() and bool(p.grad.any()), name
     attended = [n for n, m in model.named_modules() if type(m).__name__ == "Attention"]
@@ -70,8 +73,10 @@ def test_presets():
     assert sum(p.numel() for p in small.parameters()) < 4e6
     with torch.device("meta"):
         paper = UNet(**PRESETS["paper"])
-    assert len(paper.down) == len(paper.up) == 4 and all(len(stage) == 2 for stage in [*paper.down, *paper.up])
-    attended = {n.split(".")[0] for n, m in paper.named_modules() if type(m).__name__ == "Attention"}
+    assert len(paper.down) == len(paper.up) == 4
+    assert all(len(stage) == 2 for stage in [*paper.down, *paper.up])
+    attention = [n for n, m in paper.named_modules() if type(m).__name__ == "Attention"]
+    attended = {name.split(".")[0] for name in attention}
     assert attended == {"middle"}                                   # 256 halved four times is 16
 
 
@@ -83,12 +88,15 @@ def test_point_denoiser():
     torch.testing.assert_close(model(x, torch.tensor([3]))[:1], model(x[:1], torch.tensor([3])))
 
 
+ONE, ZERO = torch.tensor([1]), torch.zeros(1, 3, 16, 16)
+
+
 @pytest.mark.parametrize(("call", "words"), [
     (lambda: UNet(size=12, multipliers=(1, 2, 4)), "which the size 12 does not allow"),
-    (lambda: UNet(**TINY)(torch.zeros(1, 3, 8, 8), torch.tensor([1])), r"\(B, 3, 16, 16\); got \(1, 3, 8, 8\)"),
-    (lambda: UNet(**TINY)(torch.zeros(1, 3, 16, 16), torch.tensor([1]), torch.tensor([0])), "without classes"),
-    (lambda: UNet(**TINY, num_classes=2)(torch.zeros(1, 3, 16, 16), torch.ones(1).long(), torch.tensor([3])), "or 2 for none"),
-    (lambda: time_features(torch.tensor([1]), 7), "must be even")])
+    (lambda: UNet(**TINY)(ZERO[:, :, :8, :8], ONE), r"\(B, 3, 16, 16\); got \(1, 3, 8, 8\)"),
+    (lambda: UNet(**TINY)(ZERO, ONE, ONE), "without classes"),
+    (lambda: UNet(**TINY, num_classes=2)(ZERO, ONE, 3 * ONE), "or 2 for none"),
+    (lambda: time_features(ONE, 7), "must be even")])
 def test_bad_input(call, words):
     with pytest.raises(ValueError, match=words):
         call()

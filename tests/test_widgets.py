@@ -30,12 +30,13 @@ def parts(box):
 
 
 def test_a_moved_slider_changes_the_picture(shown):
-    box = widgets.explore(grey, grey(0), "A grey square.", level=(-1.0, 1.0, 0.0), kind=(["a", "b"], "a"))
+    controls = dict(level=(-1.0, 1.0, 0.0), kind=(["a", "b"], "a"))
+    box = widgets.explore(grey, grey(0), "A grey square.", **controls)
     (slider, menu), picture, message = parts(box)
     before = picture.value
     slider.value = 0.5
     assert png_of(picture.value) == to_png(grey(0.5)) and message.layout.display == "none"
-    slider.value = 1.0                                     # draw refuses it: said, and the picture stays
+    slider.value = 1.0                             # draw refuses it: said, and the picture stays
     assert "too bright" in message.value and message.layout.display is None
     assert png_of(picture.value) == to_png(grey(0.5))
     menu.value = "b"
@@ -47,7 +48,8 @@ def test_a_live_picture_has_alternative_text_that_follows_the_controls(shown):
     def draw(level, kind_of):
         return grey(level)
 
-    box = widgets.explore(draw, grey(0), "A grey square.", level=(-1.0, 1.0, 0.0), kind_of=(["a", "b"], "a"))
+    controls = dict(level=(-1.0, 1.0, 0.0), kind_of=(["a", "b"], "a"))
+    box = widgets.explore(draw, grey(0), "A grey square.", **controls)
     (slider, _), picture, _ = parts(box)
     assert images_of(picture.value)[0]["alt"] == "The picture for level 0, kind of a."
     slider.value = 1 / 3
@@ -58,7 +60,8 @@ def test_words_get_a_menu_and_numbers_a_slider(shown):
     def draw(**_):
         return grey(0)
 
-    box = widgets.explore(draw, grey(0), "x", n=(0, 9, 1), x=(0, 1.5, 1), among=([1, 2, 5], 2), word=(["a", "b"], "b"))
+    controls = dict(n=(0, 9, 1), x=(0, 1.5, 1), among=([1, 2, 5], 2), word=(["a", "b"], "b"))
+    box = widgets.explore(draw, grey(0), "x", **controls)
     kinds = [type(c).__name__ for c in parts(box)[0]]
     assert kinds == ["IntSlider", "FloatSlider", "SelectionSlider", "Dropdown"]
     assert [c.value for c in parts(box)[0]] == [1, 1, 2, "b"]
@@ -97,4 +100,5 @@ def test_without_ipywidgets_the_static_figure_is_shown(shown, monkeypatch, capsy
 
     monkeypatch.setattr(builtins, "__import__", missing)
     assert widgets.explore(grey, grey(0), "A grey square.", level=(0, 1, 0)) is None
-    assert "pip install ipywidgets" in capsys.readouterr().out and "<img" in shown[0][0]["text/html"]
+    assert "pip install ipywidgets" in capsys.readouterr().out
+    assert "<img" in shown[0][0]["text/html"]
