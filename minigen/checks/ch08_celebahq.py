@@ -122,7 +122,8 @@ def check_kid(answer: Answer) -> None:
         "Pairs of an image with itself are counted: take the diagonal out.":
             distance(kernel, diagonal=True),
         "The mean between the two counts twice.": distance(kernel, cross=1),
-        "The division by D in the kernel is missing.": distance(lambda x, y: kernel(x, y, divide=1)),
+        "The division by D in the kernel is missing.":
+            distance(lambda x, y: kernel(x, y, divide=1)),
         "The + 1 in the kernel is missing.": distance(lambda x, y: kernel(x, y, plus=0)),
         "The kernel is to the third power.": distance(lambda x, y: kernel(x, y, power=2)),
         "Without the diagonal there are n (n − 1) pairs, not n².":
