@@ -21,8 +21,10 @@ def test_seeded():
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-@pytest.mark.parametrize(("tensors", "size"),
-                         [((torch.zeros(3), torch.zeros(4)), 2), ((torch.zeros(3),), 4), ((torch.zeros(3),), 0)])
+THREE, FOUR = torch.zeros(3), torch.zeros(4)
+
+
+@pytest.mark.parametrize(("tensors", "size"), [((THREE, FOUR), 2), ((THREE,), 4), ((THREE,), 0)])
 def test_bad_input(tensors, size):
     with pytest.raises(ValueError):
         next(batches(*tensors, batch_size=size))

@@ -9,7 +9,10 @@ from tests.test_sources import png
 
 
 def hub(path, labels=None, classes=None, rows=None, image_first=True, features=None, **columns):
-    """A parquet file as hubs write it: images as structs, a column of labels, the features in its metadata."""
+    """A parquet file as hubs write it.
+
+    Images as structs, a column of labels, the features in its metadata.
+    """
     pa, pq = peer("pyarrow"), peer("pyarrow.parquet")
     n = rows or len(labels)
     images = {"image": [{"bytes": png(i), "path": None} for i in range(n)]}

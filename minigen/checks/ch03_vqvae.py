@@ -83,7 +83,8 @@ def check_vq_loss(answer: Answer) -> None:
 
 
 def check_ema_update(answer: Answer) -> None:
-    count, total, z = torch.rand(4) + 1, torch.randn(4, 2), torch.randn(9, 2)
+    count, total = torch.rand(4) + 1, torch.randn(4, 2)
+    z = torch.randn(9, 2)
     indices = torch.tensor([0, 0, 1, 3, 3, 3, 3, 1, 0])  # code 2 gets nothing
     n, sums = vqvae.count_and_sum(z, indices, 4)
     for decay in (0.99, 0.5):

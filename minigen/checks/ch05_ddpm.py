@@ -71,7 +71,8 @@ def check_posterior_mean(answer: Answer) -> None:
 def check_dropped_weight(answer: Answer) -> None:
     for betas in (linear_betas(20, 0.01, 0.3), linear_betas(1000)):
         d = Diffusion(betas)
-        beta, ab, variance = betas[1:], d.alpha_bar[1:], d.posterior_variance[1:]
+        beta, ab = betas[1:], d.alpha_bar[1:]
+        variance = d.posterior_variance[1:]
         want = beta**2 / (2 * variance * (1 - beta) * (1 - ab))
         mistakes = {
             "The variance is β̃, not β.": beta**2 / (2 * beta * (1 - beta) * (1 - ab)),

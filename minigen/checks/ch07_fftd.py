@@ -52,7 +52,8 @@ def check_modulated(answer: Answer) -> None:
     for shape in ((4, 4, 4), (2, 3, 8)):
         x = 3 * torch.randn(shape) + 1
         shift, scale = torch.randn(shape[0], shape[2]), torch.randn(shape[0], shape[2])
-        n, a, b = F.layer_norm(x, x.shape[-1:]), scale[:, None], shift[:, None]
+        n = F.layer_norm(x, x.shape[-1:])
+        a, b = scale[:, None], shift[:, None]
         mistakes = {
             "The norm is missing.": x * (1 + a) + b,
             "The 1 is missing: a scale of 0 must leave the normalised token as it is.": n * a + b,

@@ -110,7 +110,8 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
 
 def _write(source: ImageSource, folder: Path, size: int, kernel: str) -> Manifest:
     """Write the images and the manifest. Returns: the manifest."""
-    files, skipped, upscaled = [], [], 0
+    files, skipped = [], []
+    upscaled = 0
     digest = hashlib.sha256()
     pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1))
     bar = tqdm(total=len(source), desc="prepare", unit="image", delay=2)
