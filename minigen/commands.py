@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import minigen
 from minigen import settings
@@ -18,6 +19,7 @@ from minigen.arguments import (
     SWITCH,
     WEIGHTS,
     WHOLE,
+    Kind,
     Parser,
     choice,
     option,
@@ -185,7 +187,7 @@ def _add_prepare(commands: Commands) -> None:
         "(CSV rows file,class or JSON)"
     )
     option(p, "--classes", dict(metavar="auto|folders|none|FILE"), classes, "auto")
-    none = dict(dest="classes", action="store_const", const="none")
+    none: Kind = dict(dest="classes", action="store_const", const="none")
     p.add_argument("--no-classes", help="the same as --classes none", **none)
     for kind in ("image", "label"):
         text = f"column of {kind}s in parquet (default: the one that names and types tell)"
@@ -223,7 +225,9 @@ def _add_training(commands: Commands) -> None:
 
 def _add_settings(parser: Parser, cls: type) -> None:
     """An option for every field of a config class; what is not given is left to the preset."""
-    kinds = {int: WHOLE, float: NUMBER, bool: dict(action=argparse.BooleanOptionalAction)}
+    kinds: dict[Any, Kind] = {
+        int: WHOLE, float: NUMBER, bool: dict(action=argparse.BooleanOptionalAction)
+    }
     for field in dataclasses.fields(cls):
         choices = field.metadata["choices"]
         words = NAME if field.name == "device" else dict(metavar="PATH")

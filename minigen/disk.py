@@ -4,20 +4,20 @@ import contextlib
 import errno
 import glob
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from minigen.errors import DataError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
 MARK = ".minigen-"  # in the names of what is written beside its target, and of nobody else's
-REASONS = {
+REASONS: dict[int | None, str] = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your share of the disk is full",
     errno.EFBIG: "the disk is full, or takes no file so large",
@@ -30,13 +30,16 @@ REASONS = {
     errno.EISDIR: "a folder stands where a file is needed",
     errno.ENOENT: "it is not there",
 }
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-WAYS_OUT = {
+MAKE_ROOM = "make room, or choose another place"
+WAYS_OUT: dict[int | None, str] = {
     errno.EACCES: "allow it, or choose another place",
     errno.EPERM: "allow it, or choose another place",
     errno.ENAMETOOLONG: "choose a shorter one",
     errno.ENOENT: "see how it is spelled",
-} | dict.fromkeys(FULL, "make room, or choose another place")
+    errno.ENOSPC: MAKE_ROOM,
+    errno.EDQUOT: MAKE_ROOM,
+    errno.EFBIG: MAKE_ROOM,
+}
 
 
 def sentence_of(error: OSError, what: str | None = None, way_out: str | None = None) -> str:
@@ -54,11 +57,11 @@ def lock(handle: int | IO) -> bool:
     file is free.
     """
     try:
-        if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
+        if sys.platform == "win32":
             number = handle if isinstance(handle, int) else handle.fileno()
             msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
         return e.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
     return True

@@ -61,6 +61,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     replaced, and the link stays. What a killed process left of the same file is cleared away first.
     An OSError inside the block is given `path` as its file name, so that it can be told.
     """
+    handle: int | None
     path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, t in sorted(tensors.items()):
         digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
-        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -234,7 +235,7 @@ def load_weights(cls: type[Model], path: str | Path) -> Model:
             _misfit(path, k, v.dtype, state[k].dtype)
     _require_finite(state, f"The weights in {path.name}", "they are of no use")
     model.load_state_dict(state)
-    model.card = card
+    model.card = card  # type: ignore[assignment]  # a plain dict
     return model.eval()
 
 

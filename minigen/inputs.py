@@ -7,7 +7,6 @@ Values are looked at only where that is cheap, and never while torch.compile tra
 import math
 import numbers
 from collections.abc import Sequence
-from types import EllipsisType
 from typing import Any, NoReturn
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 BYTES = "bytes become floats in [-1, 1] by minigen.data.from_uint8(x), x / 127.5 - 1"
 LARGEST = 2.0  # in a network's images: room for some noise added to [-1, 1], none for bytes
-Shape = Sequence[int | str | EllipsisType]  # numbers, letters for any, ... for the rest
+Shape = Sequence[Any]  # numbers, letters for any, ... for the rest
 
 
 def described(x: object) -> str:
@@ -26,7 +25,7 @@ def described(x: object) -> str:
     return repr(x) if plain and len(repr(x)) < 50 else type(x).__name__
 
 
-def refuse(name: str, wanted: str, got: str, way_out: str = "") -> NoReturn:
+def refuse(name: str, wanted: str, got: object, way_out: str = "") -> NoReturn:
     """Raise the sentence."""
     raise ValueError(f"{name} must be {wanted}; got {got}{way_out and ': '}{way_out}")
 
@@ -36,7 +35,7 @@ def is_whole(x: object) -> bool:
     return isinstance(x, numbers.Integral) and not isinstance(x, bool)
 
 
-def is_number(x: object) -> bool:
+def is_number(x: Any) -> bool:
     """Whether x is one finite real number, or a tensor of one."""
     single = isinstance(x, torch.Tensor) and x.numel() == 1 and not x.is_complex()
     return (single or isinstance(x, numbers.Real)) and math.isfinite(x)
@@ -68,11 +67,7 @@ def number(
 
 
 def tensor(
-    x: Any,
-    name: str,
-    shape: Shape | None = None,
-    integers: bool = False,
-    like: Tensor | None = None,
+    x: Any, name: str, shape: Shape | None = None, integers: bool = False, like: Any = None
 ) -> Tensor:
     """x, a tensor of floats (or integers) of a shape: numbers, letters for any, … for the rest.
 
@@ -112,11 +107,8 @@ def _seen(x: Tensor) -> bool:
 
 
 def images(
-    x: Any,
-    shape: Shape = ("B", 3, "H", "W"),
-    name: str = "images",
-    largest: float = LARGEST,
-    like: Tensor | None = None,
+    x: Any, shape: Shape = ("B", 3, "H", "W"), name: str = "images", largest: float = LARGEST,
+    like: Any = None,
 ) -> Tensor:
     """x, clean images in [-1, 1], none beyond ±largest; NaN passes, which training tells itself."""
     if _seen(tensor(x, name, shape, like=like)):

@@ -139,7 +139,8 @@ def test_hidden_names():
 
 def test_without_classes_the_splits_stay():
     names = ["train/a/1.png", "val/b/2.png"]
-    assert arranged(names, use_classes=False)[0] == [(names[0], None, "train"), (names[1], None, "val")]
+    want = [(names[0], None, "train"), (names[1], None, "val")]
+    assert arranged(names, use_classes=False)[0] == want
     pieces = ["train/00000/1.png", "train/00001/2.png", "val/00000/3.png"]
     assert arranged(pieces)[0] == [(n, None, n.split("/")[0]) for n in pieces]
     labels = {n: "x" for n in names}

@@ -82,7 +82,7 @@ def _nbgrader(cell: NotebookNode) -> dict[str, Any] | None:
     """nbgrader's metadata of an answer or test cell, schema 3; None for any other cell."""
     base = {"schema_version": 3, "task": False}
     if BEGIN.search(cell.source) or any(BEGIN.match(line) for line in cell.source.splitlines()):
-        name = re.search(r"^def (\w+)", cell.source, re.M)[1]
+        name = re.findall(r"^def (\w+)", cell.source, re.M)[0]
         return base | {"grade": False, "grade_id": name, "locked": False, "solution": True}
     if m := re.match(r"check\((\w+)\)", cell.source):
         points = int(cell.metadata.pop("points", 1))
@@ -158,7 +158,7 @@ def normalised(nb: NotebookNode, stem: str) -> NotebookNode:
         if cell.cell_type != "code":
             continue
         where = f"{stem}, cell {i}"
-        kept = []
+        kept: list[NotebookNode] = []
         cell.metadata.pop("execution", None)
         for out in cell.outputs:
             if WIDGET in out.get("data", {}):  # without its kernel a slider is an error message

@@ -61,7 +61,8 @@ def classifier(steps: int = 1800, batch_size: int = 128, seed: int = 0) -> dict[
     for step in trange(steps, desc="classifier", mininterval=2):
         faces = ToyFaces(batch_size, seed=10_000 + step)
         guesses = model(faces.images())
-        loss = sum(F.cross_entropy(logits, faces[name]) for name, logits in guesses.items())
+        losses = [F.cross_entropy(logits, faces[name]) for name, logits in guesses.items()]
+        loss = sum(losses[1:], losses[0])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -82,14 +83,8 @@ def classifier(steps: int = 1800, batch_size: int = 128, seed: int = 0) -> dict[
 
 
 def _train_gan(
-    name: str,
-    attribute: str | None,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    lr: float = 1.5e-3,
-    r1: float = 1.0,
-    average_decay: float = 0.998,
+    name: str, attribute: str | None, steps: int, batch_size: int, seed: int, lr: float = 1.5e-3,
+    r1: float = 1.0, average_decay: float = 0.998
 ) -> Card:
     torch.manual_seed(seed)
     faces = ToyFaces(20_000, seed=0)
@@ -100,8 +95,10 @@ def _train_gan(
     moving = torch.optim.swa_utils.get_ema_multi_avg_fn(average_decay)
     average = torch.optim.swa_utils.AveragedModel(g, multi_avg_fn=moving, use_buffers=True)
     data = batches(faces.images(), *labels, batch_size=batch_size, seed=seed)
-    training = gan.train_gan(g, d, data, steps=steps, lr=lr, betas=(0.0, 0.99), r1=r1, decay=True,
-                             seed=seed)
+    kept: Any = average.module  # the generator that is kept
+    shown = [y[:2000] for y in labels]
+    training = gan.train_gan(
+        g, d, data, steps=steps, lr=lr, betas=(0.0, 0.99), r1=r1, decay=True, seed=seed)
     start = time.time()
     bar = trange(steps, desc=name, mininterval=2)
     for s in training:
@@ -110,17 +107,17 @@ def _train_gan(
         if s.step % 500 == 0:
             bar.set_postfix(d=s.d_loss, g=s.g_loss)
         if s.step % 2000 == 0:
-            y = None if attribute is None else faces[attribute][:2000]
-            print(f"\n{name} step {s.step}: toy Fréchet "
-                  f"{metrics.toy_frechet(gan.sample(average.module, 2000, y)):.2f}", flush=True)
-    card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr, r1=r1,
-                average_decay=average_decay, minutes=round((time.time() - start) / 60))
-    y = faces[attribute][:2000] if attribute else None
-    x = gan.sample(average.module, 2000, y, seed=1)
+            frechet = metrics.toy_frechet(gan.sample(kept, 2000, *shown))
+            print(f"\n{name} step {s.step}: toy Fréchet {frechet:.2f}", flush=True)
+    minutes = round((time.time() - start) / 60)
+    card: Card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr,
+                      r1=r1, average_decay=average_decay, minutes=minutes)
+    y = shown[0] if shown else None
+    x = gan.sample(kept, 2000, y, seed=1)
     card["toy_frechet"] = round(metrics.toy_frechet(x), 2)
     if attribute:
-        card["obedience"] = round(metrics.obedience(x, attribute, y), 4)
-    save_weights(OUT / f"{name}.safetensors", average.module, **card)
+        card["obedience"] = round(metrics.obedience(x, attribute, shown[0]), 4)
+    save_weights(OUT / f"{name}.safetensors", kept, **card)
     return card
 
 
@@ -135,10 +132,8 @@ def cgan(steps: int = 10_000, batch_size: int = 32, seed: int = 0) -> Card:
 
 
 def _steps(
-    name: str,
-    training: Iterable[Any],
-    total: int,
-    note: Callable[[Any], dict[str, float]] = lambda s: {},
+    name: str, training: Iterable[Any], total: int,
+    note: Callable[[Any], dict[str, float]] = lambda s: {}
 ) -> int:
     """Run a training to its end, with a progress bar; returns the minutes it took."""
     start = time.time()
@@ -150,7 +145,7 @@ def _steps(
     return round((time.time() - start) / 60)
 
 
-def _rounded(model: nn.Module) -> nn.Module:
+def _rounded(model: Any) -> Any:
     """The model as it will be when it is read back from 16-bit weights.
 
     So what is measured is what is kept.
@@ -162,7 +157,7 @@ def _l1(x_hat: Tensor, x: Tensor) -> float:
     return round(float((x_hat - x).abs().mean()), 4)
 
 
-def _tokens(model: nn.Module, codes: Tensor, x_hat: Tensor) -> Card:
+def _tokens(model: Any, codes: Tensor, x_hat: Tensor) -> Card:
     """What is measured of a tokenizer's codes and reconstructions."""
     return dict(toy_frechet_of_reconstructions=round(metrics.toy_frechet(x_hat), 2),
                 codes_used=len(codes.unique()),
@@ -177,14 +172,8 @@ def _in_parts(faces: ToyFaces) -> Iterator[Tensor]:
 
 
 def _vae(
-    name: str,
-    attribute: str | None,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    width: int,
-    beta: float = 0.03,
-    lr: float = 2e-3,
+    name: str, attribute: str | None, steps: int, batch_size: int, seed: int, width: int,
+    beta: float = 0.03, lr: float = 2e-3
 ) -> Card:
     torch.manual_seed(seed)
     faces = ToyFaces(20_000, seed=0)
@@ -196,14 +185,14 @@ def _vae(
     minutes = _steps(name, training, steps,
                      lambda s: dict(distortion=s.distortion, rate=s.rate))
     test = ToyFaces(2000, seed=2)
-    labels = [test[attribute]] if attribute else []
-    x_hat = vae.reconstruct(_rounded(model), test.images(), *labels)
-    samples = vae.sample(model, 2000, *labels, seed=1)
+    y: Any = test[attribute] if attribute else None
+    x_hat = vae.reconstruct(_rounded(model), test.images(), y)
+    samples = vae.sample(model, 2000, y, seed=1)
     card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, beta=beta,
                 lr=lr, minutes=minutes, test_l1=_l1(x_hat, test.images()),
                 toy_frechet=round(metrics.toy_frechet(samples), 2))
     if attribute:
-        card["obedience"] = round(metrics.obedience(samples, attribute, *labels), 4)
+        card["obedience"] = round(metrics.obedience(samples, attribute, y), 4)
     save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
     return card
 
@@ -236,11 +225,8 @@ def vqvae_(steps: int = 12_000, batch_size: int = 64, seed: int = 0, lr: float =
 
 
 def pixelcnn_(
-    steps: int = 12_000,
-    batch_size: int = 128,
-    seed: int = 0,
-    faces: int = 100_000,
-    lr: float = 2e-3,
+    steps: int = 12_000, batch_size: int = 128, seed: int = 0, faces: int = 100_000,
+    lr: float = 2e-3
 ) -> Card:
     """PixelCNN over the VQ-VAE's tokens, with and without the hair colour."""
     torch.manual_seed(seed)
@@ -295,17 +281,9 @@ def ivqvae_(steps: int = 12_000, batch_size: int = 32, seed: int = 0, lr: float 
 
 
 def _denoiser(
-    name: str,
-    model: nn.Module,
-    data: tuple[Tensor, Tensor],
-    null: int,
-    steps: int,
-    batch_size: int,
-    seed: int,
-    lr: float,
-    drop: float,
-    decay: float,
-) -> tuple[nn.Module, Card]:
+    name: str, model: Any, data: tuple[Tensor, Tensor], null: int, steps: int, batch_size: int,
+    seed: int, lr: float, drop: float, decay: float
+) -> tuple[Any, Card]:
     """Train a diffusion model told the hair colour except in a share `drop` of the cases.
 
     Returns: (its running average, rounded, the beginning of its card).
@@ -323,7 +301,7 @@ def _denoiser(
 
 
 @torch.no_grad()
-def _test_loss(model: nn.Module, x0: Tensor) -> float:
+def _test_loss(model: Any, x0: Tensor) -> float:
     generator = seeded(1)
     diffusion = Diffusion()
     t = torch.randint(diffusion.T, (len(x0),), generator=generator)
@@ -334,12 +312,8 @@ def _test_loss(model: nn.Module, x0: Tensor) -> float:
 
 
 def unet_(
-    steps: int = 14_000,
-    batch_size: int = 32,
-    seed: int = 0,
-    lr: float = 1e-3,
-    drop: float = 0.15,
-    decay: float = 0.999,
+    steps: int = 14_000, batch_size: int = 32, seed: int = 0, lr: float = 1e-3,
+    drop: float = 0.15, decay: float = 0.999
 ) -> Card:
     """U-Net on ToyFaces in pixels, DDPM's noise schedule.
 
@@ -357,13 +331,8 @@ def unet_(
 
 
 def fftd_(
-    steps: int = 8000,
-    batch_size: int = 128,
-    seed: int = 0,
-    lr: float = 1e-3,
-    drop: float = 0.15,
-    decay: float = 0.999,
-    faces: int = 50_000,
+    steps: int = 8000, batch_size: int = 128, seed: int = 0, lr: float = 1e-3,
+    drop: float = 0.15, decay: float = 0.999, faces: int = 50_000
 ) -> Card:
     """FFTD, the small preset, on the IVQ-VAE's latents.
 
@@ -407,11 +376,11 @@ def results() -> list[Card]:
             row("VAE", 2, parameters(autoencoder), vae.sample(autoencoder, n, seed=7)),
             row("VQ-VAE + PixelCNN", 3, token_parameters, tokens.decode_indices(codes))]
     net = load_weights(unet.UNet, "unet")
-    latent_net = load_weights(fftd.FFTD, "fftd")
+    latent_net: Any = load_weights(fftd.FFTD, "fftd")
     tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
 
     def diffused(
-        model: nn.Module,
+        model: Any,
         shape: tuple[int, int, int],
         steps: int,
         eta: float,
@@ -491,7 +460,7 @@ def card() -> str:
     return f"{len(rows)} files"
 
 
-RECIPES = {
+RECIPES: dict[str, Callable[[], Any]] = {
     "classifier": classifier,
     "gan": gan_,
     "cgan": cgan,

@@ -65,7 +65,8 @@ def record(chapter: str, exercise: str) -> str:
                 time.sleep(0.1)
         return " (Your progress could not be kept: another process holds its file.)"
     except OSError as e:
-        return f" (Your progress could not be kept: {disk.REASONS.get(e.errno, e.strerror)}.)"
+        reason = disk.REASONS.get(e.errno) or e.strerror
+        return f" (Your progress could not be kept: {reason}.)"
     except RuntimeError as e:  # a home folder that is none
         return f" (Your progress could not be kept: {e}; set MINIGEN_HOME to a folder.)"
 

@@ -48,8 +48,8 @@ def check_best_guess_l1(answer: Answer) -> None:
     # where the mistakes differ for sure
     levels = torch.stack([torch.full((2, 3, 4), v) for v in (0.9, -0.5, 0.1)])
     mean = "That is the mean, the best guess for the squared error."
-    for p in ([0.6, 0.25, 0.15], [0.55, 0.2, 0.1, 0.1, 0.05]):
-        n, p = len(p), torch.tensor(p)
+    for shares in ([0.6, 0.25, 0.15], [0.55, 0.2, 0.1, 0.1, 0.05]):
+        n, p = len(shares), torch.tensor(shares)
         x = torch.randn(n, 2, 3, 4)
         values, order = x.sort(dim=0)
         index = (p[order].cumsum(0) >= 0.5).int().argmax(0, keepdim=True)
@@ -70,10 +70,10 @@ def check_best_guess_l1(answer: Answer) -> None:
     given = "3 random images with probabilities 0.4, 0.35, 0.25"
     expect(answer(x.clone(), p.clone()), x.median(0).values, given, {
         mean: (p[:, None, None, None] * x).sum(0), "That is the likeliest image.": x[0]})
-    for p, want, likeliest in (([0.2, 0.6, 0.2], 1, 1), ([0.4, 0.3, 0.3], 2, 0)):
-        p = torch.tensor(p)
+    for shares, best, likeliest in (([0.2, 0.6, 0.2], 1, 1), ([0.4, 0.3, 0.3], 2, 0)):
+        p = torch.tensor(shares)
         given = f"values 0.9, −0.5, 0.1 with probabilities {', '.join(f'{v:.1f}' for v in p)}"
-        expect(answer(levels.clone(), p.clone()), levels[want], given, {
+        expect(answer(levels.clone(), p.clone()), levels[best], given, {
             mean: (p[:, None, None, None] * levels).sum(0),
             "That is the plain median: the images are not equally likely.": levels[2],
             "That is the likeliest image.": levels[likeliest]})

@@ -142,7 +142,7 @@ def _are_pieces(folders: list[str | None]) -> bool:
 
     They are 0-padded, evenly spaced, and equally full but for the last.
     """
-    counts = {k: folders.count(k) for k in sorted(set(folders) - {None})}
+    counts = {k: folders.count(k) for k in sorted({f for f in folders if f is not None})}
     names = list(counts)
     if len(names) < 2 or not all(n.isascii() and n.isdigit() for n in names):
         return False
@@ -156,12 +156,13 @@ def _are_pieces(folders: list[str | None]) -> bool:
 def _labelled(
     path: Path, names: list[str], split_of: dict[str, str | None], labels: Labels
 ) -> tuple[list[Entry], list[str]]:
-    found, used = {}, {}
+    found: dict[str, str | None] = {}
+    used: dict[str | None, list[str]] = {}
     for n in names:  # a list may name files from some folder on: a/b/1.png as b/1.png
         parts = PurePosixPath(n).parts
         endings = ("/".join(parts[k:]) for k in range(len(parts)))
         row = next((ending for ending in endings if ending in labels), None)
-        found[n] = labels.get(row)
+        found[n] = None if row is None else labels[row]
         used.setdefault(row, []).append(n)
     if not any(found.values()):
         raise DataError(f"None of the files of '{path}' stands in the list of labels; such as "
@@ -227,7 +228,7 @@ def _rows(text: str) -> list[tuple[str, str]]:
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """The pairs as a dictionary; a name with two values is an error."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in pairs:
         if found.setdefault(name, value) != value:
             raise ValueError(f"it gives '{name}' both {found[name]!r} and {value!r}")

@@ -90,7 +90,7 @@ def _upright(image: Image.Image) -> Image.Image:
     Cameras write odd ones.
     """
     try:
-        turn = TURNS.get(image.getexif().get(0x0112))
+        turn = TURNS.get(image.getexif().get(0x0112, 1))
     except Exception:  # so many ways to be damaged; the pixels are whole
         return image
     return image if turn is None else image.transpose(turn)

@@ -116,7 +116,8 @@ class PreparedImages(torch.utils.data.Dataset):
         """
         digest = hashlib.sha256()
         for first in range(0, len(self._map), 256):
-            digest.update(np.ascontiguousarray(self._map[first : first + 256]))
+            part = np.ascontiguousarray(self._map[first : first + 256])
+            digest.update(part.data)
         if digest.hexdigest() != self.manifest["pixels_sha256"]:
             raise DataError(f"The pixels of '{self.path}' are not those that were prepared (their "
                             f"SHA-256 is another): {_anew(self.path)}")

@@ -25,7 +25,7 @@ from minigen.inputs import is_whole
 
 LARGEST_SIZE = 8192
 AT_ONCE = 2**26  # bytes of files, and of pixels, that are worked on at once
-Loaded = tuple[SourceItem, np.ndarray | None, tuple[int, int] | None, str | None]
+Picture = tuple[np.ndarray, tuple[int, int]]  # pixels, and width and height before
 
 
 def prepare(
@@ -91,14 +91,17 @@ def _chunks(source: ImageSource, size: int) -> Iterator[list[SourceItem]]:
         yield chunk
 
 
-def _load(item: SourceItem, size: int, kernel: str) -> Loaded:
-    """(item, its pixels, its width and height before, None), or (item, None, None, why not)."""
+def _load(item: SourceItem, size: int, kernel: str, classes: list[str]) -> Picture | str:
+    """The item's picture, or why it has none."""
+    if item.problem:
+        return item.problem
     try:
-        if item.problem:
-            raise ValueError(item.problem)
-        return item, *read_picture(item.data, size, kernel), None
+        picture = read_picture(item.data, size, kernel)
     except ValueError as e:
-        return item, None, None, str(e)
+        return str(e)
+    if item.label is None and classes:
+        return "lies beside the class folders"
+    return picture
 
 
 def _write_header(file: IO[bytes], shape: tuple[int, ...]) -> None:
@@ -120,15 +123,16 @@ def _write(source: ImageSource, folder: Path, size: int, kernel: str) -> Manifes
         _write_header(f, (0, size, size, 3))
         for chunk in _chunks(source, size):
             stops.check()
-            for item, pixels, shape, why in pool.map(lambda x: _load(x, size, kernel), chunk):
+            pictures = pool.map(lambda x: _load(x, size, kernel, source.classes), chunk)
+            for item, picture in zip(chunk, pictures, strict=True):
                 bar.update()
-                if not why and item.label is None and source.classes:
-                    why = "lies beside the class folders"
-                if why:
-                    skipped.append({"name": item.name, "reason": why})
+                if isinstance(picture, str):
+                    skipped.append({"name": item.name, "reason": picture})
                     continue
-                f.write(pixels.tobytes())
-                digest.update(pixels)
+                pixels, shape = picture
+                content = pixels.tobytes()
+                f.write(content)
+                digest.update(content)
                 upscaled += min(shape) < size
                 files.append(_record(item, shape))
         _write_header(f, (len(files), size, size, 3))

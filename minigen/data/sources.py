@@ -62,23 +62,23 @@ class ImageSource:
         label_column: str | None = None,
     ) -> None:
         self.path = Path(path)
-        from_file = use_classes not in (True, False, "folders")
-        labels = labels_from(use_classes) if from_file else None
+        named = use_classes in (True, False, "folders")
+        labels = None if named else labels_from(str(use_classes))
         self._backend = _backend(self.path, image_column, label_column)
-        wanted = bool(use_classes) and use_classes
+        wanted: bool | str = "folders" if use_classes == "folders" else bool(use_classes)
         entries, self.notes = self._backend.entries(wanted, labels, split)
         if not entries:
             raise DataError(f"'{path}' holds no files.")
-        self.splits = sorted({e.split for e in entries} - {None})
+        self.splits = sorted({e.split for e in entries if e.split is not None})
         if split is not None:
             if split not in self.splits:
                 existing = ", ".join(self.splits) or "none at all"
                 raise DataError(f"'{path}' has no split '{split}'; it has {existing}.")
             entries = [e for e in entries if e.split == split]
         self._entries = entries
-        found = {e.label for e in entries} - {None}
-        named = self._backend.class_names if use_classes and labels is None else None
-        self.classes = named or _in_order(found)
+        found = {e.label for e in entries if e.label is not None}
+        given = self._backend.class_names if use_classes and labels is None else None
+        self.classes = given or _in_order(found)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -136,7 +136,7 @@ def _labels_inside(
     if labels is not None or not tables:
         return labels, names, []
     names = [n for n in names if n not in tables]
-    found = {}
+    found: Labels = {}
     for table in tables:  # each speaks of what lies beside and below it
         try:
             listed = read_labels(read(table), "dataset.json") or {}
@@ -160,7 +160,7 @@ class _Folder:
         self.directories: list[str] = []
         self.problems: dict[str, str] = {}
         seen: set[tuple[int, int]] = set()
-        waiting, links = [(path, "")], []
+        waiting, links = [(path, "")], list[tuple[Path, str]]()
         while waiting or links:
             # links last: what they lead to may lie here
             folder, prefix = waiting.pop() if waiting else links.pop()
@@ -210,7 +210,7 @@ class _Folder:
         self, use_classes: bool | str, labels: Labels | None, split: str | None
     ) -> tuple[list[Entry], list[str]]:
         empty = _childless(self.directories, self.names)
-        names, notes = self.names, []
+        names, notes = self.names, list[str]()
         if use_classes is True:
             labels, names, notes = _labels_inside(names, lambda n: self._bytes(n)[0], labels)
         entries, more = arrange(self.path, names, empty, use_classes, labels, split)
@@ -270,7 +270,7 @@ class _Zip:
             raise DataError(f"'{self.path}' is encrypted; unpack it first and pass the folder.")
         names = sorted(n for n in self.infos if not n.endswith("/") and not is_hidden(n))
         directories = [n.rstrip("/") for n in self.infos if n.endswith("/")]
-        empty, notes = _childless(directories, names), []
+        empty, notes = _childless(directories, names), list[str]()
         if use_classes is True:
             labels, names, notes = _labels_inside(names, lambda n: self._bytes(n)[0], labels)
         entries, more = arrange(self.path, names, empty, use_classes, labels, split)

@@ -68,11 +68,7 @@ def _ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Te
 
 
 def _arc(
-    x: Tensor,
-    y: Tensor,
-    width: Tensor | float,
-    bend: Tensor | float,
-    thickness: float,
+    x: Tensor, y: Tensor, width: Tensor | float, bend: Tensor | float, thickness: float
 ) -> Tensor:
     """Signed distance to a stroke along y = bend·x², |x| ≤ width."""
     if torch.is_tensor(width):
