@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from minigen.checks.compare import Answer, Wrong, expect
-from minigen.evaluate import kernel_distance
 
 
 def _tell(got: Any, want: Any, given: str, mistakes: dict[str, Any]) -> None:
@@ -103,6 +102,8 @@ def check_to_delete(answer: Answer) -> None:
 
 
 def check_kid(answer: Answer) -> None:
+    from minigen.engine.evaluate import kernel_distance
+
     a, b = torch.randn(9, 6).double(), (torch.randn(7, 6) + 0.5).double()
     want = torch.tensor(kernel_distance(a, b)).double()
 
