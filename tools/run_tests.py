@@ -79,7 +79,8 @@ def main() -> None:
     print(f"lint: {'clean' if lint == 0 else 'see above'}")
     for _, name, passed, failed, skipped, seconds in rows:
         print(f"{name}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.0f} s")
-    passed, failed, skipped = (sum(r[i] for r in rows) for i in (2, 3, 4))
+    passed, failed = sum(row[2] for row in rows), sum(row[3] for row in rows)
+    skipped = sum(row[4] for row in rows)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(bool(lint or any(row[0] for row in rows)))
 
