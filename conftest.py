@@ -1,16 +1,20 @@
-"""pytest and nbval for the whole repository: the bare `pytest` and `pytest --nbval notebooks/` need no flag."""
+"""pytest and nbval for the whole repository.
+
+The bare `pytest` and `pytest --nbval notebooks/` need no flag.
+"""
 
 import os
 import tempfile
 
 import pytest
 
-os.environ.pop("MPLBACKEND", None)                     # an inherited Agg would switch off the notebooks' figures
-os.environ["MINIGEN_HOME"] = tempfile.mkdtemp()        # the tests keep away from anyone's progress
+os.environ.pop("MPLBACKEND", None)  # an inherited Agg would switch off the notebooks' figures
+os.environ["MINIGEN_HOME"] = tempfile.mkdtemp()  # the tests keep away from anyone's progress
 os.environ.setdefault("MINIGEN_SCALE", "small")
 
 
-# Signals, named pipes, memory use or `make`: what these are about, Windows has not. By file, or file and name.
+# Signals, named pipes, memory use or `make`: what these are about, Windows has not.
+# By file, or file and name.
 NOT_ON_WINDOWS = (
     "test_stops.py", "test_crash.py", "test_colab.py::test_ten_cells",
     "test_training.py::test_asked_to_stop", "test_training.py::test_ctrl_c_and_sigterm",
@@ -22,7 +26,7 @@ NOT_ON_WINDOWS = (
 
 def pytest_configure(config):
     path = getattr(config.option, "nbval_sanitize_with", None)
-    if path:                                           # nbval opens it relative to the current folder
+    if path:  # nbval opens it relative to the current folder
         config.option.nbval_sanitize_with = str(config.rootpath / path)
 
 

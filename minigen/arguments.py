@@ -1,12 +1,15 @@
 """argparse as the course speaks: what is wrong in one sentence, with the near word."""
 
 import argparse
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, NoReturn
 
 from minigen.errors import DataError
 from minigen.names import listed, near
 
 PROGRAM = "python -m minigen"
+Kind = dict[str, Any]  # what argparse's add_argument takes for an option of a kind
 
 
 class Parser(argparse.ArgumentParser):
@@ -15,13 +18,13 @@ class Parser(argparse.ArgumentParser):
     examples: what may stand behind the command, line by line; its help ends with them.
     """
 
-    def __init__(self, prog, examples=(), **options):
+    def __init__(self, prog: str, examples: Iterable[str] = (), **options: Any) -> None:
         self.examples = [f"{prog} {line}".rstrip() for line in examples]
         end = "\n  ".join(["examples:", *self.examples]) if examples else None
-        plain = argparse.RawDescriptionHelpFormatter       # the examples keep their lines
+        plain = argparse.RawDescriptionHelpFormatter  # the examples keep their lines
         super().__init__(prog, epilog=end, formatter_class=plain, allow_abbrev=False, **options)
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         start = "the following arguments are required: "
         if message.startswith(start) and self.examples:
             needed = message.removeprefix(start)
@@ -31,10 +34,15 @@ class Parser(argparse.ArgumentParser):
         raise DataError(message.removeprefix("argument ") + more)
 
 
-def refuse_unknown(parser, words, commands=()):
+def refuse_unknown(
+    parser: argparse.ArgumentParser,
+    words: Iterable[str],
+    commands: Mapping[str, argparse.ArgumentParser] | None = None,
+) -> None:
     """Look at every word before argparse does: it tells first what is missing, and no near word."""
-    options, words = [name for a in parser._actions for name in a.option_strings], iter(words)
-    for word in words:
+    options = [name for a in parser._actions for name in a.option_strings]
+    rest = iter(words)
+    for word in rest:
         if word == "--":
             return
         if word.startswith("-") and word != "-" and " " not in word and not _is_number(word):
@@ -45,10 +53,11 @@ def refuse_unknown(parser, words, commands=()):
             if word not in commands:
                 guess, known = near(word, commands) or ".", listed(commands, "and")
                 raise DataError(f"There is no command '{word}'{guess} There are {known}.")
-            return refuse_unknown(commands[word], words)
+            refuse_unknown(commands[word], rest)
+            return
 
 
-def _is_number(word):
+def _is_number(word: str) -> bool:
     try:
         float(word)
     except ValueError:
@@ -56,9 +65,10 @@ def _is_number(word):
     return True
 
 
-def _typed(convert, wanted):
+def _typed(convert: Callable[[str], Any], wanted: str) -> Callable[[str], Any]:
     """An option's type that says what was wanted."""
-    def read(text):
+
+    def read(text: str) -> Any:
         try:
             return convert(text)
         except ValueError:
@@ -75,9 +85,10 @@ WEIGHTS = dict(metavar="WEIGHTS")
 SWITCH = dict(action="store_true")
 
 
-def choice(*names):
+def choice(*names: str) -> Kind:
     """The kind of an option that is one of some names."""
-    def known(text):
+
+    def known(text: str) -> str:
         if text not in names:
             raise argparse.ArgumentTypeError(f"{listed(names)}; got '{text}'{near(text, names)}")
         return text
@@ -85,15 +96,23 @@ def choice(*names):
     return dict(type=known, metavar="|".join(names))
 
 
-def option(parser, name, kind, text, default=None, **more):
+def option(
+    parser: argparse.ArgumentParser,
+    name: str,
+    kind: Kind,
+    text: str,
+    default: Any = None,
+    **more: Any,
+) -> None:
     """Add an option of a kind (`WHOLE`, `PATH`, …) with its meaning; its default is told behind."""
     if kind is not SWITCH:
         more["default"] = default
-        text += "" if default in (None, "") else f" (default {told(default)})"
+        if default not in (None, ""):
+            text += f" (default {written(default)})"
     parser.add_argument(name, help=text, **kind, **more)
 
 
-def told(value):
+def written(value: object) -> str:
     """A value as a person writes it."""
     if isinstance(value, bool):
         return "on" if value else "off"

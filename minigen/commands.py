@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import minigen
 from minigen import settings
@@ -18,13 +19,15 @@ from minigen.arguments import (
     SWITCH,
     WEIGHTS,
     WHOLE,
+    Kind,
     Parser,
     choice,
     option,
     refuse_unknown,
-    told,
+    written,
 )
 
+Commands = argparse._SubParsersAction  # what add_subparsers returns
 PAIR = "--weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors"
 EXAMPLES = {
     "sample": [
@@ -69,7 +72,7 @@ minigen {minigen.__version__}: image generation from first principles, a course 
 """
 
 
-def parse(argv):
+def parse(argv: list[str]) -> argparse.Namespace:
     """The settings that a command line asks for.
 
     Raises: DataError for a wrong one, in one sentence, with the near word where there is one.
@@ -79,7 +82,7 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def build():
+def build() -> tuple[Parser, dict[str, Parser]]:
     """(the parser, {name: parser} of its commands)."""
     about = "The tools of the minigen course. Each command's --help ends with examples."
     parser = Parser(PROGRAM, description=about)
@@ -95,14 +98,14 @@ def build():
     return parser, commands.choices
 
 
-def _command(commands, name, text, description):
+def _command(commands: Commands, name: str, text: str, description: str) -> Parser:
     description = textwrap.fill(description, 90)
     return commands.add_parser(
         name, help=text, description=description, prog=f"{PROGRAM} {name}", examples=EXAMPLES[name]
     )
 
 
-def _add_sample(commands):
+def _add_sample(commands: Commands) -> None:
     p = _command(
         commands,
         "sample",
@@ -124,7 +127,7 @@ def _add_sample(commands):
     option(p, "--zip", SWITCH, "into a folder, also as one zip of PNG files")
 
 
-def _add_fid(commands):
+def _add_fid(commands: Commands) -> None:
     p = _command(
         commands,
         "fid",
@@ -143,7 +146,7 @@ def _add_fid(commands):
     option(p, "--cache", PATH, "folder in which the data's features are kept", Path("runs/cache"))
 
 
-def _add_sampling(p):
+def _add_sampling(p: Parser) -> None:
     """What `sample` and `fid` share."""
     option(p, "--seed", WHOLE, "another number, other images", 0)
     label = (
@@ -160,12 +163,12 @@ def _add_sampling(p):
     _add_machine(p)
 
 
-def _add_machine(p):
+def _add_machine(p: Parser) -> None:
     option(p, "--batch-size", WHOLE, "images at once", 64)
     option(p, "--device", NAME, "cpu, cuda, cuda:1 … (default: the GPU where there is one)", "")
 
 
-def _add_prepare(commands):
+def _add_prepare(commands: Commands) -> None:
     p = _command(
         commands,
         "prepare",
@@ -184,7 +187,7 @@ def _add_prepare(commands):
         "(CSV rows file,class or JSON)"
     )
     option(p, "--classes", dict(metavar="auto|folders|none|FILE"), classes, "auto")
-    none = dict(dest="classes", action="store_const", const="none")
+    none: Kind = dict(dest="classes", action="store_const", const="none")
     p.add_argument("--no-classes", help="the same as --classes none", **none)
     for kind in ("image", "label"):
         text = f"column of {kind}s in parquet (default: the one that names and types tell)"
@@ -195,7 +198,7 @@ def _add_prepare(commands):
     p.add_argument("folder", type=Path, help="a folder of `prepare`")
 
 
-def _add_training(commands):
+def _add_training(commands: Commands) -> None:
     note = (
         "A run that goes on with --resume equals an undisturbed one bit for bit on a CPU with "
         "the same numbers of threads and processes."
@@ -220,9 +223,11 @@ def _add_training(commands):
         option(x, "--paper-protocol", SWITCH, "the paper's batch of 1 and 4,000,000 steps")
 
 
-def _add_settings(parser, cls):
+def _add_settings(parser: Parser, cls: type) -> None:
     """An option for every field of a config class; what is not given is left to the preset."""
-    kinds = {int: WHOLE, float: NUMBER, bool: dict(action=argparse.BooleanOptionalAction)}
+    kinds: dict[Any, Kind] = {
+        int: WHOLE, float: NUMBER, bool: dict(action=argparse.BooleanOptionalAction)
+    }
     for field in dataclasses.fields(cls):
         choices = field.metadata["choices"]
         words = NAME if field.name == "device" else dict(metavar="PATH")
@@ -232,23 +237,23 @@ def _add_settings(parser, cls):
         parser.add_argument(name, help=text, default=argparse.SUPPRESS, **kind)
 
 
-def _default_of(cls, field):
+def _default_of(cls: type, field: dataclasses.Field) -> str:
     """` (default 1000; with --preset paper 250000)`."""
     if field.default == "":
         return ""
     paper = settings.PRESETS[cls.__name__]["paper"].get(field.name, field.default)
-    other = f"; with --preset paper {told(paper)}" if paper != field.default else ""
-    return f" (default {told(field.default)}{other})"
+    other = f"; with --preset paper {written(paper)}" if paper != field.default else ""
+    return f" (default {written(field.default)}{other})"
 
 
-def _add_bench(commands):
+def _add_bench(commands: Commands) -> None:
     about = "Throughput of both stages, beside diffusers' where it is there."
     p = _command(commands, "bench", "how fast this machine is", about)
     option(p, "--preset", choice("small", "paper"), "sizes of the networks", "small")
     option(p, "--seconds", NUMBER, "seconds for each measurement", 5.0)
 
 
-def _add_reproduce(commands):
+def _add_reproduce(commands: Commands) -> None:
     p = _command(
         commands,
         "reproduce",

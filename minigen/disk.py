@@ -1,22 +1,23 @@
-"""Files that are shared with other processes, killed ones among them: locks, leftovers, and errors told in one sentence."""
+"""Files shared with other processes, killed ones too: locks, leftovers, errors in a sentence."""
 
 import contextlib
 import errno
 import glob
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from minigen.errors import DataError
 
-try:
-    import fcntl
-except ImportError:                               # Windows
-    fcntl = None
+if sys.platform == "win32":
     import msvcrt
+else:
+    import fcntl
 
-MARK = ".minigen-"                                 # in the names of what is written beside its target, and of nobody else's
-
-REASONS = {
+MARK = ".minigen-"  # in the names of what is written beside its target, and of nobody else's
+REASONS: dict[int | None, str] = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "your share of the disk is full",
     errno.EFBIG: "the disk is full, or takes no file so large",
@@ -29,48 +30,56 @@ REASONS = {
     errno.EISDIR: "a folder stands where a file is needed",
     errno.ENOENT: "it is not there",
 }
-
-
-WAYS_OUT = {
+MAKE_ROOM = "make room, or choose another place"
+WAYS_OUT: dict[int | None, str] = {
     errno.EACCES: "allow it, or choose another place",
     errno.EPERM: "allow it, or choose another place",
     errno.ENAMETOOLONG: "choose a shorter one",
     errno.ENOENT: "see how it is spelled",
-} | {full: "make room, or choose another place" for full in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+    errno.ENOSPC: MAKE_ROOM,
+    errno.EDQUOT: MAKE_ROOM,
+    errno.EFBIG: MAKE_ROOM,
+}
 
 
-def sentence_of(error, what=None, way_out=None):
+def sentence_of(error: OSError, what: str | None = None, way_out: str | None = None) -> str:
     """An OSError as one sentence: what could not be done with which file, why, and the way out."""
-    what = what or (f"'{error.filename}' could not be used" if error.filename else "A file could not be used")
+    file = f"'{error.filename}'" if error.filename else "A file"
     reason = REASONS.get(error.errno) or error.strerror or str(error) or type(error).__name__
-    return f"{what}: {reason}; {way_out or WAYS_OUT.get(error.errno, 'choose another place')}."
+    way_out = way_out or WAYS_OUT.get(error.errno, "choose another place")
+    return f"{what or f'{file} could not be used'}: {reason}; {way_out}."
 
 
-def lock(handle):
-    """Take an open file for this process, until it is closed or the process ends. Returns: whether nobody else has it.
+def lock(handle: int | IO) -> bool:
+    """Take an open file for this process, until it is closed or the process ends.
 
-    Where the system has no locks (some network disks) every file is free.
+    Returns: whether nobody else has it; where the system has no locks (some network disks) every
+    file is free.
     """
     try:
-        if fcntl:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if sys.platform == "win32":
+            number = handle if isinstance(handle, int) else handle.fileno()
+            msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
         else:
-            msvcrt.locking(handle if isinstance(handle, int) else handle.fileno(), msvcrt.LK_NBLCK, 1)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
         return e.errno not in (errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
     return True
 
 
 @contextlib.contextmanager
-def held(path, told=None):
-    """Hold the lock file `path` inside the block. Raises: DataError with the sentence `told` where another process does."""
+def held(path: str | Path, sentence: str | None = None) -> Iterator[None]:
+    """Hold the lock file `path` inside the block.
+
+    Raises: DataError with this sentence where another process holds it.
+    """
     with open(path, "a", encoding="utf-8") as f:
         if not lock(f):
-            raise DataError(told or f"Another process is using '{path}'.")
+            raise DataError(sentence or f"Another process is using '{path}'.")
         yield
 
 
-def is_free(path):
+def is_free(path: str | Path) -> bool:
     """Whether no living process holds the lock file `path`."""
     try:
         with open(path, "a", encoding="utf-8") as f:
@@ -79,11 +88,13 @@ def is_free(path):
         return False
 
 
-def clear_leftovers(folder, pattern):
-    """Remove the temporary files that killed runs left beside a target called like `pattern` (with * and ?) in `folder`.
+def clear_leftovers(folder: str | Path, pattern: str) -> None:
+    """Remove from `folder` what killed runs left beside a target like `pattern` (with * and ?).
 
-    They are named .TARGET.minigen-xxxxxxxx and locked while somebody writes them (`minigen.files.replacing`).
+    These temporary files are named .TARGET.minigen-xxxxxxxx and locked while somebody writes them
+    (`minigen.files.replacing`).
     """
-    for left in glob.glob(os.path.join(glob.escape(str(folder)), f".{pattern}{MARK}{'[a-z0-9_]' * 8}")):
+    name = f".{pattern}{MARK}{'[a-z0-9_]' * 8}"
+    for left in glob.glob(os.path.join(glob.escape(str(folder)), name)):
         if os.path.isfile(left) and not os.path.islink(left) and is_free(left):
             Path(left).unlink(missing_ok=True)

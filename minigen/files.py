@@ -1,4 +1,7 @@
-"""Where the course's data files lie, and how files and weights are written and read: whole or not at all, never a pickle."""
+"""Where the course's data files lie, and how files and weights are written and read.
+
+Whole or not at all, and never a pickle.
+"""
 
 import contextlib
 import glob
@@ -6,23 +9,31 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
 
 from minigen import disk
 from minigen.errors import DataError, first_line
 from minigen.names import near
 
+Model = TypeVar("Model", bound=nn.Module)
+Contents = tuple[dict[str, Tensor], dict[str, str]]  # of a safetensors file: tensors, metadata
+COUNTS = ("depth", "layers", "blocks", "levels")  # arguments that count parts of a network
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-def in_clone():
+
+def in_clone() -> bool:
     """Whether this package lies in a clone of the course; an installed one has its data inside."""
     return (Path(__file__).resolve().parent.parent / "data" / "digits.npz").exists()
 
 
-def data_path(*parts):
+def data_path(*parts: str) -> Path:
     """Path of a file that comes with the course, such as `data_path("digits.npz")`.
 
     In a clone it lies in data/; in an installed package inside the package.
@@ -35,20 +46,22 @@ def data_path(*parts):
             path = root.joinpath(*parts)
             if path.exists():
                 return path
-            raise DataError(f"{'/'.join(parts)} is not among the course's data files; `make pretrained` builds the "
-                            "weights anew, `git checkout data` brings back what was deleted.")
-    raise DataError("The course's data files were not found beside the package: install minigen from a whole clone.")
+            raise DataError(
+                f"{'/'.join(parts)} is not among the course's data files; `make pretrained` builds "
+                "the weights anew, `git checkout data` brings back what was deleted.")
+    way_out = "install minigen from a whole clone"
+    raise DataError(f"The course's data files were not found beside the package: {way_out}.")
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well.
 
-    A link is followed: what it leads to is replaced, and the link stays.
-
-    What a killed process left of the same file is cleared away first. An OSError inside the block is given `path` as its
-    file name, so that it can be told.
+    Where it does not end well, the temporary file vanishes. A link is followed: what it leads to is
+    replaced, and the link stays. What a killed process left of the same file is cleared away first.
+    An OSError inside the block is given `path` as its file name, so that it can be told.
     """
+    handle: int | None
     path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,8 +75,8 @@ def replacing(path):
         yield Path(temporary)
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)       # mkstemp lets nobody else read it
-        if os.name != "posix":                    # Windows renames no open file
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp lets nobody else read it
+        if os.name != "posix":  # Windows renames no open file
             os.close(handle)
             handle = None
         os.replace(temporary, path)
@@ -76,25 +89,27 @@ def replacing(path):
         Path(temporary).unlink(missing_ok=True)
 
 
-def _short(path):
-    return path.name[:200]                        # a name may have 255 characters, and more are added
+def _short(path: Path) -> str:
+    return path.name[:200]  # a name may have 255 characters, and more are added
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """A text file, whole or not at all, the same bytes on every system."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def save_tensors(path, tensors, **metadata):
-    """Tensors and strings of metadata as one safetensors file, whole or not at all, the same bytes for the same values.
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], **metadata: str) -> None:
+    """Tensors and strings of metadata as one safetensors file, whole or not at all.
 
-    A digest of both goes into the metadata; `read_tensors` compares it.
+    The same values give the same bytes. A digest of both goes into the metadata; `read_tensors`
+    compares it.
     """
     tensors = {k: t.detach().cpu().contiguous() for k, t in tensors.items()}
     content = safetensors.torch.save(tensors, metadata | dict(digest=_digest(tensors, metadata)))
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()   # its order is random
+    fields = json.loads(content[8:end])  # in random order
+    header = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     with replacing(path) as temporary, open(temporary, "wb") as f:
         f.write(len(header).to_bytes(8, "little"))
@@ -102,41 +117,45 @@ def save_tensors(path, tensors, **metadata):
         f.write(memoryview(content)[end:])
 
 
-def _digest(tensors, metadata):
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     """SHA-256 over names, types, shapes and values, and over the metadata."""
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, t in sorted(tensors.items()):
         digest.update(f"{name} {t.dtype} {tuple(t.shape)}".encode())
-        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(t.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def read_tensors(path, what="safetensors file"):
+def read_tensors(path: str | Path, what: str = "safetensors file") -> Contents:
     """({name: tensor}, metadata) of a safetensors file.
 
-    Raises: DataError that names the file, for any other, and for one whose values do not have the digest it carries.
+    Raises: DataError that names the file, for any other, and for one whose values do not have the
+        digest it carries.
     """
     tensors, meta = _read(Path(path), what)
     carried = meta.pop("digest", None)
     if carried is not None and carried != _digest(tensors, meta):
-        raise DataError(f"'{path}' was changed or is damaged: its values do not have the digest it carries. Make it again.")
+        raise DataError(f"'{path}' was changed or is damaged: its values do not have the digest it "
+                        "carries. Make it again.")
     return tensors, meta
 
 
-def _read(path, what):
+def _read(path: Path, what: str) -> Contents:
     if not path.is_file():
         raise DataError(f"There is no {what} '{path}'.")
     try:
         with safe_open(path, "pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, f.metadata() or {}  # noqa: SIM118 (not a dict)
+            tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118 (not a dict)
+            return tensors, f.metadata() or {}
     except OSError as e:
-        raise DataError(disk.sentence_of(e, f"'{path}' could not be read", "allow reading it")) from None
+        what = f"'{path}' could not be read"
+        raise DataError(disk.sentence_of(e, what, "allow reading it")) from None
     except (SafetensorError, ValueError, TypeError, KeyError, RuntimeError, MemoryError) as e:
         raise DataError(f"'{path}' is not a whole safetensors file ({first_line(e)}).") from None
 
 
-def save_weights(path, model, half=False, **card):
-    """Write a model's state with `model.config` (the arguments that rebuild it) and a card of plain values.
+def save_weights(path: str | Path, model: nn.Module, half: bool = False, **card: Any) -> None:
+    """Write a model's state, its config (the arguments that rebuild it) and a card of plain values.
 
     half: floats are stored in 16 bits, which halves the file; `load_weights` gives 32 again.
     Raises: DataError, before anything is written, for weights that hold NaN or infinity.
@@ -145,41 +164,43 @@ def save_weights(path, model, half=False, **card):
     if half:
         state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     _require_finite(state, f"The weights of this {type(model).__name__}", "nothing was written")
-    save_tensors(path, state, **{"class": type(model).__name__, "config": json.dumps(model.config), "card": json.dumps(card)})
+    about = {"class": type(model).__name__, "config": json.dumps(model.config)}
+    save_tensors(path, state, **about, card=json.dumps(card))
 
 
-def _require_finite(state, what, so):
+def _require_finite(state: dict[str, Tensor], what: str, so: str) -> None:
     for name, value in state.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise DataError(f"{what} hold NaN or infinity (in {name}): the training has diverged; {so}. A smaller learning "
-                            "rate, in another --out?")
+            raise DataError(f"{what} hold NaN or infinity (in {name}): the training has diverged; "
+                            f"{so}. A smaller learning rate, in another --out?")
 
 
-def shipped():
+def shipped() -> list[str]:
     """The bare names of the trained models that come with the course: ["cgan", …, "vqvae"]."""
     names = []
     for path in sorted(data_path("pretrained").glob("*.safetensors")):
         with safe_open(path, "pt") as f:
-            if "class" in (f.metadata() or {}):           # others are measurements
+            if "class" in (f.metadata() or {}):  # others are measurements
                 names.append(path.stem)
     return names
 
 
-def _is_bare(name):
+def _is_bare(name: str) -> bool:
     return "/" not in name and os.sep not in name and not name.endswith(".safetensors")
 
 
-def _shipped_file(name):
+def _shipped_file(name: str) -> Path:
     names = shipped()
     if name not in names:
-        raise DataError(f"There are no weights '{name}', neither a file nor a model of the course"
-                        f"{near(name, names) or '.'} The course has {', '.join(names)}; `make "
-                        "pretrained` builds them anew.")
+        guess = near(name, names) or "."
+        raise DataError(
+            f"There are no weights '{name}', neither a file nor a model of the course{guess} The "
+            f"course has {', '.join(names)}; `make pretrained` builds them anew.")
     return data_path("pretrained", f"{name}.safetensors")
 
 
-def weights_file(name):
-    """The file that a person means by `name`: one of that name, else weights of the course ("fftd").
+def weights_file(name: str | Path) -> Path:
+    """The file that a person means by `name`: one of that name, else the course's weights ("fftd").
 
     Raises: DataError for a bare name that is neither, with the names there are.
     """
@@ -187,33 +208,38 @@ def weights_file(name):
     return Path(name) if Path(name).is_file() or not _is_bare(name) else _shipped_file(name)
 
 
-def load_weights(cls, path):
-    """Rebuild a model of class `cls` from a file of `save_weights`, in eval mode; its card becomes `model.card`.
+def load_weights(cls: type[Model], path: str | Path) -> Model:
+    """Rebuild a model of class `cls` from a file of `save_weights`, in eval mode.
+
+    Its card becomes `model.card`.
 
     `path` is a file, or the bare name of one in data/pretrained ("gan").
 
-    Raises: DataError that names the file where it is missing, not safetensors, of another class, or does not hold together.
+    Raises: DataError that names the file where it is missing, not safetensors, of another class,
+        or does not hold together.
     """
     if isinstance(path, str) and _is_bare(path):
         path = _shipped_file(path)
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"There is no weight file {path.name} in the folder '{path.parent.name or path.parent}'.")
+        folder = path.parent.name or path.parent
+        raise DataError(f"There is no weight file {path.name} in the folder '{folder}'.")
     state, meta = read_tensors(path)
     if meta.get("class") != cls.__name__:
-        raise DataError(f"{path.name} holds {meta.get('class', 'no class of this course')}, not {cls.__name__}.")
+        kept = meta.get("class", "no class of this course")
+        raise DataError(f"{path.name} holds {kept}, not {cls.__name__}.")
     config, card = _plain(path, meta, "config"), _plain(path, meta, "card")
     model = _built(cls, config, state, path)
     for k, v in model.state_dict().items():
         if v.is_floating_point() != state[k].is_floating_point() or state[k].is_complex():
-            raise DataError(f"{path.name} does not fit its own config: {k} should be {v.dtype}, and is {state[k].dtype}.")
+            _misfit(path, k, v.dtype, state[k].dtype)
     _require_finite(state, f"The weights in {path.name}", "they are of no use")
     model.load_state_dict(state)
-    model.card = card
+    model.card = card  # type: ignore[assignment]  # a plain dict
     return model.eval()
 
 
-def _plain(path, meta, key):
+def _plain(path: Path, meta: dict[str, str], key: str) -> dict[str, Any]:
     """A JSON object of the metadata."""
     try:
         found = json.loads(meta[key])
@@ -221,39 +247,51 @@ def _plain(path, meta, key):
             raise ValueError(f"it is {found!r:.40}")
         return found
     except (KeyError, ValueError, RecursionError) as e:
-        raise DataError(f"{path.name} has no readable {key} in its metadata ({e}), so it was not written by minigen's "
-                        "save_weights, or is damaged.") from None
+        raise DataError(f"{path.name} has no readable {key} in its metadata ({e}), so it was not "
+                        "written by minigen's save_weights, or is damaged.") from None
 
 
-def _built(cls, config, state, path):
-    """The model of a config, its weights still to be filled in, and known to have the names and shapes of `state`."""
+def _built(cls: type[Model], config: dict[str, Any], state: dict[str, Tensor], path: Path) -> Model:
+    """The model of a config, its weights still to be filled in.
+
+    It is known to have the names and shapes of `state`.
+    """
     total = sum(v.numel() for v in state.values())
-    for k, v in config.items():                   # before anything so large is built
-        most = len(state) if k in ("depth", "layers", "blocks", "levels") else max(total, 10_000)
+    for k, v in config.items():  # before anything so large is built
+        most = len(state) if k in COUNTS else max(total, 10_000)
         if isinstance(v, int) and abs(v) > most:
-            raise DataError(f"{path.name} says {k}={v} in its config, which its {total:,} weights cannot be.")
+            saying = f"{path.name} says {k}={v} in its config"
+            raise DataError(f"{saying}, which its {total:,} weights cannot be.")
     try:
-        with torch.device("meta"):                # shapes without memory
+        with torch.device("meta"):  # shapes without memory
             shapes = {k: tuple(v.shape) for k, v in cls(**config).state_dict().items()}
     except Exception as e:  # a wrong config makes a constructor raise what it likes
-        raise DataError(f"{path.name} has a config that {cls.__name__} does not take ({first_line(e)}).") from None
+        what = f"{path.name} has a config that {cls.__name__} does not take"
+        raise DataError(f"{what} ({first_line(e)}).") from None
     stored = {k: tuple(v.shape) for k, v in state.items()}
     for k, v in state.items():
-        if v.is_floating_point() and v.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        if v.is_floating_point() and v.dtype not in FLOATS:
             raise DataError(f"{path.name} holds {k} as {v.dtype}; weights are 16, 32 or 64 bits.")
     for k in sorted(shapes.keys() | stored.keys()):
         if shapes.get(k) != stored.get(k):
-            raise DataError(f"{path.name} does not fit its own config: {k} should be {_shape(shapes.get(k))}, "
-                            f"and is {_shape(stored.get(k))}.")
-    with torch.random.fork_rng(devices=[]):       # its random start is replaced at once, and must not move anyone's chance
+            _misfit(path, k, _shape(shapes.get(k)), _shape(stored.get(k)))
+    # its random start is replaced at once, and must not move anyone's chance
+    with torch.random.fork_rng(devices=[]):
         return cls(**config)
 
 
-def _shape(shape):
-    return "absent" if shape is None else "a number" if shape == () else "×".join(map(str, shape))
+def _misfit(path: Path, name: str, wanted: object, got: object) -> NoReturn:
+    raise DataError(f"{path.name} does not fit its own config: {name} should be {wanted}, "
+                    f"and is {got}.")
 
 
-def sha256_of(path):
+def _shape(shape: tuple[int, ...] | None) -> str:
+    if shape is None:
+        return "absent"
+    return "×".join(map(str, shape)) or "a number"
+
+
+def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as f:

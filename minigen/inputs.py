@@ -6,68 +6,76 @@ Values are looked at only where that is cheap, and never while torch.compile tra
 
 import math
 import numbers
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
+from torch import Tensor
 
 BYTES = "bytes become floats in [-1, 1] by minigen.data.from_uint8(x), x / 127.5 - 1"
 LARGEST = 2.0  # in a network's images: room for some noise added to [-1, 1], none for bytes
+Shape = Sequence[Any]  # numbers, letters for any, ... for the rest
 
 
-def told(x):
-    """What came, in few words."""
+def described(x: object) -> str:
+    """What was passed, in few words."""
     if isinstance(x, torch.Tensor):
         return f"a tensor of shape {tuple(x.shape)}"
     plain = x is None or isinstance(x, bool | int | float | str | list | tuple | dict)
     return repr(x) if plain and len(repr(x)) < 50 else type(x).__name__
 
 
-def refuse(name, wanted, got, way_out=""):
+def refuse(name: str, wanted: str, got: object, way_out: str = "") -> NoReturn:
     """Raise the sentence."""
     raise ValueError(f"{name} must be {wanted}; got {got}{way_out and ': '}{way_out}")
 
 
-def is_whole(x):
+def is_whole(x: object) -> bool:
     """Whether x is an integer, Python's or numpy's; True and 3.0 are not."""
     return isinstance(x, numbers.Integral) and not isinstance(x, bool)
 
 
-def is_number(x):
+def is_number(x: Any) -> bool:
     """Whether x is one finite real number, or a tensor of one."""
     single = isinstance(x, torch.Tensor) and x.numel() == 1 and not x.is_complex()
     return (single or isinstance(x, numbers.Real)) and math.isfinite(x)
 
 
-def whole(x, name, least=1, most=math.inf):
+def whole(x: Any, name: str, least: int = 1, most: float = math.inf) -> int:
     """x as an int from `least` to `most`."""
     if not is_whole(x) or not least <= x <= most:
         bound = f"at least {least}" if most == math.inf else f"{least} to {most}"
-        refuse(name, f"a whole number, {bound}", told(x))
+        refuse(name, f"a whole number, {bound}", described(x))
     return int(x)
 
 
-def wholes(least=1, **values):
+def wholes(least: int = 1, **values: Any) -> None:
     """Sizes, widths, depths by name, each at least `least`."""
     for name, x in values.items():
         whole(x, name, least)
 
 
-def number(x, name, least=-math.inf, most=math.inf, positive=False):
+def number(
+    x: Any, name: str, least: float = -math.inf, most: float = math.inf, positive: bool = False
+) -> float:
     """x, a finite number within its bounds."""
     if not is_number(x) or not least <= x <= most or (positive and x <= 0):
         bound = f", at least {least}" if most == math.inf else f", {least} to {most}"
         wanted = "a finite number" + (bound if least > -math.inf else "")
-        refuse(name, "positive and finite" if positive else wanted, told(x))
+        refuse(name, "positive and finite" if positive else wanted, described(x))
     return x
 
 
-def tensor(x, name, shape=None, integers=False, like=None):
+def tensor(
+    x: Any, name: str, shape: Shape | None = None, integers: bool = False, like: Any = None
+) -> Tensor:
     """x, a tensor of floats (or integers) of a shape: numbers, letters for any, … for the rest.
 
     like: a weight of the network, whose device and (outside autocast) type x must have.
     """
     kind = "integers" if integers else "floating point"
     if not isinstance(x, torch.Tensor):
-        refuse(name, f"a tensor, {kind}", told(x), "torch.as_tensor makes one")
+        refuse(name, f"a tensor, {kind}", described(x), "torch.as_tensor makes one")
     other = x.is_complex() or x.dtype == torch.bool
     if x.is_floating_point() == integers or (integers and other):
         way_out = "x.long()" if integers else f"{BYTES}; others by x.float()"
@@ -86,19 +94,22 @@ def tensor(x, name, shape=None, integers=False, like=None):
     return x
 
 
-def _fits(got, shape):
+def _fits(got: Sequence[int], shape: Shape) -> bool:
     if shape and shape[-1] is ...:
         got, shape = got[: len(shape) - 1], shape[:-1]
     pairs = zip(got, shape, strict=False)
     return len(got) == len(shape) and not [n for n, s in pairs if n != s and not isinstance(s, str)]
 
 
-def _seen(x):
+def _seen(x: Tensor) -> bool:
     """Whether x has values to look at, here and now."""
     return not torch.compiler.is_compiling() and not x.is_meta and x.numel() > 0
 
 
-def images(x, shape=("B", 3, "H", "W"), name="images", largest=LARGEST, like=None):
+def images(
+    x: Any, shape: Shape = ("B", 3, "H", "W"), name: str = "images", largest: float = LARGEST,
+    like: Any = None,
+) -> Tensor:
     """x, clean images in [-1, 1], none beyond ±largest; NaN passes, which training tells itself."""
     if _seen(tensor(x, name, shape, like=like)):
         low, high = x.detach().min(), x.detach().max()
@@ -108,7 +119,7 @@ def images(x, shape=("B", 3, "H", "W"), name="images", largest=LARGEST, like=Non
     return x
 
 
-def in_range(x, low, high, name, wanted=None):
+def in_range(x: Tensor, low: float, high: float, name: str, wanted: str | None = None) -> Tensor:
     """x, a tensor with every value from `low` to `high`."""
     if _seen(x):
         least, most = x.detach().min().item(), x.detach().max().item()
@@ -117,17 +128,20 @@ def in_range(x, low, high, name, wanted=None):
     return x
 
 
-def alike(a, b, name, other):
+def alike(a: Any, b: Any, name: str, other: str) -> None:
     """Two tensors of floats of one shape; two shapes would broadcast, unseen."""
     if tensor(a, name).shape != tensor(b, other).shape:
         shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
         raise ValueError(f"{name} and {other} differ in shape: {shapes}")
 
 
-def labels(y, count, classes=None, null=False, what="images"):
+def labels(
+    y: Any, count: int, classes: int | None = None, null: bool = False, what: str = "images"
+) -> Tensor:
     """y (count,) as int64: 0 … classes − 1, where `null` also `classes`, which stands for none."""
-    got = tuple(y.shape) if isinstance(y, torch.Tensor) else f"{told(y)}, no tensor (torch.tensor)"
-    if got != (count,):
+    if not isinstance(y, torch.Tensor) or tuple(y.shape) != (count,):
+        no_tensor = f"{described(y)}, no tensor (torch.tensor)"
+        got = tuple(y.shape) if isinstance(y, torch.Tensor) else no_tensor
         raise ValueError(f"one label for each of the {count} {what} is wanted; got {got}")
     tensor(y, "labels", integers=True)
     if classes is not None:
@@ -136,12 +150,12 @@ def labels(y, count, classes=None, null=False, what="images"):
     return y.long()
 
 
-def times(t, count=None, T=None):
+def times(t: Any, count: int | None = None, T: int | None = None) -> Tensor:
     """Time steps t (count,) or (1,): integers 0 … T − 1, or for a network numbers 0 to 9,999."""
     rows = len(t) if isinstance(t, torch.Tensor) and t.ndim == 1 else -1
     if rows not in (1, max(rows, 0) if count is None else count):
         wanted = f"a tensor of shape ({'B' if count is None else count},) or (1,)"
-        refuse("time steps t", wanted, told(t), "torch.tensor([t]) is one step for all")
+        refuse("time steps t", wanted, described(t), "torch.tensor([t]) is one step for all")
     if T is None and not (t.is_complex() or t.dtype == torch.bool):
         return in_range(t, 0, 9_999, "time steps")
     tensor(t, "time steps", integers=True)

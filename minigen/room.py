@@ -1,13 +1,21 @@
-"""Chapter 8: whether memory and disk have room, asked before anything begins: bounds from below, never guesses."""
+"""Chapter 8: whether memory and disk have room, asked before anything begins.
+
+Bounds from below, never guesses.
+"""
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from minigen.errors import DataError
 
+if TYPE_CHECKING:  # torch is imported where it is used: the command line need not wait for it
+    from torch import Tensor, device
 
-def memory(device=None):
+
+def memory(device: "device | None" = None) -> int | None:
     """Bytes of memory of this computer (or of a GPU), or None where it does not say."""
     if device is not None and device.type == "cuda":
         import torch
@@ -15,48 +23,57 @@ def memory(device=None):
         return torch.cuda.get_device_properties(device).total_memory
     try:
         have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError):          # Windows has no sysconf
+    except (AttributeError, ValueError):  # Windows has no sysconf
         return None
     try:
-        return min(have, int(Path("/sys/fs/cgroup/memory.max").read_text()))      # a container's share
-    except (OSError, ValueError):                 # no container, or one without a limit ("max")
+        share = int(Path("/sys/fs/cgroup/memory.max").read_text())  # a container's
+        return min(have, share)
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
         return have
 
 
-def kept_for_backward(forward, *inputs):
-    """Bytes that `forward(*inputs)` keeps for its gradient, weights left out: what a training step holds at least.
+def kept_for_backward(forward: Callable[..., Any], *inputs: "Tensor") -> int:
+    """Bytes that `forward(*inputs)` keeps for its gradient, weights left out.
+
+    A training step holds at least this much.
 
     forward: a function of tensors, or an nn.Module in eval mode.
     """
     import torch
 
-    sizes, weights = {}, {p.data_ptr() for p in getattr(forward, "parameters", tuple)()}
+    sizes = {}
+    weights = {p.data_ptr() for p in getattr(forward, "parameters", tuple)()}
 
-    def note(x):
+    def note(x: "Tensor") -> "Tensor":
         if x.data_ptr() not in weights:
             sizes[x.data_ptr()] = x.untyped_storage().nbytes()
         return x
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        kept = forward(*inputs)                   # held, so that no address is used twice
+        kept = forward(*inputs)  # held, so that no address is used twice
     del kept
     return sum(sizes.values())
 
 
-def require_memory(batch, each, device=None):
+def require_memory(batch: int, each: float, device: "device | None" = None) -> None:
     """Raise DataError where a batch of so many items of `each` bytes is larger than the memory."""
     need, have = batch * each, memory(device)
     if have and need > have:
-        raise DataError(f"A step with {batch:,} images needs at least {need / 2**30:,.0f} GB, and there are "
-                        f"{have / 2**30:,.0f} GB of memory: choose a smaller --batch-size, or a larger --accumulate in stage 1.")
+        raise DataError(
+            f"A step with {batch:,} images needs at least {need / 2**30:,.0f} GB, and there are "
+            f"{have / 2**30:,.0f} GB of memory: choose a smaller --batch-size, or a larger "
+            "--accumulate in stage 1."
+        )
 
 
-def require_disk(where, need, what):
+def require_disk(where: str | Path, need: float, what: str) -> None:
     """Raise DataError where the disk of `where` has less than `need` bytes free."""
     folder = Path(where).absolute()
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise DataError(f"{what} need {need / 1e6:,.1f} MB, and the disk of '{where}' has {free / 1e6:,.1f} MB free: make room, "
-                        "or choose another --out.")
+        raise DataError(
+            f"{what} need {need / 1e6:,.1f} MB, and the disk of '{where}' has "
+            f"{free / 1e6:,.1f} MB free: make room, or choose another --out."
+        )

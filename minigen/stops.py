@@ -2,11 +2,13 @@
 
 import contextlib
 import signal
+from collections.abc import Iterator
 
-PENDING = []  # the signals that came while `stoppable` was at work, for those who missed them
+# the signals that came while `stoppable` was at work, for those who missed them
+PENDING: list[int] = []
 
 
-def check():
+def check() -> None:
     """Raise `Asked` where a signal came and what it raised was swallowed, as some imports do."""
     if PENDING:
         raise Asked(PENDING[-1])
@@ -15,25 +17,29 @@ def check():
 class Asked(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, by its number."""
 
-    def __init__(self, number):
+    def __init__(self, number: int) -> None:
         super().__init__()
         self.number = number
 
 
 @contextlib.contextmanager
-def stoppable(asked):
-    """SIGTERM inside the block is raised like Ctrl-C, so that everything is left in good order; `asked` is told of both."""
+def stoppable(asked: list[int]) -> Iterator[None]:
+    """SIGTERM inside the block is raised like Ctrl-C, so that everything is left in good order.
+
+    asked: a list to which the number of either signal is added.
+    """
     PENDING.clear()
 
-    def stop(number, _):
+    def stop(number: int, _: object) -> None:
         asked.append(number)
         PENDING.append(number)
         raise Asked(number)
 
-    wanted = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is not signal.SIG_IGN]
+    both = (signal.SIGTERM, signal.SIGINT)
+    wanted = [n for n in both if signal.getsignal(n) is not signal.SIG_IGN]
     try:
         before = {n: signal.signal(n, stop) for n in wanted}
-    except ValueError:                                    # not the main thread
+    except ValueError:  # not the main thread
         yield
         return
     try:

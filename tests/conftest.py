@@ -118,7 +118,13 @@ def optimiser_steps():
     handle.remove()
 
 
-HOLD = "import sys, time; from minigen import disk\nwith disk.held(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+HOLD = """
+import sys, time
+from minigen import disk
+with disk.held(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture

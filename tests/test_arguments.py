@@ -5,7 +5,7 @@ import pytest
 
 from minigen import commands
 from minigen.__main__ import main
-from minigen.arguments import PATH, SWITCH, WHOLE, Parser, choice, option, told
+from minigen.arguments import PATH, SWITCH, WHOLE, Parser, choice, option, written
 from minigen.errors import DataError
 
 
@@ -26,7 +26,8 @@ def test_an_option_tells_its_default():
     assert "one of them\n" in text and "at once\n" in text
     a = parser.parse_args(["--some", "3", "4", "--which", "b"])
     assert (a.some, a.where, a.which, a.now) == ([3, 4], Path("a/b"), "b", False)
-    assert [told(x) for x in (True, False, 0.002, 500, "x")] == ["on", "off", "0.002", "500", "x"]
+    values = {True: "on", False: "off", 0.002: "0.002", 500: "500", "x": "x"}
+    assert {value: written(value) for value in values} == values
 
 
 def test_examples_stand_at_the_end_of_a_help_line_by_line():

@@ -21,18 +21,21 @@ def test_seeded():
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-@pytest.mark.parametrize(("tensors", "size"),
-                         [((torch.zeros(3), torch.zeros(4)), 2), ((torch.zeros(3),), 4), ((torch.zeros(3),), 0)])
+THREE, FOUR = torch.zeros(3), torch.zeros(4)
+
+
+@pytest.mark.parametrize(("tensors", "size"), [((THREE, FOUR), 2), ((THREE,), 4), ((THREE,), 0)])
 def test_bad_input(tensors, size):
     with pytest.raises(ValueError):
         next(batches(*tensors, batch_size=size))
 
 
 def test_epochs_follow_the_seeds_permutations_and_drop_what_is_short():
-    x, dice = torch.arange(11), torch.Generator().manual_seed(3)
+    x = torch.arange(11)
+    generator = torch.Generator().manual_seed(3)
     got = [a for (a,) in itertools.islice(batches(x, batch_size=4, seed=3), 4)]
     for epoch in (got[:2], got[2:]):
-        order = torch.randperm(11, generator=dice)
+        order = torch.randperm(11, generator=generator)
         assert torch.equal(torch.cat(epoch), order[:8])
     assert [len(a) for a in got] == [4] * 4 and defaults(batches) == dict(batch_size=64, seed=0)
     assert next(batches(x, batch_size=11))[0].sort().values.tolist() == list(range(11))

@@ -48,10 +48,10 @@ def test_a_damaged_file_is_moved_aside_under_the_date_and_said(home, content, ca
         "cannot be read" in capsys.readouterr().out
         and (home / "progress.json").read_bytes() == content
     )
-    told = board.record("01 GAN", "d_loss")
+    note = board.record("01 GAN", "d_loss")
     aside = home / f"progress-{datetime.date.today().isoformat()}.json"
     assert (
-        aside.name in told and aside.read_bytes() == content and kept(home)["01 GAN"] == ["d_loss"]
+        aside.name in note and aside.read_bytes() == content and kept(home)["01 GAN"] == ["d_loss"]
     )
     (home / "progress.json").write_bytes(content)  # and once more on the same day
     assert (
@@ -146,7 +146,7 @@ def test_the_board_shows_what_was_passed(home, capsys):
     assert lines[1].split() == ["·", "to_unit_range"]
     assert lines[2].split() == ["passed", "mean_face"]
     assert lines[5].startswith("01 GAN ")
-    assert lines[5].index("0 of") == lines[0].index("1 of")        # in one column
+    assert lines[5].index("0 of") == lines[0].index("1 of")  # in one column
 
 
 def test_the_board_is_a_line_a_chapter_and_one_opened(home, capsys, monkeypatch):
@@ -171,4 +171,4 @@ def test_the_chapter_of_the_last_check_is_opened(home, capsys, monkeypatch):
     checks.check(g_loss)
     capsys.readouterr()
     assert board_of(capsys) == board_of(capsys, 1)
-    assert len(board_of(capsys, 2)) == 9 + 6                        # another one, where it is named
+    assert len(board_of(capsys, 2)) == 9 + 6  # another one, where it is named

@@ -1,7 +1,11 @@
-"""Every exercise: the solution passes, and every mistake listed here fails with the words that name it."""
+"""Every exercise: its solution passes, and every mistake listed fails with words that name it."""
 
+import importlib
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import build_notebooks
 import numpy as np
@@ -10,14 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from minigen import checks, gan, ivqvae, pixelcnn, vae, vqvae
-from minigen.checks import board, compare
+from minigen.checks import board, chapters, compare
 
 
 @pytest.fixture(autouse=True)
 def own_progress(tmp_path, monkeypatch):
     monkeypatch.setenv("MINIGEN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("MINIGEN_STRICT", raising=False)
-    torch.manual_seed(0)                                   # which mistake is named can depend on the numbers drawn
+    torch.manual_seed(0)  # which mistake is named can depend on the numbers drawn
 
 
 def named(name, fn):
@@ -62,6 +66,23 @@ def sse(x, y):
 
 def no_detach(z, e, b=0.25):
     return F.mse_loss(z, e) + b * F.mse_loss(z, e)
+
+
+def exp_entropy(p):
+    return torch.exp(-(p * p.log()).sum())
+
+
+def half_way(x, p, order):
+    """The image at which the probabilities, in this order, reach one half."""
+    return x[order[p[order].cumsum(0).ge(0.5).int().argmax()]]
+
+
+def noised(x, e, a):
+    return a.sqrt() * x + (1 - a).sqrt() * e
+
+
+def by_channel(z, m, s):
+    return (z - m[:, None, None]) / s[:, None, None]
 
 
 def averages(count, total, z, i, g, old=None, new=None, mean=False, divide=None):
@@ -120,7 +141,8 @@ WRONG = {
         (lambda r, f: gan.discriminator_loss(r, f) / 2, "adds them"),
         (lambda r, f: F.softplus(-r).mean() + F.softplus(-f).mean(), "softplus of +logit"),
         (lambda r, f: -gan.discriminator_loss(r, f), "sign"),
-        (lambda r, f: -torch.log(torch.sigmoid(r)).mean() - torch.log(1 - torch.sigmoid(f)).mean(), "not finite"),
+        (lambda r, f: -torch.log(torch.sigmoid(r)).mean() - torch.log(1 - torch.sigmoid(f)).mean(),
+         "not finite"),
         (lambda r, f: F.softplus(-r) + F.softplus(f), "Is a mean missing?"),
         (lambda r, f: F.binary_cross_entropy(r.sigmoid(), torch.ones_like(r))
             + F.binary_cross_entropy(f.sigmoid(), torch.zeros_like(f)), "stops at 200"),
@@ -189,17 +211,25 @@ WRONG |= {
         (lambda m, v, e: m + (0.5 * v).exp() * torch.randn_like(e), "is wanted"),
     ],
     "negative_elbo": [
-        (lambda x, y, m, v, b: F.mse_loss(x, y) / 2 + b * kl_terms(m, v).sum(1).mean(), "averaged the squared error"),
-        (lambda x, y, m, v, b: F.mse_loss(x, y) + b * kl_terms(m, v).sum(1).mean(), "and the ½ is missing"),
-        (lambda x, y, m, v, b: (sse(x, y) + b * kl_terms(m, v).sum(1)).mean(), "½ of the squared error"),
-        (lambda x, y, m, v, b: (b * sse(x, y) / 2 + kl_terms(m, v).sum(1)).mean(), "price of the rate"),
+        (lambda x, y, m, v, b: F.mse_loss(x, y) / 2 + b * kl_terms(m, v).sum(1).mean(),
+         "averaged the squared error"),
+        (lambda x, y, m, v, b: F.mse_loss(x, y) + b * kl_terms(m, v).sum(1).mean(),
+         "and the ½ is missing"),
+        (lambda x, y, m, v, b: (sse(x, y) + b * kl_terms(m, v).sum(1)).mean(),
+         "½ of the squared error"),
+        (lambda x, y, m, v, b: (b * sse(x, y) / 2 + kl_terms(m, v).sum(1)).mean(),
+         "price of the rate"),
         (lambda x, y, m, v, b: (sse(x, y) / 2 + kl_terms(m, v).sum(1)).mean(), "β is missing"),
         (lambda x, y, m, v, b: (sse(x, y) / 2 - b * kl_terms(m, v).sum(1)).mean(), "subtracted"),
-        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).mean(1)).mean(), "over its dimensions"),
-        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).sum(1)).sum(), "summed over the batch"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).mean(1)).mean(),
+         "over its dimensions"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).sum(1)).sum(),
+         "summed over the batch"),
         (lambda x, y, m, v, b: sse(x, y) / 2 + b * kl_terms(m, v).sum(1), "Is a mean missing?"),
-        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).sum(1)).mean().item(), "no gradient comes back"),
-        (lambda x, y, m, v, b: (sse(x, y.detach()) / 2 + b * kl_terms(m, v).sum(1)).mean(), "reaches the reconstruction"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(m, v).sum(1)).mean().item(),
+         "no gradient comes back"),
+        (lambda x, y, m, v, b: (sse(x, y.detach()) / 2 + b * kl_terms(m, v).sum(1)).mean(),
+         "reaches the reconstruction"),
     ],
     "count_active": [
         (lambda m, t=0.01: int((m.std(0) > t).sum()), "deviation"),
@@ -244,13 +274,15 @@ WRONG |= {
         (lambda z, q: z.detach() + (q - z), "wrong place"),
     ],
     "vq_loss": [
-        (lambda z, e, b: F.mse_loss(z, e.detach()) + b * F.mse_loss(e, z.detach()), "the bug itself"),
+        (lambda z, e, b: F.mse_loss(z, e.detach()) + b * F.mse_loss(e, z.detach()),
+         "the bug itself"),
         (no_detach, "Nothing is detached"),
         (lambda z, e, b: F.mse_loss(e, z.detach()), "Only one of the two"),
         (lambda z, e, b: b * F.mse_loss(z, e.detach()), "codebook term is missing"),
         (lambda z, e, b: F.mse_loss(e, z.detach()) + F.mse_loss(z, e.detach()), "β is missing"),
         (lambda z, e, b: b * (F.mse_loss(e, z.detach()) + F.mse_loss(z, e.detach())), "both terms"),
-        (lambda z, e, b: (F.mse_loss(e, z.detach()) + b * F.mse_loss(z, e.detach())) * z.numel(), "take the mean"),
+        (lambda z, e, b: (F.mse_loss(e, z.detach()) + b * F.mse_loss(z, e.detach())) * z.numel(),
+         "take the mean"),
         (lambda z, e, b: (1 + b) * F.mse_loss(z, e.detach()), "codebook gets no gradient"),
         (lambda z, e, b: (1 + b) * F.mse_loss(z, e).item(), "with its graph"),
     ],
@@ -268,24 +300,28 @@ WRONG |= {
         (lambda i, k: 1 / vqvae.perplexity(i, k), "sign"),
         (lambda i, k: 2 ** math.log(vqvae.perplexity(i, k)), "belong together"),
         (lambda i, k: float(len(i.unique())), "appear at all"),
-        (lambda i, k: (lambda p: torch.exp(-(p * p.log()).sum()))(torch.bincount(i.flatten(), minlength=k) / i.numel()), "NaN"),
+        (lambda i, k: exp_entropy(torch.bincount(i.flatten(), minlength=k) / i.numel()), "NaN"),
     ],
     "mask": [
         (lambda s, k: pixelcnn.causal_mask(s, "A" if k == "B" else "B"), "centre"),
         (lambda s, k: pixelcnn.causal_mask(s, k).flip(0), "Upside down"),
         (lambda s, k: pixelcnn.causal_mask(s, k).flip(1), "Mirrored"),
         (lambda s, k: pixelcnn.causal_mask(s, k).T.contiguous(), "row by row"),
-        (lambda s, k: torch.cat([torch.ones(s // 2, s), torch.zeros(s - s // 2, s)]), "middle row is missing"),
-        (lambda s, k: torch.cat([torch.ones(s // 2 + 1, s), torch.zeros(s // 2, s)]), "whole middle row"),
+        (lambda s, k: torch.cat([torch.ones(s // 2, s), torch.zeros(s - s // 2, s)]),
+         "middle row is missing"),
+        (lambda s, k: torch.cat([torch.ones(s // 2 + 1, s), torch.zeros(s // 2, s)]),
+         "whole middle row"),
         (lambda s, k: torch.ones(s, s).tril(), "is wanted"),
     ],
     "bits": [
         (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c), "in nats"),
         (lambda x, c: F.cross_entropy(x, c), "per token, in nats"),
         (lambda x, c: F.cross_entropy(x, c) / math.log(2), "per token: sum"),
-        (lambda x, c: F.cross_entropy(x, c, reduction="sum") / math.log(2), "divide by the number of images"),
+        (lambda x, c: F.cross_entropy(x, c, reduction="sum") / math.log(2),
+         "divide by the number of images"),
         (lambda x, c: F.cross_entropy(x, c, reduction="sum"), "left nats"),
-        (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c) * math.log(2), "multiplied by log 2"),
+        (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c) * math.log(2),
+         "multiplied by log 2"),
     ],
 }
 
@@ -322,13 +358,14 @@ WRONG |= {
         (lambda x, p: x[p.argmax()], "likeliest"),
         (lambda x, p: x.sort(0).values[(p.cumsum(0) >= 0.5).int().argmax(0)], "images' order"),
         (lambda x, p: x.sort(0), "a tensor of shape"),
-        (lambda x, p: (lambda o: x[o[p[o].cumsum(0).ge(0.5).int().argmax()]])(x.mean((1, 2, 3)).argsort()), "is wanted"),
+        (lambda x, p: half_way(x, p, x.mean((1, 2, 3)).argsort()), "is wanted"),
     ],
     "feature_distance": [
         (lambda f, g: (f - g).square().sum(1).mean((1, 2)), "length 1"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).square().mean((1, 2, 3)), "sum them"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum((1, 2, 3)), "average them"),
-        (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum(1).mean(), "one number per image"),
+        (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum(1).mean(),
+         "one number per image"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).abs().sum(1).mean((1, 2)), "square it"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum(1), "average over the places"),
     ],
@@ -337,9 +374,11 @@ WRONG |= {
         (lambda a, p, g, v, d, n, s: a + p + (1 - d) * g + d * v, "swapped"),
         (lambda a, p, g, v, d, n, s: a + p + g + (1 - d) * v, "λ_d is missing"),
         (lambda a, p, g, v, d, n, s: a + p + d * g + (1 - d) * v, "must not count"),
-        (lambda a, p, g, v, d, n, s: a + p + (1 - d) * v + (d * g if n > s else 0), "that step included"),
+        (lambda a, p, g, v, d, n, s: a + p + (1 - d) * v + (d * g if n > s else 0),
+         "that step included"),
         (lambda a, p, g, v, d, n, s: a + p + (1 - d) * v + d * g * (n >= s), "0 · NaN"),
-        (lambda a, p, g, v, d, n, s: a + p + ((1 - d) * v + d * g if n >= s else v), "before the start too"),
+        (lambda a, p, g, v, d, n, s: a + p + ((1 - d) * v + d * g if n >= s else v),
+         "before the start too"),
     ],
     "balance": [
         (lambda a, b, w: 1 / gradient_ratio(a, b, w).detach(), "is wanted"),
@@ -359,7 +398,8 @@ def view(a):
 
 
 def posterior(x0, xt, b, ab, prev, below=None, on_x0=None, on_xt=None):
-    on_x0, on_xt = prev**0.5 * b if on_x0 is None else on_x0, (1 - b) ** 0.5 * (1 - prev) if on_xt is None else on_xt
+    on_x0 = prev**0.5 * b if on_x0 is None else on_x0
+    on_xt = (1 - b) ** 0.5 * (1 - prev) if on_xt is None else on_xt
     return (on_x0 * x0 + on_xt * xt) / (1 - ab if below is None else below)
 
 
@@ -372,7 +412,9 @@ def bound_weight(b, variance=None, two=2, alpha=None, power=2):
 
 def soft(x, d, ab, shrink=0.5, sign=-1, two=2, square=True, dim=1, below=None, after=1.0):
     far = torch.cdist(x, ab**shrink * d)
-    return (sign * (far**2 if square else far) / (two * (1 - ab if below is None else below))).softmax(dim) @ d * after
+    variance = 1 - ab if below is None else below
+    weights = (sign * (far**2 if square else far) / (two * variance)).softmax(dim)
+    return weights @ d * after
 
 
 def moving(a, w, n, m, d=None):
@@ -385,7 +427,9 @@ def clean(x, e, ab):
 
 
 def noise_of(ab, prev, eta, first=True, second=True):
-    return eta * (((1 - prev) / (1 - ab)) ** 0.5 if first else 1) * ((1 - ab / prev) ** 0.5 if second else 1)
+    before = ((1 - prev) / (1 - ab)) ** 0.5 if first else 1
+    after = (1 - ab / prev) ** 0.5 if second else 1
+    return eta * before * after
 
 
 def arc(a, b, w, f=torch.sin, angle=lambda c: torch.arccos(c)):
@@ -400,8 +444,10 @@ def forgetful(y, u, p, null):
 
 WRONG |= {
     "alpha_bar": [
-        (lambda b: b.cumprod(0), "product of the β"), (lambda b: (1 - b).cumsum(0), "running sum: multiply"),
-        (lambda b: 1 - b.cumsum(0), "1 − a running sum"), (lambda b: product(b).sqrt(), "square root"),
+        (lambda b: b.cumprod(0), "product of the β"),
+        (lambda b: (1 - b).cumsum(0), "running sum: multiply"),
+        (lambda b: 1 - b.cumsum(0), "1 − a running sum"),
+        (lambda b: product(b).sqrt(), "square root"),
         (lambda b: 1 - b, "of one step"), (lambda b: (1 - b).prod(), "only the last one"),
         (lambda b: 1 - product(b), "noise's share"),
         (lambda b: torch.cat([torch.ones(1), product(b)[:-1]]), "One step late"),
@@ -413,22 +459,28 @@ WRONG |= {
         (lambda x, e, a: view(a).sqrt() * x + (1 - view(a)) * e, "its root is missing"),
         (lambda x, e, a: x + (1 - view(a)).sqrt() * e, "signal is not scaled"),
         (lambda x, e, a: view(a).sqrt() * x + e, "noise is not scaled"),
-        (lambda x, e, a: (lambda b: b.sqrt() * x + (1 - b).sqrt() * e)(a if len(a) == x.shape[-1] else view(a)),
-         "last axis"),
+        (lambda x, e, a: noised(x, e, a if len(a) == x.shape[-1] else view(a)), "last axis"),
     ],
     "posterior_mean": [
         (lambda x0, xt, b, ab, p: posterior(xt, x0, b, ab, p), "swapped"),
-        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_xt=ab**0.5 * (1 - p)), "of one step"),
-        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=ab**0.5 * b), "step before, ab_prev"),
-        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, below=1), "division by 1 − ᾱ is missing"),
-        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, below=1 - p), "of the step before: it is"),
-        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=p * b, on_xt=(1 - b) * (1 - p)), "roots are missing"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_xt=ab**0.5 * (1 - p)),
+         "of one step"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=ab**0.5 * b),
+         "step before, ab_prev"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, below=1),
+         "division by 1 − ᾱ is missing"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, below=1 - p),
+         "of the step before: it is"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=p * b, on_xt=(1 - b) * (1 - p)),
+         "roots are missing"),
         (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=p**0.5), "β is missing"),
         (lambda x0, xt, b, ab, p: p**0.5 * x0, "mean of the shortcut"),
     ],
     "dropped_weight": [
-        (lambda b: bound_weight(b, variance=lambda b, ab, p: b), "β̃, not β"), (lambda b: bound_weight(b, two=1), "factor 2"),
-        (lambda b: bound_weight(b, alpha=lambda ab: ab), "you took ᾱ"), (lambda b: bound_weight(b, power=1), "squared"),
+        (lambda b: bound_weight(b, variance=lambda b, ab, p: b), "β̃, not β"),
+        (lambda b: bound_weight(b, two=1), "factor 2"),
+        (lambda b: bound_weight(b, alpha=lambda ab: ab), "you took ᾱ"),
+        (lambda b: bound_weight(b, power=1), "squared"),
         (lambda b: 1 / bound_weight(b), "one over"),
         (lambda b: bound_weight(b, variance=lambda b, ab, p: (1 - ab) / (1 - p) * b), "swapped"),
         (lambda b: bound_weight(b, alpha=lambda ab: 1), "α is missing"),
@@ -438,15 +490,19 @@ WRONG |= {
         (lambda x, e, a: (x - (1 - a).sqrt() * e) / a, "divided by ᾱ"),
         (lambda x, e, a: (x - (1 - a).sqrt() * e) * a.sqrt(), "multiplied"),
         (lambda x, e, a: (x + (1 - a).sqrt() * e) / a.sqrt(), "added"),
-        (lambda x, e, a: (x - (1 - a) * e) / a.sqrt(), "scale is √"), (lambda x, e, a: (x - e) / a.sqrt(), "without its scale"),
+        (lambda x, e, a: (x - (1 - a) * e) / a.sqrt(), "scale is √"),
+        (lambda x, e, a: (x - e) / a.sqrt(), "without its scale"),
         (lambda x, e, a: (x - a.sqrt() * e) / (1 - a).sqrt(), "for the picture"),
     ],
     "ideal_x0": [
         (lambda x, d, a: soft(x, d, a, shrink=0), "not shrunk"),
         (lambda x, d, a: soft(x, d, a, shrink=1), "shrank the data by ᾱ"),
-        (lambda x, d, a: soft(x, d, a, square=False), "not squared"), (lambda x, d, a: soft(x, d, a, sign=1), "minus is missing"),
-        (lambda x, d, a: soft(x, d, a, two=1), "2 below"), (lambda x, d, a: soft(x, d, a, below=1), "noise's variance, 1"),
-        (lambda x, d, a: soft(x, d, a, below=a), "divided by ᾱ"), (lambda x, d, a: soft(x, d, a, dim=0), "over the data"),
+        (lambda x, d, a: soft(x, d, a, square=False), "not squared"),
+        (lambda x, d, a: soft(x, d, a, sign=1), "minus is missing"),
+        (lambda x, d, a: soft(x, d, a, two=1), "2 below"),
+        (lambda x, d, a: soft(x, d, a, below=1), "noise's variance, 1"),
+        (lambda x, d, a: soft(x, d, a, below=a), "divided by ᾱ"),
+        (lambda x, d, a: soft(x, d, a, dim=0), "over the data"),
         (lambda x, d, a: soft(x, d, a, after=a**0.5), "shrunken data"),
         (lambda x, d, a: d[torch.cdist(x, a**0.5 * d).argmin(1)], "nearest point"),
     ],
@@ -454,21 +510,25 @@ WRONG |= {
         (lambda a, w, n, m: moving(w, a, n, m), "swapped"),
         (lambda a, w, n, m: moving(a, w, n, m, lambda n, m: m), "warm-up is missing"),
         (lambda a, w, n, m: moving(a, w, n, m, lambda n, m: (1 + n) / (10 + n)), "limit d_max"),
-        (lambda a, w, n, m: moving(a, w, n, m, lambda n, m: max(m, (1 + n) / (10 + n))), "larger of the two"),
+        (lambda a, w, n, m: moving(a, w, n, m, lambda n, m: max(m, (1 + n) / (10 + n))),
+         "larger of the two"),
         (lambda a, w, n, m: min(m, (1 + n) / (10 + n)) * a + w, "before the new weights"),
         (lambda a, w, n, m: moving(a, w, n + 1, m), "one too many"),
         (lambda a, w, n, m: a.copy_(moving(a, w, n, m)), "changed the average"),
     ],
     "ddim_move": [
-        (lambda x, e, a, p: clean(x, e, a), "noise it again"), (lambda x, e, a, p: x, "back to the level it came from"),
+        (lambda x, e, a, p: clean(x, e, a), "noise it again"),
+        (lambda x, e, a, p: x, "back to the level it came from"),
         (lambda x, e, a, p: p * clean(x, e, a) + (1 - p) * e, "roots"),
         (lambda x, e, a, p: p**0.5 * x + (1 - p) ** 0.5 * e, "guess of x0 belongs"),
         (lambda x, e, a, p: p**0.5 * clean(x, e, a) + torch.randn_like(x), "drew new noise"),
         (lambda x, e, a, p: a**0.5 * clean(x, e, p) + (1 - a) ** 0.5 * e, "swapped"),
-        (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) + (1 - p) ** 0.5 * e, "missing its division"),
+        (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) + (1 - p) ** 0.5 * e,
+         "missing its division"),
     ],
     "step_noise": [
-        (lambda a, p, e: noise_of(a, p, e) ** 2, "root"), (lambda a, p, e: noise_of(a, p, 1.0), "η is missing"),
+        (lambda a, p, e: noise_of(a, p, e) ** 2, "root"),
+        (lambda a, p, e: noise_of(a, p, 1.0), "η is missing"),
         (lambda a, p, e: noise_of(a, p, 1.0) * e**0.5, "outside the root"),
         (lambda a, p, e: e * ((1 - a) / (1 - p)) ** 0.5 * (1 - a / p) ** 0.5, "upside down"),
         (lambda a, p, e: noise_of(a, p, e, second=False), "second factor"),
@@ -485,24 +545,32 @@ WRONG |= {
         (lambda T, n: list(range(T - 1, -1, -(T // n)))[:-1], "entries"),
     ],
     "on_the_arc": [
-        (lambda a, b, w: (1 - w) * a + w * b, "straight line"), (lambda a, b, w: arc(b, a, w), "swapped"),
-        (lambda a, b, w: arc(a, b, w) * torch.sin(torch.arccos((a @ b) / (a.norm() * b.norm()))), "division by sin"),
+        (lambda a, b, w: (1 - w) * a + w * b, "straight line"),
+        (lambda a, b, w: arc(b, a, w), "swapped"),
+        (lambda a, b, w: arc(a, b, w) * torch.sin(torch.arccos((a @ b) / (a.norm() * b.norm()))),
+         "division by sin"),
         (lambda a, b, w: arc(a, b, w, angle=lambda c: c), "cosine itself"),
         (lambda a, b, w: arc(a, b, w, f=torch.cos), "sines, not"),
     ],
     "forget_some": [
-        (forgetful, "changed the labels"), (lambda y, u, p, n: torch.where(u < p, y, n), "wrong ones"),
+        (forgetful, "changed the labels"),
+        (lambda y, u, p, n: torch.where(u < p, y, n), "wrong ones"),
         (lambda y, u, p, n: y.clone(), "Nothing"),
-        (lambda y, u, p, n: torch.where(u < p, 0, y), "not 0"), (lambda y, u, p, n: torch.where(u < p, -1, y), "not −1"),
+        (lambda y, u, p, n: torch.where(u < p, 0, y), "not 0"),
+        (lambda y, u, p, n: torch.where(u < p, -1, y), "not −1"),
     ],
     "guided_eps": [
-        (lambda c, u, s: (1 + s) * c - s * u, "start from the unconditional"), (lambda c, u, s: c + s * (u - c), "swapped"),
+        (lambda c, u, s: (1 + s) * c - s * u, "start from the unconditional"),
+        (lambda c, u, s: c + s * (u - c), "swapped"),
         (lambda c, u, s: c, "scale is missing"),
-        (lambda c, u, s: u + s * (c + u), "added instead"), (lambda c, u, s: s * (c - u), "Only the difference"),
-        (lambda c, u, s: torch.cat([u[:, :3] + s * (c - u)[:, :3], c[:, 3:]], 1), "first three channels"),
+        (lambda c, u, s: u + s * (c + u), "added instead"),
+        (lambda c, u, s: s * (c - u), "Only the difference"),
+        (lambda c, u, s: torch.cat([u[:, :3] + s * (c - u)[:, :3], c[:, 3:]], 1),
+         "first three channels"),
     ],
     "keep_known": [
-        (lambda x, k, m, p, n: torch.where(m.bool(), x, p**0.5 * k + (1 - p) ** 0.5 * n), "wrong way round"),
+        (lambda x, k, m, p, n: torch.where(m.bool(), x, p**0.5 * k + (1 - p) ** 0.5 * n),
+         "wrong way round"),
         (lambda x, k, m, p, n: torch.where(m.bool(), k, x), "same level"),
         (lambda x, k, m, p, n: p**0.5 * k + (1 - p) ** 0.5 * n, "outside the mask"),
         (lambda x, k, m, p, n: torch.where(m.bool(), p * k + (1 - p) * n, x), "roots"),
@@ -519,6 +587,11 @@ def cut(z, p, order):
 
 def normed(x, a, b, norm=True, one=1):
     return (F.layer_norm(x, x.shape[-1:]) if norm else x) * (one + a) + b
+
+
+def lined_up(x, a, b):
+    """Shift and scale at the tokens, where their number lets them be."""
+    return normed(x, a, b) if len(x) == x.shape[1] else normed(x, a[:, None], b[:, None])
 
 
 def u_shape(d, n, low=0, shift=0):
@@ -538,7 +611,7 @@ WRONG |= {
         (lambda z, m, s: z / s[:, None, None] - m[:, None, None], "First the mean"),
         (lambda z, m, s: (z - m[:, None, None]) / s[:, None, None] ** 2, "variance"),
         (lambda z, m, s: z * s[:, None, None] + m[:, None, None], "way back"),
-        (lambda z, m, s: (z - m) / s if z.shape[-1] == 4 else (z - m[:, None, None]) / s[:, None, None], "last axis"),
+        (lambda z, m, s: (z - m) / s if z.shape[-1] == 4 else by_channel(z, m, s), "last axis"),
     ],
     "patchify": [
         (lambda z, p: F.unfold(z, p, stride=p), "tokens first"),
@@ -552,19 +625,25 @@ WRONG |= {
         (lambda x, b, a: normed(x, a[:, None], b[:, None], one=0), "1 is missing"),
         (lambda x, b, a: normed(x, b[:, None], a[:, None]), "swapped"),
         (lambda x, b, a: normed(x, a[:, None], 0), "shift is missing"),
-        (lambda x, b, a: (F.layer_norm(x, x.shape[-1:]) + b[:, None]) * (1 + a[:, None]), "Shift first"),
-        (lambda x, b, a: F.layer_norm(x, x.shape[1:]) * (1 + a[:, None]) + b[:, None], "over the tokens"),
-        (lambda x, b, a: normed(x, *((a, b) if x.shape[0] == x.shape[1] else (a[:, None], b[:, None]))), "belong to the image"),
+        (lambda x, b, a: (F.layer_norm(x, x.shape[-1:]) + b[:, None]) * (1 + a[:, None]),
+         "Shift first"),
+        (lambda x, b, a: F.layer_norm(x, x.shape[1:]) * (1 + a[:, None]) + b[:, None],
+         "over the tokens"),
+        (lambda x, b, a: lined_up(x, a, b), "belong to the image"),
     ],
     "levels_of": [
-        (lambda d, n: [min(i, n - 1) for i in range(d)], "never up"), (lambda d, n: u_shape(d, n, low=1), "one level too far"),
+        (lambda d, n: [min(i, n - 1) for i in range(d)], "never up"),
+        (lambda d, n: u_shape(d, n, low=1), "one level too far"),
         (lambda d, n: u_shape(d, 99), "no limit"), (lambda d, n: u_shape(d, n, shift=1), "from 0"),
-        (lambda d, n: [n - 1 - v for v in u_shape(d, n)], "Upside down"), (lambda d, n: u_shape(d, n)[:-1], "entries"),
+        (lambda d, n: [n - 1 - v for v in u_shape(d, n)], "Upside down"),
+        (lambda d, n: u_shape(d, n)[:-1], "entries"),
         (lambda d, n: torch.tensor(u_shape(d, n)), "list of integers"),
     ],
     "pooled": [
-        (lambda x, y: pool(x, y, g=torch.mean), "mean twice"), (lambda x, y: pool(x, y, torch.amax, torch.mean), "comes first"),
-        (lambda x, y: pool(x, y, dim=2), "over the features"), (lambda x, y: pool(x, y, f=torch.sum), "sum, not"),
+        (lambda x, y: pool(x, y, g=torch.mean), "mean twice"),
+        (lambda x, y: pool(x, y, torch.amax, torch.mean), "comes first"),
+        (lambda x, y: pool(x, y, dim=2), "over the features"),
+        (lambda x, y: pool(x, y, f=torch.sum), "sum, not"),
         (lambda x, y: torch.cat([x.mean(1), x.amax(1), y.mean(1), y.amax(1)], -1), "by itself"),
         (lambda x, y: torch.cat([x, y], -1).mean(1), "Only the mean"),
         (lambda x, y: torch.cat([x, y], -1).amax(1), "Only the maximum"),
@@ -625,22 +704,30 @@ WRONG |= {
         (lambda x, r, w: x[:, r::w], "second axis"), (lambda x, r, w: x[w :: max(r, 1)], "swapped"),
     ],
     "rate_factor": [
-        (lambda s, n: s / max(1, n // 10) if s <= n // 10 else (n - s) / (n - n // 10), "straight line"),
+        (lambda s, n: s / max(1, n // 10) if s <= n // 10 else (n - s) / (n - n // 10),
+         "straight line"),
         (lambda s, n: 0.5 * (1 + math.cos(math.pi * s / n)), "rise is missing"),
-        (lambda s, n: rising(s, n, start=False), "begins at the top"), (lambda s, n: rising(s, n, turn=2 * math.pi), "up again"),
+        (lambda s, n: rising(s, n, start=False), "begins at the top"),
+        (lambda s, n: rising(s, n, turn=2 * math.pi), "up again"),
         (lambda s, n: rising(s, n, half=1), "½ is missing"),
-        (lambda s, n: (s - 1) / max(1, n // 10) if s <= max(1, n // 10) else rising(s, n), "Step 1 is not 0"),
+        (lambda s, n: (s - 1) / max(1, n // 10) if s <= max(1, n // 10) else rising(s, n),
+         "Step 1 is not 0"),
     ],
     "to_delete": [
-        (lambda s, k: sorted(s)[-k:], "Those stay"), (lambda s, k: sorted(s)[k:], "the oldest are to go"),
+        (lambda s, k: sorted(s)[-k:], "Those stay"),
+        (lambda s, k: sorted(s)[k:], "the oldest are to go"),
         (lambda s, k: s[:-k], "any order"),
-        (lambda s, k: sorted(s)[: -k - 1], "one too many"), (lambda s, k: sorted(s)[: -k + 1], "one too few"),
+        (lambda s, k: sorted(s)[: -k - 1], "one too many"),
+        (lambda s, k: sorted(s)[: -k + 1], "one too few"),
         (lambda s, k: sorted(s)[:-k][::-1], "Oldest first"), (sort_in_place, "changed the list"),
     ],
     "kid": [
-        (lambda a, b: mmd(a, b, diagonal=True), "diagonal out"), (lambda a, b: mmd(a, b, cross=1), "counts twice"),
-        (lambda a, b: mmd(a, b, divide=1), "division by D"), (lambda a, b: mmd(a, b, plus=0), "+ 1"),
-        (lambda a, b: mmd(a, b, power=2), "third power"), (lambda a, b: mmd(a, b, pairs=False), "not n²"),
+        (lambda a, b: mmd(a, b, diagonal=True), "diagonal out"),
+        (lambda a, b: mmd(a, b, cross=1), "counts twice"),
+        (lambda a, b: mmd(a, b, divide=1), "division by D"),
+        (lambda a, b: mmd(a, b, plus=0), "+ 1"),
+        (lambda a, b: mmd(a, b, power=2), "third power"),
+        (lambda a, b: mmd(a, b, pairs=False), "not n²"),
     ],
     "image_bits": [
         (lambda t, c: t * math.log(c), "nats"), (lambda t, c: math.log2(c), "one token"),
@@ -659,8 +746,38 @@ def solutions():
             if cell.metadata.get("nbgrader", {}).get("solution"):
                 space = {"torch": torch, "F": F, "math": math, "gan": gan, "vae": vae}
                 exec(cell.source, space)
-                found[cell.metadata["nbgrader"]["grade_id"]] = space[cell.metadata["nbgrader"]["grade_id"]]
+                name = cell.metadata["nbgrader"]["grade_id"]
+                found[name] = space[name]
     return found
+
+
+def test_the_table_of_chapters_is_what_the_modules_hold():
+    folder = Path(checks.__file__).parent
+    assert sorted(chapters.CHAPTERS.values()) == sorted(p.stem for p in folder.glob("ch[0-9]*.py"))
+    for chapter, stem in chapters.CHAPTERS.items():
+        assert chapter[:2] == stem[2:4]
+        module = importlib.import_module(f"minigen.checks.{stem}")
+        held = [n.removeprefix("check_") for n in vars(module) if n.startswith("check_")]
+        assert checks.exercises()[chapter] == held and held
+
+
+LOADED = """
+import sys
+from minigen import checks, progress
+progress()
+lessons = ("gan", "vae", "vqvae", "ivqvae", "diffusion", "ddpm", "unet", "ddim", "fftd", "metrics")
+assert not [n for n in lessons if f"minigen.{n}" in sys.modules], "for the board"
+def g_loss(x):
+    raise NotImplementedError
+checks.check(g_loss)
+assert "minigen.gan" in sys.modules and "minigen.vqvae" not in sys.modules, "for chapter 1"
+print("fine")
+"""
+
+
+def test_a_lesson_is_imported_when_its_exercise_is_checked():
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True)
+    assert done.stdout.endswith("g_loss: not attempted yet.\nfine\n"), done.stderr
 
 
 def test_names_are_unique_and_every_exercise_is_in_a_chapter_and_in_this_table():
@@ -671,12 +788,15 @@ def test_names_are_unique_and_every_exercise_is_in_a_chapter_and_in_this_table()
 
 @pytest.mark.parametrize("name", ALL)
 def test_the_solution_passes(name, capsys):
-    for _ in range(3):                                     # the checks draw random inputs
+    for _ in range(3):  # the checks draw random inputs
         checks.check(solutions()[name])
         assert capsys.readouterr().out == f"{name}: passed.\n"
 
 
-@pytest.mark.parametrize(("name", "i"), [(n, i) for n, mistakes in WRONG.items() for i in range(len(mistakes))])
+MISTAKES = [(name, i) for name, mistakes in WRONG.items() for i in range(len(mistakes))]
+
+
+@pytest.mark.parametrize(("name", "i"), MISTAKES)
 def test_a_mistake_is_named(name, i, capsys):
     fn, words = WRONG[name][i]
     said = sentence(name, fn, capsys)
@@ -709,21 +829,27 @@ def in_place(f):
     ("mean_face", lambda x: x.sum(0) / len(x)),
     ("gaussian_kl", lambda m, v: -0.5 * (1 + v - m**2 - v.exp()).sum(-1)),
     ("reparameterised", lambda m, v, e: torch.addcmul(m, v.exp().sqrt(), e)),
-    ("negative_elbo", lambda x, y, m, v, b: 0.5 * F.mse_loss(x, y, reduction="sum") / len(x) + b * kl_terms(m, v).sum() / len(x)),
+    ("negative_elbo",
+     lambda x, y, m, v, b:
+         (0.5 * F.mse_loss(x, y, reduction="sum") + b * kl_terms(m, v).sum()) / len(x)),
     ("count_active", lambda m, t=0.01: (m.var(0) > t).sum()),
     ("count_active", lambda m, t=0.01: int((m.var(0, unbiased=False) > t).sum())),
     ("best_guess", lambda x, p: torch.einsum("n,nchw->chw", p, x)),
     ("nearest_index", lambda z, c: torch.cdist(z, c).argmin(-1)),
     ("nearest_index", lambda z, c: (z[:, None] - c[None]).square().sum(-1).argmin(1)),
     ("straight_through", lambda z, q: q.detach() + z - z.detach()),
-    ("vq_loss", lambda z, e, b: (z.detach() - e).pow(2).mean() + b * (e.detach() - z).pow(2).mean()),
+    ("vq_loss",
+     lambda z, e, b: (z.detach() - e).pow(2).mean() + b * (e.detach() - z).pow(2).mean()),
     ("code_perplexity", vqvae.perplexity),
     ("mask", lambda s, k: (torch.arange(s * s).view(s, s) < s * s // 2 + (k == "B")).float()),
     ("bits", lambda x, c: F.cross_entropy(x, c, reduction="none").sum((1, 2)).mean() / math.log(2)),
     ("gaussian_draw", lambda m, u, v, e: m + (u @ (e * v.sqrt()).T).T),
     ("alpha_bar", lambda b: torch.exp(torch.log1p(-b).cumsum(0))),
-    ("ideal_x0", lambda x, d, a: torch.softmax(-((x[:, None] - a**0.5 * d[None]) ** 2).sum(-1) / 2 / (1 - a), 1) @ d),
-    ("ddim_move", lambda x, e, a, p: (p / a) ** 0.5 * x + ((1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5) * e),
+    ("ideal_x0",
+     lambda x, d, a:
+         (-((x[:, None] - a**0.5 * d[None]) ** 2).sum(-1) / 2 / (1 - a)).softmax(1) @ d),
+    ("ddim_move",
+     lambda x, e, a, p: (p / a) ** 0.5 * x + ((1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5) * e),
     ("trailing", lambda T, n: [T - 1 - i * (T // n) for i in range(n)]),
     ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
     ("forget_some", lambda y, u, p, n: y * (u >= p) + n * (u < p)),
@@ -734,7 +860,8 @@ def test_other_right_answers_pass_too(name, fn, capsys):
 
 
 def test_an_error_of_torch_is_not_an_empty_answer(capsys):
-    assert "raised NotImplementedError" in sentence("to_unit_range", lambda b: torch.lerp(b, b, 0.5), capsys)
+    said = sentence("to_unit_range", lambda b: torch.lerp(b, b, 0.5), capsys)
+    assert "raised NotImplementedError" in said
 
 
 def test_an_empty_answer_is_not_attempted(capsys):
@@ -750,11 +877,14 @@ def test_an_error_is_told_with_its_line(capsys):
         return x / 0
 
     checks.check(d_loss)
-    assert "raised ZeroDivisionError: division by zero (line 3 of your function)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "raised ZeroDivisionError: division by zero (line 3 of your function)" in said
 
 
 @pytest.mark.parametrize(("answer", "words"), [
-    (3, "without calling it"), (lambda: 3, "no exercise called <lambda>"), (gan.discriminator_loss, "no exercise called"),
+    (3, "without calling it"),
+    (lambda: 3, "no exercise called <lambda>"),
+    (gan.discriminator_loss, "no exercise called"),
 ])
 def test_what_is_no_answer(answer, words, capsys):
     checks.check(answer)
@@ -798,7 +928,8 @@ def test_the_board(tmp_path, capsys):
     checks.progress()
     out = capsys.readouterr().out
     assert "1 of 4" in out and "passed  mean_face" in out
-    assert json.loads((tmp_path / "home" / "progress.json").read_text(encoding="utf-8")) == {"00 start here": ["mean_face"]}
+    kept = (tmp_path / "home" / "progress.json").read_text(encoding="utf-8")
+    assert json.loads(kept) == {"00 start here": ["mean_face"]}
 
 
 def test_progress_that_cannot_be_kept_or_read_is_said(tmp_path, monkeypatch, capsys):
@@ -812,6 +943,7 @@ def test_progress_that_cannot_be_kept_or_read_is_said(tmp_path, monkeypatch, cap
 
 
 def test_compare_names_factor_and_shape():
-    for got, words in ((torch.tensor([2.0, 4.0]), "2 times"), (torch.tensor([-1.0, -2.0]), "sign"), (torch.zeros(3), "shape")):
+    answers = {"2 times": [2.0, 4.0], "sign": [-1.0, -2.0], "shape": [0.0] * 3}
+    for words, got in answers.items():
         with pytest.raises(compare.Wrong, match=words):
-            compare.expect(got, torch.tensor([1.0, 2.0]), "this")
+            compare.expect(torch.tensor(got), torch.tensor([1.0, 2.0]), "this")

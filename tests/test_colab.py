@@ -1,4 +1,7 @@
-"""A notebook's first cell: it does nothing at home, and on Colab it installs the package, whatever lies in the folder."""
+"""A notebook's first cell: it does nothing at home, and on Colab it installs the package.
+
+Whatever lies in the folder.
+"""
 
 import json
 import os
@@ -19,7 +22,8 @@ def code(stem=CHAPTER):
     return [c.source for c in build.editions(stem)[1].cells if c.cell_type == "code"]
 
 
-RUN_CELL = """
+ON_COLAB = 'sys.modules |= {name: types.ModuleType(name) for name in ("google", "google.colab")}'
+RUN_CELL = f"""
 import json, os, subprocess, sys, types
 cell, before, colab = json.load(sys.stdin)
 sys.path = ["", *sys.path, os.path.abspath("../site")]
@@ -33,26 +37,28 @@ def run(command, check):
 
 subprocess.run = run
 if colab:
-    sys.modules["google"], sys.modules["google.colab"] = types.ModuleType("google"), types.ModuleType("google.colab")
+    {ON_COLAB}
 exec(before)
 for _ in range(2):
-    names = {}
+    names = {{}}
     exec(cell, names)
     if colab:
         from minigen import check
-print(json.dumps([installed, sorted(set(names) - {"__builtins__"})]))
+print(json.dumps([installed, sorted(set(names) - {{"__builtins__"}})]))
 """
 
 
 def first_cell(tmp_path, before="", colab=True):
-    """Run the first cell twice in `tmp_path/content`, with an installation that only writes a package of that name.
+    """Run the first cell twice in `tmp_path/content`.
 
+    The installation there only writes a package of that name.
     Returns: what was installed, and the names the cell left behind.
     """
     for name in ("content", "site"):
         (tmp_path / name).mkdir(exist_ok=True)
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", RUN_CELL], cwd=tmp_path / "content", text=True,
-                          input=json.dumps([code()[0], before, colab]), capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", RUN_CELL], cwd=tmp_path / "content", text=True,
+        input=json.dumps([code()[0], before, colab]), capture_output=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -67,7 +73,7 @@ def test_at_home_the_first_cell_does_nothing(tmp_path):
 @pytest.mark.parametrize("before", ["", "import minigen"])
 @pytest.mark.parametrize("clone", [False, True])
 def test_on_colab_the_tag_is_installed_once(tmp_path, clone, before):
-    """A clone's folder is a package of the same name without a file; somebody may have imported it already."""
+    """A clone's folder is a package of the same name without a file; it may be imported already."""
     if clone:
         (tmp_path / "content" / "minigen" / "notebooks").mkdir(parents=True)
     elif before:
@@ -89,9 +95,9 @@ def test_the_first_cell_is_short_and_says_where_things_are():
     assert "MINIGEN_SCALE=full" in code()[0] and "MINIGEN_HOME=" in code()[0]
 
 
-RUN_CELLS = """
+RUN_CELLS = f"""
 import json, sys, types
-sys.modules["google"], sys.modules["google.colab"] = types.ModuleType("google"), types.ModuleType("google.colab")
+{ON_COLAB}
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
 for source in json.load(sys.stdin):
@@ -102,7 +108,8 @@ print("from", minigen.__file__)
 
 
 def git(folder, *words):
-    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=folder, check=True, capture_output=True)
+    command = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +119,8 @@ def repository(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(build.ROOT / name, folder)
     for name in ("minigen", "data/pretrained", "data/reproduce"):
-        shutil.copytree(build.ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        without_caches = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(build.ROOT / name, folder / name, ignore=without_caches)
     shutil.copy(build.ROOT / "data" / "digits.npz", folder / "data")
     git(folder, "init", "-q")
     git(folder, "add", "-A")
@@ -125,15 +133,19 @@ def repository(tmp_path_factory):
 
 @pytest.fixture
 def machine(tmp_path):
-    """A Python with all packages of this one but minigen; what it installs stays in it. Returns: its interpreter."""
+    """A Python with all packages of this one but minigen; what it installs stays in it.
+
+    Returns: its interpreter.
+    """
     venv.create(tmp_path / "env")
     python = tmp_path / "env" / "bin" / "python"
     packages = tmp_path / "packages"
     packages.mkdir()
     for folder in (Path(p) for p in sys.path if p.endswith("site-packages")):
         for entry in folder.iterdir():
-            if not entry.name.startswith(("minigen", "_minigen")) and not (packages / entry.name).exists():
-                (packages / entry.name).symlink_to(entry)
+            link = packages / entry.name
+            if not entry.name.startswith(("minigen", "_minigen")) and not link.exists():
+                link.symlink_to(entry)
     (site,) = (tmp_path / "env").glob("lib/python*/site-packages")
     (site / "packages.pth").write_text(str(packages))
     return python
@@ -141,7 +153,8 @@ def machine(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("clone", [False, True])
-def test_ten_cells_of_a_chapter_run_on_a_simulated_colab(repository, machine, tmp_path, monkeypatch, clone):
+def test_ten_cells_of_a_chapter_run_on_a_simulated_colab(
+        repository, machine, tmp_path, monkeypatch, clone):
     content = tmp_path / "content"
     content.mkdir()
     if clone:
@@ -149,8 +162,9 @@ def test_ten_cells_of_a_chapter_run_on_a_simulated_colab(repository, machine, tm
     monkeypatch.setattr(course, "repository", repository.as_uri)
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MINIGEN"))}
     env |= {"HOME": str(tmp_path), "IPYTHONDIR": str(tmp_path / "ipython"), "MPLBACKEND": "Agg",
-            "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}    # 0 switches the isolation off; hatchling is here
-    done = subprocess.run([machine, "-c", RUN_CELLS], cwd=content, text=True, env=env, input=json.dumps(code()[:10]),
-                          capture_output=True)
+            # 0 switches the isolation off; hatchling is here
+            "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    done = subprocess.run([machine, "-c", RUN_CELLS], cwd=content, text=True, env=env,
+                          input=json.dumps(code()[:10]), capture_output=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert done.stdout.splitlines()[-1].startswith(f"from {tmp_path / 'env'}"), done.stdout[-500:]

@@ -63,9 +63,9 @@ def test_every_option_has_its_meaning_and_default(action):
     switch = action.nargs == 0
     assert switch or action.required or "default" in action.help or "left out" in action.help
     if action.default not in (None, argparse.SUPPRESS, False, "") and not switch:
-        told = action.default if isinstance(action.default, list) else [action.default]
-        told = " ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in told)
-        assert told in action.help, action.help
+        default = action.default if isinstance(action.default, list) else [action.default]
+        default = " ".join(f"{x:g}" if isinstance(x, float) else str(x) for x in default)
+        assert default in action.help, action.help
     if (
         not switch
         and action.option_strings
@@ -115,7 +115,8 @@ def test_the_version(capsys):
 )
 def test_help_answers_within_a_second_and_without_torch(words):
     code = (
-        "import sys\nfrom minigen.__main__ import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "import sys\nfrom minigen.__main__ import main\n"
+        "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "sys.exit('torch' in sys.modules)"
     )
     took = []

@@ -16,7 +16,8 @@ def test_range_and_item():
     digits = Digits()
     image, label = digits[0]
     assert image.shape == (1, 8, 8) and int(label) == 0
-    assert digits.images.min() == -1 and digits.images.max() == 1 and digits.images.dtype == torch.float32
+    assert digits.images.min() == -1 and digits.images.max() == 1
+    assert digits.images.dtype == torch.float32
 
 
 def test_types_and_lengths():

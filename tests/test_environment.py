@@ -6,7 +6,7 @@ import torch
 
 import minigen
 
-environment = sys.modules["minigen.environment"]     # `minigen.environment` is the function
+environment = sys.modules["minigen.environment"]  # `minigen.environment` is the function
 
 
 def test_scale(monkeypatch):
@@ -41,7 +41,10 @@ def threads():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("have", "on", "set_to"), [(8, 8, 7), (2, 2, 1), (1, 1, 1), (4, 8, 4), (8, 1, 1)])
+THREADS = [(8, 8, 7), (2, 2, 1), (1, 1, 1), (4, 8, 4), (8, 1, 1)]
+
+
+@pytest.mark.parametrize(("have", "on", "set_to"), THREADS)
 def test_setup_leaves_a_core_to_everything_else(monkeypatch, threads, have, on, set_to):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MINIGEN_SCALE"):
         monkeypatch.delenv(name, raising=False)

@@ -1,7 +1,7 @@
-"""Inputs that nobody thought of: damaged pictures, archives, settings and files of every kind the project reads.
+"""Inputs that nobody thought of: damaged pictures, archives, settings and files of every kind.
 
-Whatever comes, the answer is a result or a `DataError` (one sentence), nothing hangs, and nothing that was there is lost. The
-inputs are the same in every run; `make test-full` tries many more.
+Whatever comes, the answer is a result or a `DataError` (one sentence), nothing hangs, and nothing
+that was there is lost. The inputs are the same in every run; `make test-full` tries many more.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from minigen import checkpoints, files, gan, parts, runs, sampling
 from minigen.checks import board
 from minigen.data import ImageSource, PreparedImages, prepare
 from minigen.data.layout import read_labels
-from minigen.data.pictures import decode
+from minigen.data.pictures import read_picture
 from minigen.errors import DataError
 from minigen.settings import Stage1, Stage2, make_config
 from tests.conftest import peer
@@ -100,7 +100,7 @@ def pictures():
 @pytest.mark.filterwarnings("ignore")
 def picture(data):
     try:
-        pixels, _ = decode(data, 8)
+        pixels, _ = read_picture(data, 8)
     except ValueError as e:
         assert str(e) and "\n" not in str(e)
     else:
@@ -245,10 +245,10 @@ def progress(data):
         m.setenv("MINIGEN_HOME", folder)
         path = Path(folder) / "progress.json"
         path.write_bytes(data)
-        told = board.record("02 VAE", "bits")
+        note = board.record("02 VAE", "bits")
         assert "bits" in json.loads(path.read_bytes())["02 VAE"]
         kept = [p.read_bytes() for p in Path(folder).glob("progress*.json")]
-        assert data in kept or told == ""  # what could not be read lies aside
+        assert data in kept or note == ""  # what could not be read lies aside
 
 
 def texts():

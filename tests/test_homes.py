@@ -1,4 +1,7 @@
-"""Other homes of the course: the lock, the dev container, the workflow and the forms say what the rest of the repository says."""
+"""Other homes of the course: the lock, the dev container, the workflow and the forms.
+
+They say what the rest of the repository says.
+"""
 
 import json
 import re
@@ -19,16 +22,23 @@ def read(name):
 
 def locked():
     """[(requirement, its hashes)] of requirements.lock."""
-    entries = re.split(r"\n(?=\S)", re.sub(r"^#.*\n", "", read("requirements.lock"), flags=re.M).strip())
-    return [(Requirement(e.split("--hash")[0].replace("\\", "").strip()), re.findall(r"--hash=(\S+)", e)) for e in entries]
+    text = re.sub(r"^#.*\n", "", read("requirements.lock"), flags=re.M).strip()
+    found = []
+    for entry in re.split(r"\n(?=\S)", text):
+        name = entry.split("--hash")[0].replace("\\", "").strip()
+        found.append((Requirement(name), re.findall(r"--hash=(\S+)", entry)))
+    return found
 
 
 def on(system, python):
     """What the lock installs there: {name: version}."""
     sys_platform, os_name = SYSTEMS[system]
-    place = dict(python_version=python, python_full_version=f"{python}.5", sys_platform=sys_platform, os_name=os_name,
-                 platform_system=system, implementation_name="cpython", platform_python_implementation="CPython")
-    found = [(r.name, r.specifier) for r, _ in locked() if r.marker is None or r.marker.evaluate(place)]
+    place = dict(
+        python_version=python, python_full_version=f"{python}.5", sys_platform=sys_platform,
+        os_name=os_name, platform_system=system, implementation_name="cpython",
+        platform_python_implementation="CPython")
+    wanted = [r for r, _ in locked() if r.marker is None or r.marker.evaluate(place)]
+    found = [(r.name, r.specifier) for r in wanted]
     assert len(dict(found)) == len(found), "one package twice"
     return {name: str(version).removeprefix("==") for name, version in found}
 
@@ -37,8 +47,9 @@ def on(system, python):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_lock_has_the_pins_of_the_requirements(system, python):
     pins = dict(re.findall(r"^([a-z-]+)==([\d.]+)", read("requirements.txt"), re.M))
-    there = on(system, python)
-    assert len(pins) == 17 and {name: there.get(name) for name in pins} == pins, "run `make lock`"
+    installed = on(system, python)
+    assert len(pins) == 17
+    assert {name: installed.get(name) for name in pins} == pins, "run `make lock`"
 
 
 def test_every_line_of_the_lock_is_one_version_with_its_hashes():
@@ -47,7 +58,7 @@ def test_every_line_of_the_lock_is_one_version_with_its_hashes():
     for r, hashes in entries:
         assert re.fullmatch(r"==[\w.]+", str(r.specifier)) and not r.url, r
         assert hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", h) for h in hashes), r
-    assert "minigen" not in {r.name for r, _ in entries}     # an editable install has no hash
+    assert "minigen" not in {r.name for r, _ in entries}  # an editable install has no hash
 
 
 def test_the_lock_names_no_index():
@@ -76,10 +87,12 @@ def test_the_workflow_runs_what_ci_runs_on_three_systems():
     assert job["strategy"]["matrix"] == {"os": ["ubuntu-latest", "macos-latest", "windows-latest"],
                                          "python": [PYTHONS[0], PYTHONS[-1]]}
     runs = [step["run"] for step in job["steps"] if "run" in step]
-    assert set(re.findall(r"^make [\w-]+", read(".ci/run"), re.M)) == {r for r in runs if r.startswith("make ")}
+    make = {line for line in runs if line.startswith("make ")}
+    assert set(re.findall(r"^make [\w-]+", read(".ci/run"), re.M)) == make
     assert "python tools/run_tests.py" in runs
     assert all(re.search(r"@v\d+$", step["uses"]) for step in job["steps"] if "uses" in step)
-    least, most = re.search(r'requires-python = ">=(.+),<3\.(\d+)"', read("pyproject.toml")).groups()
+    pattern = r'requires-python = ">=(.+),<3\.(\d+)"'
+    least, most = re.search(pattern, read("pyproject.toml")).groups()
     assert (PYTHONS[0], PYTHONS[-1]) == (least, f"3.{int(most) - 1}")
 
 
@@ -87,7 +100,8 @@ def test_the_workflow_runs_what_ci_runs_on_three_systems():
 def test_the_forms_know_every_chapter(form):
     body = yaml.safe_load(read(f".github/ISSUE_TEMPLATE/{form}.yml"))["body"]
     (options,) = (part["attributes"]["options"] for part in body if part.get("id") == "chapter")
-    assert options[: len(course.CHAPTERS)] == [f"{course.number(s)} {c.title}" for s, c in course.CHAPTERS.items()]
+    chapters = [f"{course.number(stem)} {c.title}" for stem, c in course.CHAPTERS.items()]
+    assert options[: len(chapters)] == chapters
 
 
 def test_one_version_everywhere():

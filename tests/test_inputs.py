@@ -40,9 +40,9 @@ from minigen.data import (
 from minigen.diffusion import Diffusion, cosine_betas, ideal_eps, learned_variance, linear_betas
 
 NAN, INF = math.nan, math.inf
-G = torch.Generator().manual_seed(0)
-X, X16, X32 = (torch.rand(2, 3, n, n, generator=G) * 2 - 1 for n in (8, 16, 32))
-BYTES, Z = (X + 1) * 127.5, torch.randn(2, 4, 4, 4, generator=G)
+generator = torch.Generator().manual_seed(0)
+X, X16, X32 = (torch.rand(2, 3, n, n, generator=generator) * 2 - 1 for n in (8, 16, 32))
+BYTES, Z = (X + 1) * 127.5, torch.randn(2, 4, 4, 4, generator=generator)
 Y, T = torch.tensor([0, 2]), torch.tensor([1, 2])
 CODES, ONE = torch.zeros(2, 4, 4, dtype=torch.long), torch.tensor([1])
 D = Diffusion(linear_betas(10, 0.01, 0.2))

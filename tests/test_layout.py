@@ -6,16 +6,16 @@ from minigen.data.layout import Entry, arrange, is_hidden, labels_from, read_lab
 from minigen.errors import DataError
 
 
-def told(names, empty=(), **options):
+def arranged(names, empty=(), **options):
     entries, notes = arrange("src", names, list(empty), **options)
     return [tuple(e[:3]) for e in entries], " ".join(notes)
 
 
 def test_folders_are_classes_and_splits_lie_above_them():
     names = ["Training/cat/1.png", "testing/dog/2.png"]
-    assert told(names)[0] == [(names[0], "cat", "training"), (names[1], "dog", "testing")]
+    assert arranged(names)[0] == [(names[0], "cat", "training"), (names[1], "dog", "testing")]
     for split in ("train", "training", "val", "valid", "validation", "test", "testing", "eval"):
-        assert told([f"{split}/a/1.png", f"{split}/b/1.png"])[0][0] == (
+        assert arranged([f"{split}/a/1.png", f"{split}/b/1.png"])[0][0] == (
             f"{split}/a/1.png",
             "a",
             split,
@@ -29,11 +29,11 @@ def test_folders_are_classes_and_splits_lie_above_them():
 def test_running_numbers_of_equally_full_folders_are_pieces_not_classes(folders):
     names = [f"{f}/img{k}.png" for k, f in enumerate(folders) for _ in range(1)]
     if folders.count("00001") == 2:  # the middle piece is fuller: these are classes
-        assert {c for _, c, _ in told(names)[0]} == set(folders)
+        assert {c for _, c, _ in arranged(names)[0]} == set(folders)
         return
-    entries, note = told(names)
+    entries, note = arranged(names)
     assert {c for _, c, _ in entries} == {None} and "pieces of one set" in note
-    assert {c for _, c, _ in told(names, use_classes="folders")[0]} == set(folders)
+    assert {c for _, c, _ in arranged(names, use_classes="folders")[0]} == set(folders)
 
 
 @pytest.mark.parametrize(
@@ -41,20 +41,20 @@ def test_running_numbers_of_equally_full_folders_are_pieces_not_classes(folders)
     [["0", "1", "10"], ["00", "01"], ["00001", "00003"], ["00000", "00002", "00003"], ["a", "b"]],
 )
 def test_other_names_are_classes_and_that_is_said(folders):
-    entries, note = told([f"{f}/1.png" for f in folders])
+    entries, note = arranged([f"{f}/1.png" for f in folders])
     assert [c for _, c, _ in entries] == folders and "taken as classes" in note
 
 
 def test_one_folder_for_all_is_no_class_unless_asked_for():
     names = ["img_align_celeba/img_align_celeba/1.jpg", "img_align_celeba/img_align_celeba/2.jpg"]
-    entries, note = told(names)
+    entries, note = arranged(names)
     assert (
         {c for _, c, _ in entries} == {None}
         and "'img_align_celeba'" in note
         and "--classes folders" in note
     )
-    assert {c for _, c, _ in told(names, use_classes="folders")[0]} == {"img_align_celeba"}
-    assert told(names, use_classes=False) == ([(n, None, None) for n in names], "")
+    assert {c for _, c, _ in arranged(names, use_classes="folders")[0]} == {"img_align_celeba"}
+    assert arranged(names, use_classes=False) == ([(n, None, None) for n in names], "")
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,10 @@ def test_hidden_names():
 
 def test_without_classes_the_splits_stay():
     names = ["train/a/1.png", "val/b/2.png"]
-    assert told(names, use_classes=False)[0] == [(names[0], None, "train"), (names[1], None, "val")]
+    want = [(names[0], None, "train"), (names[1], None, "val")]
+    assert arranged(names, use_classes=False)[0] == want
     pieces = ["train/00000/1.png", "train/00001/2.png", "val/00000/3.png"]
-    assert told(pieces)[0] == [(n, None, n.split("/")[0]) for n in pieces]
+    assert arranged(pieces)[0] == [(n, None, n.split("/")[0]) for n in pieces]
     labels = {n: "x" for n in names}
     assert [tuple(e[:3]) for e in arrange("src", names, [], labels=labels)[0]] == [
         (n, "x", n.split("/")[0]) for n in names
@@ -194,13 +195,13 @@ def test_a_pipe_or_device_is_no_list_of_labels(tmp_path):
 
 def test_a_readme_beside_the_folders_decides_nothing():
     names = ["afhq/README.txt", "afhq/train/cat/1.png", "afhq/val/dog/2.png"]
-    assert told(names)[0][1:] == [(names[1], "cat", "train"), (names[2], "dog", "val")]
+    assert arranged(names)[0][1:] == [(names[1], "cat", "train"), (names[2], "dog", "val")]
 
 
 def test_only_the_split_that_is_asked_for_must_make_sense():
     names = ["train/a/1.png", "train/b/1.png", "val/1.png"]
-    assert told(names, split="train")[0] == [(names[0], "a", "train"), (names[1], "b", "train")]
-    assert told(names[:2], empty=["test/a"], split="train")[0] == [
+    assert arranged(names, split="train")[0] == [(names[0], "a", "train"), (names[1], "b", "train")]
+    assert arranged(names[:2], empty=["test/a"], split="train")[0] == [
         (names[0], "a", "train"),
         (names[1], "b", "train"),
     ]
@@ -208,4 +209,4 @@ def test_only_the_split_that_is_asked_for_must_make_sense():
 
 def test_a_class_may_be_called_train_where_that_is_said():
     names = ["car/1.png", "plane/1.png", "train/1.png"]
-    assert [c for _, c, _ in told(names, use_classes="folders")[0]] == ["car", "plane", "train"]
+    assert [c for _, c, _ in arranged(names, use_classes="folders")[0]] == ["car", "plane", "train"]

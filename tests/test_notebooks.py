@@ -1,10 +1,11 @@
-"""The committed notebooks are what the sources make, and every chapter keeps the course's manners."""
+"""The committed notebooks are what the sources make; every chapter keeps the course's manners."""
 
 import html
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import build_notebooks as build
 import course
@@ -41,7 +42,8 @@ def test_students_see_no_solution_and_teachers_see_all(stem):
     assert all(c.source.rstrip().endswith("raise NotImplementedError") for c in answers)
     assert not any("SOLUTION" in c.source for c in student.cells)
     solved = [c for c in solution.cells if c.metadata.get("nbgrader", {}).get("solution")]
-    assert [c.metadata["nbgrader"]["grade_id"] for c in solved] == [c.metadata["nbgrader"]["grade_id"] for c in answers]
+    ids = [[c.metadata["nbgrader"]["grade_id"] for c in cells] for cells in (solved, answers)]
+    assert ids[0] == ids[1]
     assert not any("NotImplementedError" in c.source for c in solved)
 
 
@@ -54,11 +56,13 @@ def test_each_exercise_has_its_check_stars_minutes_and_hint(stem):
             continue
         name = grading["grade_id"]
         test = cells[i + 1].metadata["nbgrader"]
-        assert test["grade"] and test["locked"] and test["points"] >= 1 and test["grade_id"] == f"check-{name}"
+        assert test["grade"] and test["locked"] and test["points"] >= 1
+        assert test["grade_id"] == f"check-{name}"
         assert cells[i + 1].source.strip() == f"check({name})"
         assert cells[i + 1].outputs[0].text == f"{name}: not attempted yet.\n"
         above = cells[i - 1].source
-        assert re.search(rf"### Exercise \d+\.\d+ · `{name}` · ★+ · \d+ minutes", above) and "<summary>Hint</summary>" in above
+        assert re.search(rf"### Exercise \d+\.\d+ · `{name}` · ★+ · \d+ minutes", above)
+        assert "<summary>Hint</summary>" in above
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -73,9 +77,11 @@ def test_what_github_and_other_people_can_read(stem):
     nb = stored(stem)
     assert "widgets" not in nb.metadata and nb.metadata.kernelspec.name == "python3"
     text = (build.ROOT / "notebooks" / f"{stem}.ipynb").read_text(encoding="utf-8")
-    words = [str(build.without_pictures(o)) for c in code_cells(stem) for o in c.outputs] + [c.source for c in nb.cells]
+    words = [str(build.without_pictures(o)) for c in code_cells(stem) for o in c.outputs]
+    words += [c.source for c in nb.cells]
     assert not any(re.search(r"/(home|root|tmp|work|Users)/|[A-Z]:\\\\Users", w) for w in words)
-    assert course.repository() in text and not re.search(r"\{\{\w+\}\}", text), "an address that was not stamped"
+    assert course.repository() in text
+    assert not re.search(r"\{\{\w+\}\}", text), "an address that was not stamped"
     assert len(text) < 3e6
 
 
@@ -83,7 +89,8 @@ def test_what_github_and_other_people_can_read(stem):
 def test_every_figure_has_alternative_text(stem):
     shown = [o.data for c in code_cells(stem) for o in c.outputs if "data" in o]
     figures = [data for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) >= 8 and not any("image/png" in data for data in shown), "show() gives a picture its words"
+    assert len(figures) >= 8
+    assert not any("image/png" in data for data in shown), "show() gives a picture its words"
     for data in figures:
         (alt,) = re.findall(r'<img [^>]*alt="([^"]*)"', data["text/html"])
         assert len(alt) > 20 and html.unescape(alt) == data["text/plain"]
@@ -94,7 +101,9 @@ def test_short_cells_more_prose_than_code(stem):
     cells = stored(stem).cells
     code = [c for c in cells if c.cell_type == "code"]
     assert max(len(c.source.splitlines()) for c in code) <= 40
-    words = {kind: sum(len(c.source.split()) for c in cells if c.cell_type == kind) for kind in ("markdown", "code")}
+    words = Counter()
+    for c in cells:
+        words[c.cell_type] += len(c.source.split())
     assert words["markdown"] > words["code"]
     kinds = "".join(c.cell_type[0] for c in cells if not c.metadata.get("nbgrader"))
     assert "cccc" not in kinds, "more than three code cells in a row"
@@ -116,7 +125,7 @@ def paragraphs(markdown):
 
 
 def odd_dollars(markdown):
-    """The first paragraph whose dollar signs do not pair, or None; one that is meant is written \\$."""
+    """The first paragraph whose dollar signs do not pair, or None; a meant one is written \\$."""
     return next((p for p in paragraphs(markdown) if p.replace("\\$", "").count("$") % 2), None)
 
 
@@ -171,11 +180,13 @@ def test_a_chapter_that_does_not_begin_with_its_title_is_refused(small_course):
 @pytest.mark.parametrize("stem", STEMS)
 def test_the_first_cell_touches_only_colab(stem):
     first = code_cells(stem)[0].source
-    assert '"google.colab" in sys.modules' in first and '"--no-deps"' in first and f"git+{course.repository()}" in first
+    assert '"google.colab" in sys.modules' in first and '"--no-deps"' in first
+    assert f"git+{course.repository()}" in first
 
 
 def test_markers_that_do_not_pair_are_refused():
-    for source in ("### BEGIN SOLUTION\nx", "x\n### END SOLUTION", "### BEGIN SOLUTION\n### BEGIN SOLUTION\n### END SOLUTION"):
+    begin, end = "### BEGIN SOLUTION", "### END SOLUTION"
+    for source in (f"{begin}\nx", f"x\n{end}", f"{begin}\n{begin}\n{end}"):
         with pytest.raises(build.SourceError, match="SOLUTION"):
             build.stripped(source, "here")
     source = "def f():\n    ### BEGIN SOLUTION\n    return 1\n    ### END SOLUTION"
@@ -203,7 +214,8 @@ print(object())
 
 @pytest.fixture
 def small_course(tmp_path, monkeypatch):
-    monkeypatch.setattr(course, "CHAPTERS", {"01_x": course.Chapter("A chapter", "", ("gan",), "", 1.0, 10)})
+    chapter = course.Chapter("A chapter", "", ("gan",), "", 1.0, 10)
+    monkeypatch.setattr(course, "CHAPTERS", {"01_x": chapter})
     (tmp_path / "solutions").mkdir()
     shutil.copy(build.ROOT / "pyproject.toml", tmp_path)
     (tmp_path / "solutions" / "01_x.py").write_text(SOURCE)
@@ -219,31 +231,35 @@ def test_a_changed_source_makes_its_notebooks_stale(small_course):
     assert build.stale("01_x") == []
     source = small_course / "solutions" / "01_x.py"
     source.write_text(SOURCE.replace("return 1", "return 2"))
-    assert build.stale("01_x") == ["solutions/01_x.ipynb"]         # the student's edition does not show it
+    assert build.stale("01_x") == ["solutions/01_x.ipynb"]  # the student's edition does not show it
     source.write_text(SOURCE.replace("A chapter", "Another"))
     assert len(build.stale("01_x")) == 2
 
 
 def test_cell_ids_follow_the_text(small_course):
     before = [c["id"] for c in build.editions("01_x")[0].cells]
-    (small_course / "solutions" / "01_x.py").write_text(SOURCE.replace("# A chapter", "# A chapter\n\nlonger"))
+    longer = SOURCE.replace("# A chapter", "# A chapter\n\nlonger")
+    (small_course / "solutions" / "01_x.py").write_text(longer)
     after = [c["id"] for c in build.editions("01_x")[0].cells]
     assert before[1:] == after[1:] and before[0] != after[0]
 
 
 def executed(source):
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(s, id=f"c{i}") for i, s in enumerate(source)])
-    return build.execute(nb, build.ROOT)
+    cells = [nbformat.v4.new_code_cell(s, id=f"c{i}") for i, s in enumerate(source)]
+    return build.execute(nbformat.v4.new_notebook(cells=cells), build.ROOT)
 
 
 def test_twice_executed_and_normalised_is_the_same_to_the_byte():
     source = ["import torch\ntorch.manual_seed(0)\nprint(torch.rand(2))\nprint('two')",
-              "from minigen.plots import *\nshow(curves({'a': [1, 2]}), 'A line from one to two, rising.')"]
-    assert build.text_of(build.normalised(executed(source), "x")) == build.text_of(build.normalised(executed(source), "x"))
+              "from minigen.plots import *\n"
+              "show(curves({'a': [1, 2]}), 'A line from one to two, rising.')"]
+    texts = [build.text_of(build.normalised(executed(source), "x")) for _ in range(2)]
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize(("source", "words"), [
-    ("from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass", "tag the cell nbval-ignore-output"),
+    ("from tqdm.auto import tqdm\nfor _ in tqdm(range(3)): pass",
+     "tag the cell nbval-ignore-output"),
     ("import sys\nprint('x', file=sys.stderr)", "writes to stderr"),
     ("from pathlib import Path\nprint(Path.cwd())", "path of this computer"),
 ])
@@ -261,7 +277,8 @@ def test_a_pictures_letters_are_no_path():
     nb.cells[0].outputs[0].data["text/plain"] = build.tempfile.gettempdir() + "/x"
     with pytest.raises(build.SourceError, match="path of this computer"):
         build.normalised(nb, "x")
-    nb.cells[0].outputs[0].data |= {"text/plain": "", "text/html": f'<img alt="{build.tempfile.gettempdir()}/x">'}
+    html = f'<img alt="{build.tempfile.gettempdir()}/x">'
+    nb.cells[0].outputs[0].data |= {"text/plain": "", "text/html": html}
     with pytest.raises(build.SourceError, match="path of this computer"):
         build.normalised(nb, "x")
 
@@ -273,10 +290,12 @@ show(curves({'a': [1, 2]}), 'A line from one to two.')"""
 def test_of_a_live_picture_the_still_one_is_stored():
     nb = executed(["""from minigen.plots import curves
 from minigen.widgets import explore
-explore(lambda k: curves({'a': [0, k]}), curves({'a': [0, 1]}), 'A line from zero to one.', k=(0, 9, 1));"""])
+still = curves({'a': [0, 1]})
+explore(lambda k: curves({'a': [0, k]}), still, 'A line from zero to one.', k=(0, 9, 1));"""])
     nb.cells[0].metadata["tags"] = ["nbval-ignore-output"]
     picture, caption = (o.data for o in build.normalised(nb, "x").cells[0].outputs)
-    assert set(picture) == {"text/html", "text/plain"} and 'alt="A line from zero to one."' in picture["text/html"]
+    assert set(picture) == {"text/html", "text/plain"}
+    assert 'alt="A line from zero to one."' in picture["text/html"]
     assert caption["text/markdown"] == "*A line from zero to one.*"
 
 
@@ -284,10 +303,12 @@ def test_nbval_compares_the_words_of_a_picture_and_not_its_pixels(tmp_path):
     nb = build.normalised(executed([SHOWN, SHOWN]), "x")
     for cell in nb.cells:
         data = cell.outputs[0].data
-        assert "data:image/png;base64,iVBOR" in data["text/html"]
-        data["text/html"] = data["text/html"].replace("data:image/png;base64,iVBOR", "data:image/png;base64,iVBOQ")
+        begins = "data:image/png;base64,iVBOR"
+        assert begins in data["text/html"]
+        data["text/html"] = data["text/html"].replace(begins, "data:image/png;base64,iVBOQ")
     data["text/html"] = data["text/html"].replace("one to two", "two to one")
     nbformat.write(nb, tmp_path / "x.ipynb")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--nbval", "-c", "pyproject.toml", tmp_path / "x.ipynb"],
-                          cwd=build.ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "pytest", "-q", "--nbval", "-c", "pyproject.toml"]
+    done = subprocess.run([*command, tmp_path / "x.ipynb"], cwd=build.ROOT, capture_output=True,
+                          text=True)
     assert "1 failed, 1 passed" in done.stdout and "Cell 1" in done.stdout, done.stdout[-2000:]

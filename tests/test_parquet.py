@@ -9,7 +9,10 @@ from tests.test_sources import png
 
 
 def hub(path, labels=None, classes=None, rows=None, image_first=True, features=None, **columns):
-    """A parquet file as hubs write it: images as structs, a column of labels, the features in its metadata."""
+    """A parquet file as hubs write it.
+
+    Images as structs, a column of labels, the features in its metadata.
+    """
     pa, pq = peer("pyarrow"), peer("pyarrow.parquet")
     n = rows or len(labels)
     images = {"image": [{"bytes": png(i), "path": None} for i in range(n)]}
@@ -229,3 +232,13 @@ def test_the_split_stands_in_the_name_or_the_folder(tmp_path):
         hub(path, [0, 1], CLASSES)
         want = [["train"], ["test"], ["val"], ["validation"], []][k]
         assert ImageSource(tmp_path / str(k)).splits == want
+
+
+def test_a_split_without_labels_leaves_the_others_theirs(tmp_path):
+    hub(tmp_path / "train.parquet", [1, 0], CLASSES)
+    hub(tmp_path / "val.parquet", [-1, -1], CLASSES)
+    none = (None, "has no label")
+    assert labels_of(tmp_path) == [("male", None), ("female", None), none, none]
+    assert labels_of(tmp_path, split="train") == [("male", None), ("female", None)]
+    source = ImageSource(tmp_path, split="val")
+    assert source.classes == [] and [i.problem for i in source] == [None, None]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigen.data.pictures import TURNS, decode
+from minigen.data.pictures import TURNS, read_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (12, 20, 3), dtype=np.uint8)
 
@@ -39,7 +39,7 @@ TURNED = (0x0112, 3, 1, b"\x06\0\0\0")
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 def test_odd_metadata_do_no_harm_and_the_picture_is_turned(odd, format):
     data = encoded(format, exif=exif(TURNED, odd))
-    pixels, shape = decode(data, 8)
+    pixels, shape = read_picture(data, 8)
     assert pixels.shape == (8, 8, 3) and shape in ((12, 20), (20, 12))
     if format == "JPEG" and odd[:2] == (0x011A, 2):
         assert shape == (12, 20)  # the orientation could be read, so it is applied
@@ -55,7 +55,7 @@ def test_orientation_is_that_of_pillow(orientation):
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     side = min(upright.shape[:2])
     top, left = (upright.shape[0] - side) // 2, (upright.shape[1] - side) // 2
-    got, shape = decode(data, side, "box")
+    got, shape = read_picture(data, side, "box")
     assert (
         np.array_equal(got, upright[top : top + side, left : left + side])
         and shape == upright.shape[1::-1]
@@ -69,7 +69,7 @@ def test_orientation_is_that_of_pillow(orientation):
 def test_formats(format):
     if format not in Image.registered_extensions().values():
         pytest.skip(f"this Pillow has no {format}")
-    assert decode(encoded(format), 8)[0].shape == (8, 8, 3)
+    assert read_picture(encoded(format), 8)[0].shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_formats(format):
 )
 def test_what_is_no_picture_is_a_reason(data, words):
     with pytest.raises(ValueError, match=words):
-        decode(data, 8)
+        read_picture(data, 8)
 
 
 def test_whatever_a_decoder_raises_is_a_reason(monkeypatch):
@@ -98,11 +98,33 @@ def test_whatever_a_decoder_raises_is_a_reason(monkeypatch):
     ):
         monkeypatch.setattr(Image.Image, "convert", lambda *a, e=error: (_ for _ in ()).throw(e))
         with pytest.raises(ValueError, match=r"damaged image .odd|damaged image .MemoryError"):
-            decode(encoded(), 8)
+            read_picture(encoded(), 8)
 
 
 def test_the_crop_is_the_middle_also_where_the_rest_is_odd():
     wide = np.zeros((4, 13, 3), np.uint8)
     wide[:, 4:8] = 200  # 9 columns to spare: 4 on the left, 5 on the right
-    assert (decode(encoded("PNG", wide), 4, "box")[0] == 200).all()
-    assert (decode(encoded("PNG", wide.transpose(1, 0, 2).copy()), 4, "box")[0] == 200).all()
+    assert (read_picture(encoded("PNG", wide), 4, "box")[0] == 200).all()
+    assert (read_picture(encoded("PNG", wide.transpose(1, 0, 2).copy()), 4, "box")[0] == 200).all()
+
+
+def test_centre_crop_and_antialiasing():
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 200  # the centre square
+    assert (read_picture(encoded("PNG", wide), 10)[0] == 200).all()
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))[..., None].repeat(3, 2)
+    small = read_picture(encoded("PNG", stripes), 16)[0].astype(float)
+    assert abs(small - 127.5).max() < 25  # without antialiasing: 0 or 255
+
+
+def test_modes_and_orientation():
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    assert read_picture(encoded("PNG", grey), 8)[0].shape == (8, 8, 3)
+    clear = np.zeros((8, 8, 4), np.uint8)
+    assert (read_picture(encoded("PNG", clear), 8)[0] == 255).all()  # transparent becomes white
+    turned = Image.Exif()
+    turned[0x0112] = 6  # "turned": width and height swap
+    data = encoded("JPEG", np.zeros((8, 16, 3), np.uint8), exif=turned.tobytes())
+    assert read_picture(data, 8)[1] == (8, 16)
+    with pytest.raises(ValueError, match="8 bits"):
+        read_picture(encoded("PNG", np.zeros((8, 8), np.uint16)), 8)

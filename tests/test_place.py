@@ -21,10 +21,10 @@ def names(folder):
 
 def meanwhile(monkeypatch, act):
     """Do something between the writing and the renaming."""
-    from minigen.data import prepared
+    from minigen.data import preparing
 
-    write = prepared._write
-    monkeypatch.setattr(prepared, "_write", lambda *a: (write(*a), act())[0])
+    write = preparing._write
+    monkeypatch.setattr(preparing, "_write", lambda *a: (write(*a), act())[0])
 
 
 @pytest.mark.parametrize("what", ["folder with a file", "empty folder", "file", "link"])

@@ -35,12 +35,13 @@ def test_vae_recipes_write_what_they_measured(out):
     assert 0 <= card["obedience"] <= 1
     x = ToyFaces(2000, seed=2)
     l1 = (vae.reconstruct(model, x.images(), x["hair"]) - x.images()).abs().mean()
-    assert card["test_l1"] == round(float(l1), 4)           # of the weights as they are stored, in 16 bits
+    assert card["test_l1"] == round(float(l1), 4)  # of the weights as they are stored, in 16 bits
 
 
 def test_vqvae_and_its_prior(out):
     card = pretrain.vqvae_(steps=2, batch_size=128)
-    assert files.load_weights(vqvae.VQVAE, out / "vqvae.safetensors").card == card and card["codes_used"] > 1
+    assert files.load_weights(vqvae.VQVAE, out / "vqvae.safetensors").card == card
+    assert card["codes_used"] > 1
     card = pretrain.pixelcnn_(steps=2, batch_size=8, faces=100)
     model = files.load_weights(pixelcnn.PixelCNN, out / "pixelcnn.safetensors")
     assert model.card == card and model.num_classes == 5 and 100 < card["test_bits"] < 200
@@ -54,7 +55,10 @@ def test_ivqvae_keeps_the_statistics_of_its_latents(out):
 
 def test_diffusion_recipes_write_what_they_measured(out):
     shutil.copy(files.data_path("pretrained", "ivqvae.safetensors"), out)
-    recipes = (pretrain.unet_, unet.UNet, "unet", {}), (pretrain.fftd_, fftd.FFTD, "fftd", dict(faces=100))
+    recipes = [
+        (pretrain.unet_, unet.UNet, "unet", {}),
+        (pretrain.fftd_, fftd.FFTD, "fftd", dict(faces=100)),
+    ]
     for recipe, cls, name, options in recipes:
         card = recipe(steps=2, batch_size=8, **options)
         model = files.load_weights(cls, out / f"{name}.safetensors")

@@ -38,7 +38,8 @@ def make_zip(path, names, **more):
 def make_parquet(path, labels, names=None, split_name="train-00000-of-00001.parquet"):
     pa, pq = peer("pyarrow"), peer("pyarrow.parquet")
     path.mkdir()
-    table = pa.table({"image": [{"bytes": png(i), "path": None} for i in range(len(labels))], "label": labels})
+    images = [{"bytes": png(i), "path": None} for i in range(len(labels))]
+    table = pa.table({"image": images, "label": labels})
     if names:
         info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
         table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
@@ -52,9 +53,12 @@ def summary(source):
 
 LAYOUTS = {
     "flat": (["b.png", "a.png"], [("a.png", None, None), ("b.png", None, None)]),
-    "classes": (["cat/1.png", "dog/1.png"], [("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]),
-    "splits": (["train/cat/1.png", "val/cat/2.png"], [("train/cat/1.png", "cat", "train"), ("val/cat/2.png", "cat", "val")]),
-    "deeper": (["cat/x/1.png", "dog/y/z/2.png"], [("cat/x/1.png", "cat", None), ("dog/y/z/2.png", "dog", None)]),
+    "classes": (["cat/1.png", "dog/1.png"],
+                [("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]),
+    "splits": (["train/cat/1.png", "val/cat/2.png"],
+               [("train/cat/1.png", "cat", "train"), ("val/cat/2.png", "cat", "val")]),
+    "deeper": (["cat/x/1.png", "dog/y/z/2.png"],
+               [("cat/x/1.png", "cat", None), ("dog/y/z/2.png", "dog", None)]),
     "hidden": (["a.png", ".DS_Store", "__MACOSX/a.png"], [("a.png", None, None)]),
     "one top folder": (["faces/cat/1.png", "faces/dog/2.png"],
                        [("faces/cat/1.png", "cat", None), ("faces/dog/2.png", "dog", None)]),
@@ -65,7 +69,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_layouts(tmp_path, layout, kind):
     names, want = LAYOUTS[layout]
-    path = make_folder(tmp_path / "f", names) if kind == "folder" else make_zip(tmp_path / "f.zip", names)
+    make, name = (make_folder, "f") if kind == "folder" else (make_zip, "f.zip")
+    path = make(tmp_path / name, names)
     source = ImageSource(path)
     assert summary(source) == want
     assert len(source) == len(want)
@@ -113,9 +118,11 @@ def test_refused(tmp_path):
 
 def test_split_folders_in_any_case_and_beside_others(tmp_path):
     path = make_folder(tmp_path / "f", ["Train/cat/1.png", "Test/dog/1.png"])
-    assert sorted(i.split for i in ImageSource(path)) == ["test", "train"] and ImageSource(path).classes == ["cat", "dog"]
+    assert sorted(i.split for i in ImageSource(path)) == ["test", "train"]
+    assert ImageSource(path).classes == ["cat", "dog"]
     with pytest.raises(DataError, match="split folder 'test' beside the folder 'extra'"):
-        ImageSource(make_folder(tmp_path / "g", ["train/cat/1.png", "test/cat/2.png", "extra/3.png"]))
+        names = ["train/cat/1.png", "test/cat/2.png", "extra/3.png"]
+        ImageSource(make_folder(tmp_path / "g", names))
 
 
 def test_a_zip_with_backslashes_keeps_its_classes(tmp_path):
@@ -142,7 +149,8 @@ def test_what_lies_beside_class_folders_and_is_no_image_does_not_matter(tmp_path
 
 def test_folder_and_zip_have_one_order(tmp_path):
     names = ["cat/1.png", "cat-big/1.png", "B/1.png"]
-    assert summary(ImageSource(make_folder(tmp_path / "f", names))) == summary(ImageSource(make_zip(tmp_path / "f.zip", names)))
+    folder, archive = make_folder(tmp_path / "f", names), make_zip(tmp_path / "f.zip", names)
+    assert summary(ImageSource(folder)) == summary(ImageSource(archive))
 
 
 def test_parquet_of_numbers_keeps_their_order_and_nested_splits(tmp_path):
@@ -176,10 +184,15 @@ def test_links_are_followed_once_and_told(tmp_path):
     os.symlink("nowhere", linked / "cat2")
     os.symlink(real / "cat", linked / "zcat")
     source = ImageSource(linked)
-    assert source.classes == ["cat", "dog"] and [i.label for i in source if not i.problem] == ["cat", "dog"]
+    assert source.classes == ["cat", "dog"]
+    assert [i.label for i in source if not i.problem] == ["cat", "dog"]
     problems = {i.name: i.problem for i in source if i.problem}
-    assert problems == {"loop": "a link to a folder that is read already", "self": "a link that leads nowhere",
-                        "cat2": "a link that leads nowhere", "zcat": "a link to a folder that is read already"}
+    assert problems == {
+        "loop": "a link to a folder that is read already",
+        "self": "a link that leads nowhere",
+        "cat2": "a link that leads nowhere",
+        "zcat": "a link to a folder that is read already",
+    }
     os.symlink(real / "cat" / "1.png", linked / "dog" / "2.png")
     assert len([i for i in ImageSource(linked) if not i.problem]) == 3
 
@@ -197,7 +210,8 @@ def test_many_links_to_each_other_end(tmp_path):
 def test_what_is_no_ordinary_file_is_told_and_not_opened(tmp_path):
     path = make_folder(tmp_path / "f", ["a.png"])
     os.mkfifo(path / "pipe.png")
-    assert [(i.name, i.problem) for i in ImageSource(path)] == [("a.png", None), ("pipe.png", "not an ordinary file")]
+    problems = {i.name: i.problem for i in ImageSource(path)}
+    assert problems == {"a.png": None, "pipe.png": "not an ordinary file"}
     with pytest.raises(DataError, match="neither a folder nor an ordinary file"):
         ImageSource(path / "pipe.png")
 
@@ -212,7 +226,8 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         return look(folder)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    with pytest.raises(DataError, match=r"The folder '.*dog' cannot be read .Permission denied.: allow it"):
+    words = r"The folder '.*dog' cannot be read .Permission denied.: allow it"
+    with pytest.raises(DataError, match=words):
         ImageSource(path)
 
 
@@ -223,7 +238,8 @@ def test_a_file_that_vanishes_or_is_too_large_is_told(tmp_path):
     source = ImageSource(path)
     (path / "a.png").unlink()
     got = {i.name: i.problem for i in source}
-    assert "No such file" in got["a.png"] and got["b.png"] is None and "268 MB in one file" in got["film.mp4"]
+    assert "No such file" in got["a.png"] and got["b.png"] is None
+    assert "268 MB in one file" in got["film.mp4"]
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -240,14 +256,17 @@ def test_a_zip_that_lies_about_a_size_is_still_bounded(tmp_path, monkeypatch):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
         z.writestr("bomb.png", bytes(3 * 10**6))
-    content = path.read_bytes().replace((3 * 10**6).to_bytes(4, "little"), (10**5).to_bytes(4, "little"))
-    path.write_bytes(content)
+    true, claimed = (size.to_bytes(4, "little") for size in (3 * 10**6, 10**5))
+    path.write_bytes(path.read_bytes().replace(true, claimed))
     monkeypatch.setattr(sources, "LARGEST", 10**6)
     (item,) = ImageSource(path)
     assert item.data == b"" and "no readable bytes" in item.problem
 
 
-@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+PACKINGS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
 def test_damage_inside_an_entry_is_that_entrys(tmp_path, packing):
     path = tmp_path / "a.zip"
     noise = np.random.default_rng(0).integers(0, 255, 5000, dtype=np.uint8).tobytes()
@@ -265,7 +284,8 @@ def test_a_name_that_a_zip_holds_twice_is_told(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate"):
         path = make_zip(tmp_path / "a.zip", ["a.png", "b.png", "a.png"])
     got = [(i.name, i.problem) for i in ImageSource(path)]
-    assert got == [("a.png", None), ("b.png", None), ("a.png", "the zip holds this name twice; the last one is used")]
+    twice = "the zip holds this name twice; the last one is used"
+    assert got == [("a.png", None), ("b.png", None), ("a.png", twice)]
 
 
 def test_a_zip_of_a_version_to_come(tmp_path):
@@ -299,7 +319,8 @@ def test_a_table_without_labels_leaves_pieces_without_classes(tmp_path, table, w
     path = make_folder(tmp_path / "f", ["00000/a.png", "00001/b.png"])
     (path / "dataset.json").write_text(table)
     source = ImageSource(path)
-    assert source.classes == [] and words in source.notes[0] and "pieces of one set" in source.notes[1]
+    assert source.classes == [] and words in source.notes[0]
+    assert "pieces of one set" in source.notes[1]
 
 
 def test_prepared_folders_inside_a_source_are_left_out(tmp_path):

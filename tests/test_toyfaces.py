@@ -19,10 +19,12 @@ def test_shapes_range_and_indexing():
     faces = ToyFaces(10, size=24)
     image, labels = faces[3]
     assert image.shape == (3, 24, 24) and labels.shape == (len(ATTRIBUTES),)
-    assert image.dtype == torch.float32 and -1 <= faces.images().min() < -0.5 < 0.5 < faces.images().max() <= 1
+    assert image.dtype == torch.float32
+    assert -1 <= faces.images().min() < -0.5 < 0.5 < faces.images().max() <= 1
     batch, _ = faces[torch.tensor([3, 5])]
     assert torch.equal(batch[0], image)
-    assert torch.equal(faces[torch.tensor(3)][0], image) and torch.equal(faces[np.int64(-7)][0], image)
+    assert torch.equal(faces[torch.tensor(3)][0], image)
+    assert torch.equal(faces[np.int64(-7)][0], image)
     assert torch.equal(faces["glasses"], faces.labels[:, 6])
     with pytest.raises(IndexError):
         faces[10]
@@ -76,7 +78,8 @@ def test_faces_are_drawn_many_at_a_time(monkeypatch):
     assert ToyFaces(600, size=32).images().shape[0] == 600
     assert asked == [(256, 256, 32), (256, 256, 32), (88, 88, 32)]
     asked.clear()
-    ToyFaces(5, size=256).images(), ToyFaces(2, size=1024).images()
+    ToyFaces(5, size=256).images()
+    ToyFaces(2, size=1024).images()
     assert asked == [(4, 4, 256), (1, 1, 256), (1, 1, 1024), (1, 1, 1024)]
 
 

@@ -1,14 +1,16 @@
 """Write the notebooks from their sources, solutions/NN_name.py (py:percent).
 
-    python tools/build_notebooks.py             # solutions/*.ipynb, and notebooks/*.ipynb executed at small scale
+    python tools/build_notebooks.py             # all chapters
     python tools/build_notebooks.py 01_gan      # one chapter
     python tools/build_notebooks.py --check     # write nothing; exit 1 and name what is stale
 
-The student edition has `raise NotImplementedError` in place of what stands between ### BEGIN SOLUTION and
-### END SOLUTION. Cells get nbgrader metadata: one with a solution is an answer, one that begins with check( a test,
-worth `points` of its cell metadata (1 without). {{repository}} and {{tag}} become what pyproject.toml says.
-Each notebook's header, first code cell and last cell come from tools/course.py.
-Only outputs that are the same on every run are compared by nbval; cells tagged nbval-ignore-output are not.
+It writes solutions/*.ipynb, and notebooks/*.ipynb executed at small scale. The student edition has
+`raise NotImplementedError` in place of what stands between ### BEGIN SOLUTION and ### END SOLUTION.
+Cells get nbgrader metadata: one with a solution is an answer, one that begins with check( a test,
+worth `points` of its cell metadata (1 without). {{repository}} and {{tag}} become what
+pyproject.toml says. Each notebook's header, first code cell and last cell come from
+tools/course.py. Only outputs that are the same on every run are compared by nbval; cells tagged
+nbval-ignore-output are not.
 """
 
 import argparse
@@ -19,10 +21,12 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import course
 import jupytext
 import nbformat
+from nbformat import NotebookNode
 
 from minigen.files import write_text
 
@@ -37,15 +41,16 @@ class SourceError(ValueError):
     """A chapter's source is not as the builder needs it."""
 
 
-def stems():
+def stems() -> list[str]:
     return sorted(p.stem for p in (ROOT / "solutions").glob("[0-9][0-9]_*.py"))
 
 
-def framed(nb, stem):
+def framed(nb: NotebookNode, stem: str) -> NotebookNode:
     """The chapter with its header below the title, the cell for Colab, and its last cell."""
     title = nb.cells[0]
     if title.cell_type != "markdown" or not title.source.startswith("# "):
-        raise SourceError(f"{stem}: the first cell must be Markdown that begins with the title, '# …'")
+        wanted = "must be Markdown that begins with the title, '# …'"
+        raise SourceError(f"{stem}: the first cell {wanted}")
     head, _, rest = title.source.partition("\n")
     title.source = f"{head}\n\n{course.header(stem)}\n{rest}"
     nb.cells.insert(1, nbformat.v4.new_code_cell(course.COLAB))
@@ -53,7 +58,7 @@ def framed(nb, stem):
     return nb
 
 
-def stripped(source, where):
+def stripped(source: str, where: str) -> str:
     """The student's version of a cell. Raises: SourceError for markers that do not pair."""
     out, inside = [], False
     for line in source.splitlines():
@@ -73,19 +78,21 @@ def stripped(source, where):
     return "\n".join(out)
 
 
-def _nbgrader(cell):
+def _nbgrader(cell: NotebookNode) -> dict[str, Any] | None:
     """nbgrader's metadata of an answer or test cell, schema 3; None for any other cell."""
     base = {"schema_version": 3, "task": False}
     if BEGIN.search(cell.source) or any(BEGIN.match(line) for line in cell.source.splitlines()):
-        name = re.search(r"^def (\w+)", cell.source, re.M)[1]
+        name = re.findall(r"^def (\w+)", cell.source, re.M)[0]
         return base | {"grade": False, "grade_id": name, "locked": False, "solution": True}
     if m := re.match(r"check\((\w+)\)", cell.source):
         points = int(cell.metadata.pop("points", 1))
-        return base | {"grade": True, "grade_id": f"check-{m[1]}", "locked": True, "points": points, "solution": False}
+        name = f"check-{m[1]}"
+        return base | {"grade": True, "grade_id": name, "locked": True, "points": points,
+                       "solution": False}
     return None
 
 
-def editions(stem):
+def editions(stem: str) -> tuple[NotebookNode, NotebookNode]:
     """(solution, student) notebooks of a chapter, without outputs."""
     nb = framed(jupytext.read(ROOT / "solutions" / f"{stem}.py", fmt="py:percent"), stem)
     nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
@@ -94,12 +101,14 @@ def editions(stem):
     for cell in nb.cells:
         for mark, value in marks.items():
             cell.source = cell.source.replace(mark, value)
-        for noise in ("lines_to_next_cell", "cell_marker"):    # how jupytext keeps the source, no news to a reader
-            cell.metadata.pop(noise, None)
+        # how jupytext keeps the source, no news to a reader
+        for key in ("lines_to_next_cell", "cell_marker"):
+            cell.metadata.pop(key, None)
         shown = stripped(cell.source, stem) if cell.cell_type == "code" else cell.source
         digest = hashlib.sha256(shown.encode()).hexdigest()
+        # an id follows the student's text, so an edit changes one cell's only
         cell["id"] = next(digest[i : i + 8] for i in range(50) if digest[i : i + 8] not in seen)
-        seen.add(cell["id"])                      # an id follows the student's text, so an edit changes one cell's only
+        seen.add(cell["id"])
         if cell.cell_type == "code" and (grading := _nbgrader(cell)):
             cell.metadata["nbgrader"] = grading
     student = copy.deepcopy(nb)
@@ -109,37 +118,53 @@ def editions(stem):
     return nb, student
 
 
-def execute(nb, cwd, timeout=600):
-    """Run a notebook in place at small scale, with no progress of anyone's and no inherited matplotlib backend."""
+def execute(nb: NotebookNode, cwd: Path, timeout: int = 600) -> NotebookNode:
+    """Run a notebook in place at small scale.
+
+    With no progress of anyone's and no inherited matplotlib backend.
+    """
     from nbclient import NotebookClient
 
     with tempfile.TemporaryDirectory() as home:
         env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "MINIGEN_STRICT")}
         env |= {"MINIGEN_SCALE": "small", "MINIGEN_HOME": home}
-        NotebookClient(nb, timeout=timeout, kernel_name="python3", record_timing=False, store_widget_state=False,
-                       extra_arguments=["--log-level=ERROR"], resources={"metadata": {"path": str(cwd)}}).execute(env=env)
+        client = NotebookClient(
+            nb,
+            timeout=timeout,
+            kernel_name="python3",
+            record_timing=False,
+            store_widget_state=False,
+            extra_arguments=["--log-level=ERROR"],
+            resources={"metadata": {"path": str(cwd)}},
+        )
+        client.execute(env=env)
     return nb
 
 
-def without_pictures(out):
+def without_pictures(out: NotebookNode) -> dict[str, Any]:
     """An output less its PNG data, whose letters may spell anything, a path included."""
     data = {k: PICTURE.sub("", v) if isinstance(v, str) else v
             for k, v in out.get("data", {}).items() if k != "image/png"}
     return {k: v for k, v in out.items() if k != "data"} | {"data": data}
 
 
-def normalised(nb, stem):
-    """Drop what differs between two runs or means nothing without a kernel. Raises: SourceError for what may not stay."""
+def normalised(nb: NotebookNode, stem: str) -> NotebookNode:
+    """Drop what differs between two runs or means nothing without a kernel.
+
+    Raises: SourceError for what may not stay.
+    """
     nb.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     for i, cell in enumerate(nb.cells):
         if cell.cell_type != "code":
             continue
-        where, kept = f"{stem}, cell {i}", []
+        where = f"{stem}, cell {i}"
+        kept: list[NotebookNode] = []
         cell.metadata.pop("execution", None)
         for out in cell.outputs:
-            if WIDGET in out.get("data", {}):     # without its kernel a stored slider is an error message
+            if WIDGET in out.get("data", {}):  # without its kernel a slider is an error message
                 if "nbval-ignore-output" not in cell.metadata.get("tags", []):
-                    raise SourceError(f"{where}: a widget or progress bar; tag the cell nbval-ignore-output")
+                    way_out = "tag the cell nbval-ignore-output"
+                    raise SourceError(f"{where}: a widget or progress bar; {way_out}")
             elif out.output_type == "stream" and out.name == "stderr":
                 raise SourceError(f"{where}: writes to stderr: {out.text[:200]}")
             elif out.output_type == "stream" and kept and kept[-1].output_type == "stream":
@@ -154,11 +179,11 @@ def normalised(nb, stem):
     return nb
 
 
-def text_of(nb):
+def text_of(nb: NotebookNode) -> str:
     return nbformat.writes(nb, version=4) + "\n"
 
 
-def without_outputs(nb):
+def without_outputs(nb: NotebookNode) -> NotebookNode:
     """What a notebook says, less outputs and execution counts."""
     nb = copy.deepcopy(nb)
     for cell in nb.cells:
@@ -167,7 +192,7 @@ def without_outputs(nb):
     return nb
 
 
-def stale(stem):
+def stale(stem: str) -> list[str]:
     """Names of the committed notebooks of a chapter that are not what the source makes."""
     out = []
     for made, folder in zip(editions(stem), ("solutions", "notebooks"), strict=True):
@@ -177,17 +202,19 @@ def stale(stem):
     return out
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stems", nargs="*", help="chapters, such as 01_gan (default: all)")
-    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 where something is stale")
+    text = "write nothing, exit 1 where something is stale"
+    parser.add_argument("--check", action="store_true", help=text)
     args = parser.parse_args()
     if unknown := set(args.stems) - set(stems()):
         parser.error(f"no source solutions/{unknown.pop()}.py; there are {', '.join(stems())}")
     chosen = args.stems or stems()
     if args.check:
         old = [name for stem in chosen for name in stale(stem)]
-        print("\n".join(f"stale: {name}" for name in old) or "all notebooks are what their sources make")
+        lines = [f"stale: {name}" for name in old]
+        print("\n".join(lines) or "all notebooks are what their sources make")
         sys.exit(bool(old))
     for stem in chosen:
         solution, student = editions(stem)

@@ -22,16 +22,21 @@ from minigen.files import replacing
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "data" / "pictures"
-TIMES, GAP, MARGIN = 3, 4, 100        # pixels: a face's pixel, between two faces, left for the names
-GREY = "#757575"                      # legible on white and on GitHub's dark page
+TIMES, GAP, MARGIN = 3, 4, 100  # pixels: a face's pixel, between two faces, left for the names
+GREY = "#757575"  # legible on white and on GitHub's dark page
 
 
-def models(n=10, seed=0):
-    """A row of n faces for every model, its name at the left, on a transparent ground. Returns: a PIL image."""
+def models(n: int = 10, seed: int = 0) -> Image.Image:
+    """A row of n faces for every model, its name at the left, on a transparent ground.
+
+    Returns: a PIL image.
+    """
     rows = gallery.faces(n, seed)
     cell = 32 * TIMES + GAP
-    picture = Image.new("RGBA", (MARGIN + n * cell - GAP, len(rows) * cell - GAP), (255, 255, 255, 0))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(18)
+    width, height = MARGIN + n * cell - GAP, len(rows) * cell - GAP
+    picture = Image.new("RGBA", (width, height), (255, 255, 255, 0))
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(18)
     for row, (name, faces) in enumerate(rows.items()):
         draw.text((MARGIN - 12, row * cell + 16 * TIMES), name, fill=GREY, font=font, anchor="rm")
         for column, face in enumerate(to_uint8(faces)):
@@ -41,23 +46,26 @@ def models(n=10, seed=0):
     return picture
 
 
-def example(readme, begins_with):
-    """The README's first Python example that begins with these words. Raises: ValueError where there is none."""
+def example(readme: str, begins_with: str) -> str:
+    """The README's first Python example that begins with these words.
+
+    Raises: ValueError where there is none.
+    """
     for code in re.findall(r"```python\n(.*?)```", readme, re.S):
         if code.startswith(begins_with):
             return code
     raise ValueError(f"README.md has no Python example that begins with {begins_with!r}")
 
 
-def main():
+def main() -> None:
     argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     OUT.mkdir(exist_ok=True)
     with replacing(OUT / "models.png") as path:
         models().save(path, "PNG", optimize=True)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([sys.executable, "-c", example(readme, "import torch")], cwd=folder, check=True)
-        subprocess.run([sys.executable, "-m", "minigen", "sample"], cwd=folder, check=True)
+        for arguments in (["-c", example(readme, "import torch")], ["-m", "minigen", "sample"]):
+            subprocess.run([sys.executable, *arguments], cwd=folder, check=True)
         for made, name in (("digits.png", "digits.png"), ("runs/faces.png", "sample.png")):
             with replacing(OUT / name) as path, Image.open(Path(folder) / made) as picture:
                 picture.save(path, "PNG", optimize=True)

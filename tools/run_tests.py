@@ -1,7 +1,9 @@
 """Everything CI checks, one after another, and the counts at the end.
 
-    python tools/run_tests.py           # lint, unit tests (every exercise's solution among them), notebooks against their outputs
-    python tools/run_tests.py --slow    # and the tests marked slow, and the solved notebooks in strict mode
+    python tools/run_tests.py           # lint, unit tests, notebooks against their outputs
+    python tools/run_tests.py --slow    # and the tests marked slow, and the solved notebooks
+
+Every exercise's solution is among the unit tests; the solved notebooks run in strict mode.
 """
 
 import os
@@ -11,20 +13,27 @@ import tempfile
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
+Run = tuple[str, subprocess.Popen, Path, IO[str], float]  # name, process, report, log, start
+Row = tuple[int, str, int, int, int, float]  # exit code, name, passed, failed, skipped, seconds
 
 
-def start_pytest(folder, name, arguments, **env):
-    """Start pytest with its output and report in files of `folder`. Returns: what `finish_pytest` needs."""
-    report, log = folder / f"{name}.xml", open(folder / f"{name}.txt", "w+", encoding="utf-8")  # noqa: SIM115
+def start_pytest(folder: Path, name: str, arguments: list[str], **env: str) -> Run:
+    """Start pytest with its output and report in files of `folder`.
+
+    Returns: what `finish_pytest` needs.
+    """
+    report = folder / f"{name}.xml"
+    log = open(folder / f"{name}.txt", "w+", encoding="utf-8")  # noqa: SIM115 (closed at the end)
     command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *arguments]
-    env = os.environ | env | {"PYTHONUTF8": "1"}    # Windows would write the log in an encoding of its own
+    env = os.environ | env | {"PYTHONUTF8": "1"}  # else Windows writes in an encoding of its own
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT)
     return name, process, report, log, time.time()
 
 
-def finish_pytest(run):
+def finish_pytest(run: Run) -> Row:
     """Wait, print the output, and return (exit code, name, passed, failed, skipped, seconds)."""
     name, process, report, log, start = run
     code = process.wait()
@@ -34,33 +43,46 @@ def finish_pytest(run):
     log.close()
     if not report.exists():
         return code or 1, name, 0, 1, 0, seconds
-    suite = ET.parse(report).getroot().find("testsuite")
-    total, failed, skipped = (int(suite.get(k)) for k in ("tests", "failures", "skipped"))
-    failed += int(suite.get("errors"))
+    suite = ET.parse(report).getroot()[0].attrib
+    total, skipped = int(suite["tests"]), int(suite["skipped"])
+    failed = int(suite["failures"]) + int(suite["errors"])
     return code, name, total - failed - skipped, failed, skipped, seconds
 
 
-def main():
-    sys.stdout.reconfigure(errors="replace")        # a terminal that lacks a letter shows a question mark
+def side_by_side(folder: Path, runs: list[tuple[str, list[str]]], **env: str) -> list[Row]:
+    """Run these, (name, arguments of pytest), at once and wait for all.
+
+    One thread each: on two cores that is faster than two threads one after the other.
+    """
+    env = env | {"OMP_NUM_THREADS": "1"}
+    started = [start_pytest(folder, name, arguments, **env) for name, arguments in runs]
+    return [finish_pytest(run) for run in started]
+
+
+def main() -> None:
+    # a terminal that lacks a letter shows a question mark
+    sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     full = "--slow" in sys.argv[1:]
     slow = ["-m", "slow or not slow"] if full else []
     stems = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
     with tempfile.TemporaryDirectory() as folder:
-        # side by side, one thread each: on two cores that is faster than two threads one after the other
-        one, files = dict(OMP_NUM_THREADS="1"), sorted(str(p) for p in (ROOT / "tests").glob("test_*.py"))
-        both = [start_pytest(Path(folder), f"unit tests {k + 1}", [*slow, *files[k::2]], **one) for k in range(2)]
-        rows = [finish_pytest(run) for run in both]
+        files = sorted(str(p) for p in (ROOT / "tests").glob("test_*.py"))
+        both = [(f"unit tests {k + 1}", [*slow, *files[k::2]]) for k in range(2)]
+        rows = side_by_side(Path(folder), both)
         for where, env in [("notebooks", {}), ("solutions", dict(MINIGEN_STRICT="1"))][: 1 + full]:
-            both = [start_pytest(Path(folder), f"{where} {chosen[0][:2]} …", ["--nbval", *(f"{where}/{s}.ipynb" for s in chosen)],
-                                 **one, **env) for chosen in (stems[::2], stems[1::2])]
-            rows += [finish_pytest(run) for run in both]
+            both = []
+            for chosen in (stems[::2], stems[1::2]):
+                books = [f"{where}/{stem}.ipynb" for stem in chosen]
+                both.append((f"{where} {chosen[0][:2]} …", ["--nbval", *books]))
+            rows += side_by_side(Path(folder), both, **env)
     print(f"lint: {'clean' if lint == 0 else 'see above'}")
     for _, name, passed, failed, skipped, seconds in rows:
         print(f"{name}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.0f} s")
-    passed, failed, skipped = (sum(r[i] for r in rows) for i in (2, 3, 4))
+    passed, failed = sum(row[2] for row in rows), sum(row[3] for row in rows)
+    skipped = sum(row[4] for row in rows)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(bool(lint or any(code for code, *_ in rows)))
+    sys.exit(bool(lint or any(row[0] for row in rows)))
 
 
 if __name__ == "__main__":

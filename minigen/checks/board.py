@@ -1,4 +1,7 @@
-"""What the learner has passed: a small JSON file in the home folder (or in MINIGEN_HOME), and a board of it."""
+"""What the learner has passed, in a small JSON file, and a board of it.
+
+The file lies in the home folder, or in MINIGEN_HOME where that is set.
+"""
 
 import datetime
 import json
@@ -7,43 +10,54 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from minigen import disk
+from minigen.checks.chapters import exercises
 from minigen.errors import DataError, say
 from minigen.files import write_text
-from minigen.inputs import refuse, told
+from minigen.inputs import described, refuse
 
-current = None    # the chapter of the last check made in this process
+current: str | None = None  # the chapter of the last check made in this process
 
 
-def _file():
+def _file() -> Path:
     home = os.environ.get("MINIGEN_HOME")
-    return (Path(home).expanduser() if home else Path.home() / ".minigen") / "progress.json"
+    folder = Path(home).expanduser() if home else Path.home() / ".minigen"
+    return folder / "progress.json"
 
 
-def _read():
-    """({chapter: [exercises]}, whether the file is as it should be); of a damaged file, what can be read."""
+def _read() -> tuple[dict[str, list[str]], bool]:
+    """({chapter: [exercises]}, whether the file is as it should be).
+
+    Of a damaged file, what can be read.
+    """
     try:
-        found = json.loads(_file().read_bytes())              # whichever UTF it is in
+        found = json.loads(_file().read_bytes())  # whichever UTF it is in
     except FileNotFoundError:
         return {}, True
     except (OSError, ValueError, RuntimeError):
         return {}, False
     if not isinstance(found, dict):
         return {}, False
-    good = {k: v for k, v in found.items() if isinstance(v, list) and all(isinstance(n, str) for n in v)}
+    good = {chapter: names for chapter, names in found.items() if _are_names(names)}
     return good, good == found
 
 
-def record(chapter, exercise):
-    """Note an exercise as passed. A file that cannot be read is moved aside; other processes wait their turn.
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
 
+
+def record(chapter: str, exercise: str) -> str:
+    """Note an exercise as passed.
+
+    A file that cannot be read is moved aside; other processes wait their turn.
     Returns: "" or a sentence: where the old file lies now, or why the pass could not be kept.
     """
     try:
         path = _file()
         path.parent.mkdir(parents=True, exist_ok=True)
-        for _ in range(100):                                  # ten seconds
+        for _ in range(100):  # ten seconds
             try:
                 with disk.held(path.with_name(".progress.lock")):
                     return _note(path, chapter, exercise)
@@ -51,48 +65,51 @@ def record(chapter, exercise):
                 time.sleep(0.1)
         return " (Your progress could not be kept: another process holds its file.)"
     except OSError as e:
-        return f" (Your progress could not be kept: {disk.REASONS.get(e.errno, e.strerror)}.)"
-    except RuntimeError as e:                                 # a home folder that is none
+        reason = disk.REASONS.get(e.errno) or e.strerror
+        return f" (Your progress could not be kept: {reason}.)"
+    except RuntimeError as e:  # a home folder that is none
         return f" (Your progress could not be kept: {e}; set MINIGEN_HOME to a folder.)"
 
 
-def _note(path, chapter, exercise):
+def _note(path: Path, chapter: str, exercise: str) -> str:
     passed, whole = _read()
-    told = ""
+    note = ""
     if not whole:
         aside = _free_name(path, datetime.date.today().isoformat())
         path.rename(aside)
-        told = f" (The progress file could not be read; it is kept as {aside.name}, and a new one was begun.)"
+        note = (f" (The progress file could not be read; it is kept as {aside.name}, and a new "
+                "one was begun.)")
     elif exercise in passed.get(chapter, []):
         return ""
     names = passed.setdefault(chapter, [])
     if exercise not in names:
         names.append(exercise)
     write_text(path, json.dumps(passed, indent=1))
-    return told
+    return note
 
 
-def _free_name(path, day):
+def _free_name(path: Path, day: str) -> Path:
     """progress-2026-11-26.json, or -2, -3 … where that exists."""
     for k in range(1, 10_000):
-        aside = path.with_name(f"{path.stem}-{day}{'' if k == 1 else f'-{k}'}{path.suffix}")
+        number = "" if k == 1 else f"-{k}"
+        aside = path.with_name(f"{path.stem}-{day}{number}{path.suffix}")
         if not os.path.lexists(aside):
             return aside
     raise FileExistsError(17, "too many files of the day")
 
 
-def progress(chapter=None):
+def progress(chapter: int | str | None = None) -> None:
     """Print the board: a line for each chapter, and below one of them its exercises, passed or not.
 
-    chapter: which one is opened, such as 5 or "05_ddpm"; by default that of the last check made in this kernel.
+    chapter: which one is opened, such as 5 or "05_ddpm"; by default that of the last check made in
+    this kernel.
     """
-    from minigen.checks import exercises
-
     board = exercises()
     opened = current if chapter is None else _named(chapter, board)
     passed, whole = _read()
     if not whole:
-        say("The progress file progress.json cannot be read; the next exercise you pass moves it aside and begins anew.")
+        say("The progress file progress.json cannot be read; the next exercise you pass moves it "
+            "aside and begins anew.")
     full, free, dot = "■□·" if _shows("■□·") else "#--"
     widest = max(map(len, board.values()))
     for title, names in board.items():
@@ -104,16 +121,17 @@ def progress(chapter=None):
                 say(f"    {'passed' if name in done else dot:<8}{name}")
 
 
-def _named(chapter, titles):
+def _named(chapter: Any, titles: dict[str, list[str]]) -> str:
     """The title that begins with the number of `chapter`: 5, "05_ddpm" and "05 DDPM" are one."""
     number = re.match(r"0?(\d)(?![\d.])", str(chapter))
     for title in titles:
         if number and int(title[:2]) == int(number[1]):
             return title
-    refuse("chapter", f"a number from 0 to {len(titles) - 1}, or a name such as \"05_ddpm\"", told(chapter))
+    wanted = f"a number from 0 to {len(titles) - 1}, or a name such as \"05_ddpm\""
+    refuse("chapter", wanted, described(chapter))
 
 
-def _shows(text):
+def _shows(text: str) -> bool:
     """Whether the terminal's encoding has these signs."""
     try:
         text.encode(sys.stdout.encoding or "ascii")

@@ -2,11 +2,11 @@
 
 import torch
 
-from minigen.checks.compare import expect
+from minigen.checks.compare import Answer, expect
 from minigen.metrics import frechet_distance
 
 
-def check_to_unit_range(answer):
+def check_to_unit_range(answer: Answer) -> None:
     every = torch.arange(256, dtype=torch.uint8)
     want = every.float() / 127.5 - 1
     mistakes = {
@@ -21,7 +21,7 @@ def check_to_unit_range(answer):
     expect(answer(image.clone()), image.float() / 127.5 - 1, "an image batch (2, 3, 4, 5)")
 
 
-def check_mean_face(answer):
+def check_mean_face(answer: Answer) -> None:
     for shape in ((5, 3, 4, 6), (2, 1, 8, 8)):
         x = torch.rand(shape) * 2 - 1
         mistakes = {
@@ -34,27 +34,30 @@ def check_mean_face(answer):
         expect(answer(x.clone()), x.mean(0), f"faces of shape {shape}", mistakes)
 
 
-def check_gaussian_draw(answer):
+def check_gaussian_draw(answer: Answer) -> None:
     mean, noise = torch.randn(12), torch.randn(5, 4)
     eigenfaces = torch.linalg.qr(torch.randn(12, 4)).Q
     variances = torch.tensor([9.0, 4.0, 1.0, 0.25])
     want = mean + (noise * variances.sqrt()) @ eigenfaces.T
     mistakes = {
-        "You scaled by the variances: the noise is scaled by the standard deviation, their square root.":
+        ("You scaled by the variances: the noise is scaled by the standard deviation, their square "
+         "root."):
             mean + (noise * variances) @ eigenfaces.T,
         "The mean is missing.": want - mean,
         "The noise is not scaled by the standard deviations.": mean + noise @ eigenfaces.T,
         "The mean is subtracted; it is added.": want - 2 * mean,
     }
-    expect(answer(mean, eigenfaces, variances, noise), want, "12 pixels, 4 eigenfaces and 5 draws", mistakes)
+    got = answer(mean, eigenfaces, variances, noise)
+    expect(got, want, "12 pixels, 4 eigenfaces and 5 draws", mistakes)
 
 
-def check_frechet_1d(answer):
+def check_frechet_1d(answer: Answer) -> None:
     for m1, v1, m2, v2 in ((0.0, 1.0, 0.0, 1.0), (1.0, 4.0, -2.0, 0.25), (0.3, 0.09, 0.1, 2.0)):
         one = [torch.tensor([m]).double() for m in (m1, m2)]
         cov = [torch.tensor([[v]]).double() for v in (v1, v2)]
         mistakes = {
-            "You took the difference of the variances: take that of the standard deviations, their roots.":
+            ("You took the difference of the variances: take that of the standard deviations, "
+             "their roots."):
                 torch.tensor((m1 - m2) ** 2 + (v1 - v2) ** 2),
             "The squares are missing.": torch.tensor(abs(m1 - m2) + abs(v1**0.5 - v2**0.5)),
             "The means are missing.": torch.tensor((v1**0.5 - v2**0.5) ** 2),
@@ -62,5 +65,6 @@ def check_frechet_1d(answer):
             "By custom the distance is left squared: no root at the end.":
                 torch.tensor(((m1 - m2) ** 2 + (v1**0.5 - v2**0.5) ** 2) ** 0.5),
         }
-        expect(answer(m1, v1, m2, v2), frechet_distance(one[0], cov[0], one[1], cov[1]),
-               f"N({m1}, {v1}) and N({m2}, {v2})", mistakes, tol=1e-5)
+        want = frechet_distance(one[0], cov[0], one[1], cov[1])
+        given = f"N({m1}, {v1}) and N({m2}, {v2})"
+        expect(answer(m1, v1, m2, v2), want, given, mistakes, tol=1e-5)

@@ -2,18 +2,19 @@
 
 import torch
 
-from minigen.checks.compare import Wrong, expect
+from minigen.checks.compare import Answer, Wrong, expect
 from minigen.diffusion import Diffusion, linear_betas
 
 
-def check_alpha_bar(answer):
+def check_alpha_bar(answer: Answer) -> None:
     for betas in (torch.tensor([0.1, 0.3, 0.2, 0.5]), torch.linspace(1e-4, 0.02, 100)):
         want = torch.cumprod(1 - betas, 0)
         mistakes = {
             "That is the product of the β: multiply the 1 − β.": torch.cumprod(betas, 0),
             "That is a running sum: multiply up, cumprod.": torch.cumsum(1 - betas, 0),
             "That is 1 − a running sum of β: multiply the 1 − β.": 1 - torch.cumsum(betas, 0),
-            "You took a square root: the signal's scale is √ᾱ, ᾱ itself is its variance.": want.sqrt(),
+            "You took a square root: the signal's scale is √ᾱ, ᾱ itself is its variance.":
+                want.sqrt(),
             "That is α, of one step: multiply up over the steps.": 1 - betas,
             "That is only the last one: every t has its own, cumprod.": want[-1],
             "That is 1 − ᾱ, the noise's share.": 1 - want,
@@ -22,7 +23,7 @@ def check_alpha_bar(answer):
         expect(answer(betas.clone()), want, f"a schedule of {len(betas)} steps", mistakes)
 
 
-def check_noised(answer):
+def check_noised(answer: Answer) -> None:
     for shape in ((4, 3, 4, 4), (3, 2, 4, 5)):
         x0, eps, ab = torch.randn(shape), torch.randn(shape), torch.rand(shape[0]) * 0.8 + 0.1
         a = ab[:, None, None, None]
@@ -35,13 +36,15 @@ def check_noised(answer):
             "The noise is not scaled.": a.sqrt() * x0 + eps,
         }
         if shape[-1] == shape[0]:
-            mistakes["ᾱ was lined up with the last axis: it belongs to the images, ab[:, None, None, None]."] = (
-                ab.sqrt() * x0 + (1 - ab).sqrt() * eps)
+            meaning = ("ᾱ was lined up with the last axis: it belongs to the images, "
+                       "ab[:, None, None, None].")
+            mistakes[meaning] = ab.sqrt() * x0 + (1 - ab).sqrt() * eps
         want = a.sqrt() * x0 + (1 - a).sqrt() * eps
-        expect(answer(x0.clone(), eps.clone(), ab.clone()), want, f"images of shape {shape}", mistakes)
+        got = answer(x0.clone(), eps.clone(), ab.clone())
+        expect(got, want, f"images of shape {shape}", mistakes)
 
 
-def check_posterior_mean(answer):
+def check_posterior_mean(answer: Answer) -> None:
     d = Diffusion(linear_betas(20, 0.01, 0.3))
     for t in (1, 9, 19):
         x0, xt = torch.randn(4, 3).double(), torch.randn(4, 3).double()
@@ -56,22 +59,26 @@ def check_posterior_mean(answer):
             "The division by 1 − ᾱ is missing.": want * (1 - ab),
             "You divided by 1 − ᾱ of the step before: it is ᾱ at t.": want * (1 - ab) / (1 - prev),
             "The roots are missing.": (prev * beta * x0 + (1 - beta) * (1 - prev) * xt) / (1 - ab),
-            "β is missing in the factor of x0.": (prev.sqrt() * x0 + (1 - beta).sqrt() * (1 - prev) * xt) / (1 - ab),
+            "β is missing in the factor of x0.":
+                (prev.sqrt() * x0 + (1 - beta).sqrt() * (1 - prev) * xt) / (1 - ab),
             "That is the mean of the shortcut, √ᾱ x0: xt tells something too.": prev.sqrt() * x0,
         }
         expect(answer(x0.clone(), xt.clone(), beta, ab, prev), want, f"t = {t} of 20", mistakes)
-        expect(answer(x0.clone(), xt.clone(), float(beta), float(ab), float(prev)), want, f"t = {t} of 20, with plain numbers")
+        got = answer(x0.clone(), xt.clone(), float(beta), float(ab), float(prev))
+        expect(got, want, f"t = {t} of 20, with plain numbers")
 
 
-def check_dropped_weight(answer):
+def check_dropped_weight(answer: Answer) -> None:
     for betas in (linear_betas(20, 0.01, 0.3), linear_betas(1000)):
         d = Diffusion(betas)
-        beta, ab, variance = betas[1:], d.alpha_bar[1:], d.posterior_variance[1:]
+        beta, ab = betas[1:], d.alpha_bar[1:]
+        variance = d.posterior_variance[1:]
         want = beta**2 / (2 * variance * (1 - beta) * (1 - ab))
         mistakes = {
             "The variance is β̃, not β.": beta**2 / (2 * beta * (1 - beta) * (1 - ab)),
             "The factor 2 is missing below.": 2 * want,
-            "α_t in the formula is of one step, 1 − β: you took ᾱ.": beta**2 / (2 * variance * ab * (1 - ab)),
+            "α_t in the formula is of one step, 1 − β: you took ᾱ.":
+                beta**2 / (2 * variance * ab * (1 - ab)),
             "β is squared in the formula.": want / beta,
             "That is one over the weight.": 1 / want,
             "In β̃ the two ᾱ are swapped: the earlier one is above.":
@@ -81,7 +88,7 @@ def check_dropped_weight(answer):
         expect(answer(betas.clone()), want, f"a schedule of {len(betas)} steps", mistakes)
 
 
-def check_x0_from_eps(answer):
+def check_x0_from_eps(answer: Answer) -> None:
     x0, eps = torch.randn(3, 2, 4, 4), torch.randn(3, 2, 4, 4)
     ab = (torch.rand(3, 1, 1, 1) * 0.8) + 0.1
     xt = ab.sqrt() * x0 + (1 - ab).sqrt() * eps
@@ -92,47 +99,61 @@ def check_x0_from_eps(answer):
         "You added the noise: take it off.": (xt + (1 - ab).sqrt() * eps) / ab.sqrt(),
         "The noise's scale is √(1 − ᾱ).": (xt - (1 - ab) * eps) / ab.sqrt(),
         "The noise is taken off without its scale, √(1 − ᾱ).": (xt - eps) / ab.sqrt(),
-        "You used √ᾱ for the noise and √(1 − ᾱ) for the picture.": (xt - ab.sqrt() * eps) / (1 - ab).sqrt(),
+        "You used √ᾱ for the noise and √(1 − ᾱ) for the picture.":
+            (xt - ab.sqrt() * eps) / (1 - ab).sqrt(),
     }
     expect(answer(xt.clone(), eps.clone(), ab.clone()), x0, "3 noised images", mistakes, tol=1e-3)
 
 
-def check_ideal_x0(answer):
+def check_ideal_x0(answer: Answer) -> None:
     for ab in (0.9, 0.3):
         data, xt = torch.randn(7, 2), torch.randn(5, 2)
         square = torch.cdist(xt, ab**0.5 * data).square()
         want = (-square / (2 * (1 - ab))).softmax(1) @ data
         far = torch.cdist(xt, data).square()
         mistakes = {
-            "The data are not shrunk by √ᾱ before the distance.": (-far / (2 * (1 - ab))).softmax(1) @ data,
-            "You shrank the data by ᾱ: its root.": (-torch.cdist(xt, ab * data).square() / (2 * (1 - ab))).softmax(1) @ data,
+            "The data are not shrunk by √ᾱ before the distance.":
+                (-far / (2 * (1 - ab))).softmax(1) @ data,
+            "You shrank the data by ᾱ: its root.":
+                (-torch.cdist(xt, ab * data).square() / (2 * (1 - ab))).softmax(1) @ data,
             "The distance is not squared.": (-square.sqrt() / (2 * (1 - ab))).softmax(1) @ data,
-            "The minus is missing: near points count more.": (square / (2 * (1 - ab))).softmax(1) @ data,
+            "The minus is missing: near points count more.":
+                (square / (2 * (1 - ab))).softmax(1) @ data,
             "The 2 below is missing.": (-square / (1 - ab)).softmax(1) @ data,
-            "The division by the noise's variance, 1 − ᾱ, is missing.": (-square / 2).softmax(1) @ data,
-            "You divided by ᾱ: the noise's variance is 1 − ᾱ.": (-square / (2 * ab)).softmax(1) @ data,
-            "The softmax must go over the data, dim=1.": (-square / (2 * (1 - ab))).softmax(0) @ data,
-            "You averaged the shrunken data: the weights belong to the data themselves.": ab**0.5 * want,
+            "The division by the noise's variance, 1 − ᾱ, is missing.":
+                (-square / 2).softmax(1) @ data,
+            "You divided by ᾱ: the noise's variance is 1 − ᾱ.":
+                (-square / (2 * ab)).softmax(1) @ data,
+            "The softmax must go over the data, dim=1.":
+                (-square / (2 * (1 - ab))).softmax(0) @ data,
+            "You averaged the shrunken data: the weights belong to the data themselves.":
+                ab**0.5 * want,
             "That is the nearest point: the mean weighs them all.": data[square.argmin(1)],
         }
-        expect(answer(xt.clone(), data.clone(), ab), want, f"5 places, 7 points, ᾱ = {ab}", mistakes)
+        got = answer(xt.clone(), data.clone(), ab)
+        expect(got, want, f"5 places, 7 points, ᾱ = {ab}", mistakes)
 
 
-def check_ema_step(answer):
+def check_ema_step(answer: Answer) -> None:
     average, weights = torch.randn(3, 4), torch.randn(3, 4)
     for n, d_max in ((0, 0.999), (5, 0.999), (100_000, 0.99)):
-        d = min(d_max, (1 + n) / (10 + n))
         warm = (1 + n) / (10 + n)
+        d = min(d_max, warm)
+        late = min(d_max, (2 + n) / (11 + n))
         mistakes = {
-            "d and 1 − d are swapped: d belongs to the old average.": (1 - d) * average + d * weights,
-            "The warm-up is missing (or you took the larger of the two: min).": d_max * average + (1 - d_max) * weights,
-            "The limit d_max is missing: the smaller of the two counts.": warm * average + (1 - warm) * weights,
+            "d and 1 − d are swapped: d belongs to the old average.":
+                (1 - d) * average + d * weights,
+            "The warm-up is missing (or you took the larger of the two: min).":
+                d_max * average + (1 - d_max) * weights,
+            "The limit d_max is missing: the smaller of the two counts.":
+                warm * average + (1 - warm) * weights,
             "1 − d is missing before the new weights.": d * average + weights,
             "You counted one too many: n is the number of updates before this one.":
-                min(d_max, (2 + n) / (11 + n)) * average + (1 - min(d_max, (2 + n) / (11 + n))) * weights,
+                late * average + (1 - late) * weights,
         }
         before = average.clone()
         want = d * average + (1 - d) * weights
-        expect(answer(before, weights.clone(), n, d_max), want, f"n = {n} and d_max = {d_max}", mistakes)
+        got = answer(before, weights.clone(), n, d_max)
+        expect(got, want, f"n = {n} and d_max = {d_max}", mistakes)
         if not torch.equal(before, average):
             raise Wrong("Your function changed the average it was given: return a new tensor.")

@@ -1,27 +1,45 @@
-"""Comparing an answer with the right value, and naming the mistake where it is one that people make."""
+"""Comparing an answer with the right value, and naming the mistake that people often make."""
 
 import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
+
+Answer = Callable[..., Any]  # a learner's function
 
 
 class Wrong(Exception):
     """An answer is wrong; the message says how."""
 
 
-def _close(a, b, tol):
+def value_of(got: Any) -> Any:
+    """What an answer returned, without its graph where it is a tensor."""
+    return got.detach() if isinstance(got, Tensor) else got
+
+
+def _close(a: Tensor, b: Tensor, tol: float) -> bool:
     return torch.allclose(a.double(), b.double(), rtol=tol, atol=tol, equal_nan=False)
 
 
-def _is_number(x):
-    return (isinstance(x, numbers.Number) and not isinstance(x, complex)) or (hasattr(x, "item") and getattr(x, "size", 0) == 1)
+def _is_number(x: object) -> bool:
+    real = isinstance(x, numbers.Number) and not isinstance(x, complex)
+    return real or (hasattr(x, "item") and getattr(x, "size", 0) == 1)
 
 
-def expect(got, want, given, mistakes=None, tol=1e-4):
+def expect(
+    got: Any,
+    want: Tensor | float,
+    given: str,
+    mistakes: Mapping[str, Tensor] | None = None,
+    tol: float = 1e-4,
+) -> None:
     """Raise `Wrong` with the most helpful sentence unless `got` equals `want`.
 
-    given: what the function was called with, in words; mistakes: {what it means: the value that mistake gives}.
-    The named mistakes are looked for first, then shape and type, then sign and factor, then the values.
+    given: what the function was called with, in words; mistakes: {what it means: the value that
+    mistake gives}. The named mistakes are looked for first, then shape and type, then sign and
+    factor, then the values.
     """
     if got is None:
         raise Wrong("Your function returned None. Is there a `return`?")
@@ -29,10 +47,12 @@ def expect(got, want, given, mistakes=None, tol=1e-4):
         if want.ndim == 0 and _is_number(got):
             got = torch.as_tensor(float(got))
         if not isinstance(got, torch.Tensor):
-            raise Wrong(f"Your function returned a {type(got).__name__}; a tensor of shape {tuple(want.shape)} is wanted.")
+            raise Wrong(f"Your function returned a {type(got).__name__}; a tensor of shape "
+                        f"{tuple(want.shape)} is wanted.")
     else:
         if isinstance(got, torch.Tensor) and got.numel() != 1:
-            raise Wrong(f"Your function returned a tensor of shape {tuple(got.shape)}; one number is wanted.")
+            raise Wrong(f"Your function returned a tensor of shape {tuple(got.shape)}; one number "
+                        "is wanted.")
         if not isinstance(got, torch.Tensor) and not _is_number(got):
             raise Wrong(f"Your function returned a {type(got).__name__}; one number is wanted.")
         got, want = torch.as_tensor(float(got)).double(), torch.as_tensor(want).double()
@@ -46,11 +66,13 @@ def expect(got, want, given, mistakes=None, tol=1e-4):
             hint = " Is a mean missing?"
         elif got.ndim and sorted(got.shape) == sorted(want.shape):
             hint = " Are two axes swapped?"
-        raise Wrong(f"For {given} the shape is {tuple(got.shape)}; {tuple(want.shape)} is wanted.{hint}")
+        shapes = f"{tuple(got.shape)}; {tuple(want.shape)} is wanted"
+        raise Wrong(f"For {given} the shape is {shapes}.{hint}")
     if want.is_floating_point() and not got.is_floating_point():
         raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted.")
     if not want.is_floating_point() and got.is_floating_point():
-        raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted: a conversion, .to({want.dtype}), is missing.")
+        raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted: a conversion, "
+                    f".to({want.dtype}), is missing.")
     if not torch.isfinite(got.double()).all():
         raise Wrong(f"For {given} the result holds NaN or infinity.")
     if _close(got, want, tol):
@@ -65,10 +87,13 @@ def expect(got, want, given, mistakes=None, tol=1e-4):
                 f"{float(want.flatten()[worst]):.4g} is wanted.")
 
 
-def require_gradient(got, leaves, names):
-    """Raise `Wrong` unless the answer is a tensor through which a gradient reaches each of the leaves."""
+def require_gradient(got: Any, leaves: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raise `Wrong` unless a gradient reaches each of the leaves through the answer, a tensor."""
     if not isinstance(got, torch.Tensor) or not got.requires_grad:
-        raise Wrong("The value is right, but no gradient comes back: no detach, no .item(), no numpy on the way.")
-    for slope, name in zip(torch.autograd.grad(got.sum(), leaves, retain_graph=True, allow_unused=True), names, strict=True):
+        raise Wrong("The value is right, but no gradient comes back: no detach, no .item(), no "
+                    "numpy on the way.")
+    slopes = torch.autograd.grad(got.sum(), leaves, retain_graph=True, allow_unused=True)
+    for slope, name in zip(slopes, names, strict=True):
         if slope is None or torch.count_nonzero(slope) == 0:
-            raise Wrong(f"The value is right, but no gradient reaches the {name}: something on its way is detached.")
+            raise Wrong(f"The value is right, but no gradient reaches the {name}: something on its "
+                        "way is detached.")

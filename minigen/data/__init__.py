@@ -1,12 +1,16 @@
-"""The course's images: ToyFaces (drawn), Digits (scanned), and your own (a folder, a zip or parquet)."""
+"""The course's images: ToyFaces (drawn), Digits (scanned), and your own (folder, zip, parquet)."""
 
 from minigen.data.batches import batches
 from minigen.data.digits import Digits
-from minigen.data.prepared import PreparedImages, from_uint8, prepare, to_uint8
+from minigen.data.prepared import PreparedImages, from_uint8, to_uint8
+from minigen.data.preparing import prepare
 from minigen.data.ring import count_modes, ring_of_gaussians
 from minigen.data.sources import ImageSource
 from minigen.data.swiss_roll import swiss_roll
 from minigen.data.toyfaces import ATTRIBUTES, ToyFaces, draw_faces, labels_of
 
-__all__ = ["ATTRIBUTES", "Digits", "ImageSource", "PreparedImages", "ToyFaces", "batches", "count_modes", "draw_faces",
-           "from_uint8", "labels_of", "prepare", "ring_of_gaussians", "swiss_roll", "to_uint8"]
+__all__ = [
+    "ATTRIBUTES", "Digits", "ImageSource", "PreparedImages", "ToyFaces", "batches", "count_modes",
+    "draw_faces", "from_uint8", "labels_of", "prepare", "ring_of_gaussians", "swiss_roll",
+    "to_uint8",
+]

@@ -1,18 +1,23 @@
 """Endless shuffled batches of tensors held in memory."""
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from minigen.common import generator as seeded
-from minigen.inputs import told, whole
+from minigen.inputs import described, whole
 
 
-def batches(*tensors, batch_size=64, seed=0):
-    """Yield tuples of rows forever, reshuffled each epoch from `seed`; the last short batch of an epoch is dropped.
+def batches(*tensors: Tensor, batch_size: int = 64, seed: int = 0) -> Iterator[tuple[Tensor, ...]]:
+    """Yield tuples of rows forever, reshuffled each epoch from `seed`.
+
+    The last short batch of an epoch is dropped.
 
     >>> x, y = next(batches(images, labels, batch_size=64))          # doctest: +SKIP
     """
     if not tensors or not all(isinstance(t, torch.Tensor) and t.ndim for t in tensors):
-        got = ", ".join(map(told, tensors)) or "none"
+        got = ", ".join(map(described, tensors)) or "none"
         wanted = "tensors with a row for each example, as faces.images()"
         raise ValueError(f"batches takes {wanted}; got {got}")
     n = len(tensors[0])

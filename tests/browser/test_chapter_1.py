@@ -1,4 +1,7 @@
-"""A new learner opens chapter 1: Run All, move a slider, and answer an exercise wrongly, not at all, and rightly."""
+"""A new learner opens chapter 1: Run All, move a slider, and answer an exercise.
+
+Wrongly, not at all, and rightly.
+"""
 
 import os
 from pathlib import Path
@@ -11,7 +14,7 @@ TRACEBACK = "Traceback (most recent call last)"
 
 
 def shot(page, name):
-    if folder := os.environ.get("SHOTS"):          # SHOTS=folder make test-browser keeps the screenshots
+    if folder := os.environ.get("SHOTS"):  # SHOTS=folder make test-browser keeps the screenshots
         Path(folder).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(folder) / f"{name}.png")
 
@@ -20,8 +23,9 @@ def settled(page, seconds):
     """Wait until every code cell has its number, or one raised."""
     page.wait_for_function(
         """([sel, trace]) => {
-            const prompts = [...document.querySelectorAll(sel + ' .jp-InputPrompt')].map(e => e.textContent);
-            const raised = [...document.querySelectorAll('.jp-RenderedText')].some(e => e.textContent.includes(trace));
+            const texts = css => [...document.querySelectorAll(css)].map(e => e.textContent);
+            const prompts = texts(sel + ' .jp-InputPrompt');
+            const raised = texts('.jp-RenderedText').some(t => t.includes(trace));
             return raised || (prompts.length && prompts.every(t => /\\[\\d+\\]/.test(t)));
         }""", arg=[CODE, TRACEBACK], timeout=seconds * 1000)
 
@@ -32,7 +36,7 @@ def test_run_all(page):
     settled(page, 400)
     raised = page.locator(".jp-RenderedText").filter(has_text=TRACEBACK)
     assert raised.count() == 0, raised.first.inner_text()[-500:]
-    assert page.locator("mjx-container").count() > 20          # formulas are set
+    assert page.locator("mjx-container").count() > 20  # formulas are set
     pictures = page.locator(".jp-RenderedHTML img")
     assert pictures.count() >= 12 and all(len(p.get_attribute("alt")) > 20 for p in pictures.all())
     assert page.offsite == [], "the chapter asks the network for something"
@@ -61,9 +65,8 @@ def test_no_serious_barrier_in_the_cells(page):
              "exclude": [".jp-CodeMirrorEditor", ".jp-collapseHeadingButton"]}
     found = Axe().run(page, context=cells).response
     assert found["passes"], "axe looked at nothing"
-    grave = [f"{v['id']}: {n['html'][:200]}" for v in found["violations"] if v["impact"] in ("critical", "serious")
-             for n in v["nodes"]]
-    assert grave == []
+    grave = [v for v in found["violations"] if v["impact"] in ("critical", "serious")]
+    assert [f"{v['id']}: {n['html'][:200]}" for v in grave for n in v["nodes"]] == []
 
 
 def test_a_slider_changes_its_figure(page):
@@ -77,7 +80,8 @@ def test_a_slider_changes_its_figure(page):
     page.mouse.down()
     page.mouse.move(track["x"] + track["width"] * 0.8, handle["y"] + handle["height"] / 2, steps=8)
     page.mouse.up()
-    page.wait_for_function("old => document.querySelector('.minigen-explore img')?.src !== old", arg=before)
+    changed = "old => document.querySelector('.minigen-explore img')?.src !== old"
+    page.wait_for_function(changed, arg=before)
     page.wait_for_timeout(300)
     assert image.bounding_box() == size
     shot(page, "3_slider_after")
@@ -85,7 +89,8 @@ def test_a_slider_changes_its_figure(page):
 
 ANSWERS = {
     "empty": ("raise NotImplementedError", "g_loss: not attempted yet."),
-    "wrong": ("return torch.log(1 - torch.sigmoid(fake_logits)).mean()", "g_loss: not yet. That is the minimax loss log(1 − D)"),
+    "wrong": ("return torch.log(1 - torch.sigmoid(fake_logits)).mean()",
+              "g_loss: not yet. That is the minimax loss log(1 − D)"),
     "right": ("return F.softplus(-fake_logits).mean()", "g_loss: passed."),
 }
 
@@ -99,7 +104,8 @@ def run_cell(page, cell, source=None):
         page.keyboard.insert_text(source)
     page.keyboard.press("Shift+Enter")
     handle = cell.locator(".jp-InputPrompt").element_handle()
-    page.wait_for_function("([e, old]) => /\\[\\d+\\]/.test(e.textContent) && e.textContent !== old", arg=[handle, old])
+    ran = "([e, old]) => /\\[\\d+\\]/.test(e.textContent) && e.textContent !== old"
+    page.wait_for_function(ran, arg=[handle, old])
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -116,7 +122,8 @@ def test_answers_get_different_messages(page, kind):
 def test_a_stored_picture_has_its_words_where_nothing_runs(page):
     """Opened and not run, nothing is trusted, and JupyterLab cleans the HTML of outputs."""
     other = page.context.browser.new_page(viewport=page.viewport_size)
-    other.goto(page.url.replace("01_gan.ipynb", "stored.ipynb") + f"?token={page.token}&reset")    # reset: no other tab
+    address = page.url.replace("01_gan.ipynb", "stored.ipynb")
+    other.goto(f"{address}?token={page.token}&reset")  # reset: no other tab
     pictures = other.locator(".jp-NotebookPanel:not(.lm-mod-hidden) .jp-RenderedHTML img")
     pictures.first.wait_for()
     assert pictures.count() == 1 and pictures.first.get_attribute("alt") == 'A "line" & its words.'
