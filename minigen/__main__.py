@@ -46,7 +46,7 @@ def _verify(a):
 
 
 def _reproduce(a):
-    from minigen import reproduce
+    from minigen.paper import reproduce
 
     new = 0
     for cell in reproduce.reproduce(a.table, a.seeds, a.steps, a.out):
@@ -60,7 +60,7 @@ def _reproduce(a):
 def _config(cls, a):
     import dataclasses
 
-    from minigen import settings
+    from minigen.engine import settings
 
     given = {f.name: getattr(a, f.name) for f in dataclasses.fields(cls) if hasattr(a, f.name)}
     if a.paper_protocol:
@@ -74,38 +74,41 @@ def _config(cls, a):
 
 
 def _train_ivqvae(a):
-    from minigen import celebahq, settings
+    from minigen.engine import settings, stage1
 
-    say(f"Stage 1 is in {celebahq.train_ivqvae(_config(settings.Stage1, a), a.resume)}")
+    say(f"Stage 1 is in {stage1.train_ivqvae(_config(settings.Stage1, a), a.resume)}")
 
 
 def _train_fftd(a):
-    from minigen import celebahq, files, settings
+    from minigen import files
+    from minigen.engine import settings, stage1
 
     weights = files.weights_file(a.autoencoder)
-    say(f"Stage 2 is in {celebahq.train_fftd(_config(settings.Stage2, a), weights, a.resume)}")
+    say(f"Stage 2 is in {stage1.train_fftd(_config(settings.Stage2, a), weights, a.resume)}")
 
 
 def _encode(a):
-    from minigen import files, sampling
+    from minigen import files
+    from minigen.engine import drawing
 
     weights = files.weights_file(a.autoencoder)
-    path = sampling.encode(a.data, weights, a.out, a.batch_size, a.device, overwrite=a.overwrite)
+    path = drawing.encode(a.data, weights, a.out, a.batch_size, a.device, overwrite=a.overwrite)
     say(f"Latents are in {path}")
 
 
 def _sampler(a):
-    from minigen import sampling
+    from minigen.engine import drawing
     from minigen.files import weights_file
 
     weights, autoencoder = weights_file(a.weights or "fftd"), weights_file(a.autoencoder)
-    return sampling.Sampler(weights, autoencoder, a.seed, a.steps, a.eta, a.label, a.scale,
+    return drawing.Sampler(weights, autoencoder, a.seed, a.steps, a.eta, a.label, a.scale,
                             a.batch_size, a.device)
 
 
 def _sample(a):
-    from minigen import names, sampling
+    from minigen import names
     from minigen.arguments import PROGRAM
+    from minigen.engine import drawing
 
     one = a.out.suffix.lower() == ".png" if a.out else not (a.weights or a.png or a.zip)
     if one and (a.png or a.zip):
@@ -117,14 +120,14 @@ def _sample(a):
     a.images = images if a.images is None else a.images
     a.steps = steps if a.steps is None else a.steps
     sampler = _sampler(a)
-    classes = sampling.classes_of(sampler.model)
+    classes = drawing.classes_of(sampler.model)
     a.out = a.out or Path("runs") / (_picture_name(a, sampler.label, classes) if one else "samples")
     if one:
-        seconds = sampling.picture(sampler, a.out, a.images)
+        seconds = drawing.picture(sampler, a.out, a.images)
         how = f"{a.steps} DDIM steps on {sampler.device}"
         say(f"{a.images} images in {a.out}, drawn in {seconds:.1f} s ({how}).")
     else:
-        seconds = sampling.sample(sampler, a.out, a.images, a.png, a.zip)
+        seconds = drawing.sample(sampler, a.out, a.images, a.png, a.zip)
         each = 1000 * seconds / a.images
         say(f"{a.images} images in {a.out}, {seconds:.1f} s, {each:.1f} ms an image.")
     if not a.weights:
@@ -147,7 +150,7 @@ def _picture_name(a, label, classes):
 def _fid(a):
     import itertools
 
-    from minigen import evaluate, images, sampling, settings, training
+    from minigen.engine import drawing, evaluate, images, loop, settings
 
     settings.check_number("images", a.images, int, low=evaluate.FEWEST, high=settings.MANY)
     sampler = _sampler(a)
@@ -155,15 +158,16 @@ def _fid(a):
     if len(data) < evaluate.FEWEST:
         raise DataError(f"'{a.data}' holds {len(data)} images; at least {evaluate.FEWEST} are needed to compare with.")
     network = evaluate.network_of(a.features, sampler.device)          # before an hour is spent on drawing
-    sampling.sample(sampler, a.out, a.images)
-    if training.rank() == 0:
+    drawing.sample(sampler, a.out, a.images)
+    if loop.rank() == 0:
         protocol = dict(DDIM_steps=a.steps, eta=a.eta, seed=a.seed, label=a.label, guidance=a.scale, weights="EMA")
-        drawn = itertools.islice(sampling.drawn(a.out), a.images)
+        drawn = itertools.islice(drawing.drawn(a.out), a.images)
         say(evaluate.evaluate(drawn, data, features=(a.features, network), cache=a.cache, protocol=protocol)["line"])
 
 
 def _bench(a):
-    from minigen import bench, settings
+    from minigen.engine import settings
+    from minigen.paper import bench
 
     say(bench.bench(a.preset, settings.check_number("seconds", a.seconds, low=0, high=3600)))
 

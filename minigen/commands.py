@@ -9,7 +9,6 @@ import textwrap
 from pathlib import Path
 
 import minigen
-from minigen import settings
 from minigen.arguments import (
     NAME,
     NUMBER,
@@ -24,6 +23,7 @@ from minigen.arguments import (
     refuse_unknown,
     told,
 )
+from minigen.engine import settings
 
 PAIR = "--weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors"
 EXAMPLES = {

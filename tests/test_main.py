@@ -254,7 +254,7 @@ def test_too_little_memory_is_told_and_a_bug_is_not(tmp_path, monkeypatch, capsy
         (ValueError("a bug"), None),
         (KeyError("a bug"), None),
     ):
-        monkeypatch.setattr("minigen.bench.bench", lambda *a, e=error: (_ for _ in ()).throw(e))
+        monkeypatch.setattr("minigen.paper.bench.bench", lambda *a, e=error: (_ for _ in ()).throw(e))
         if code:
             assert main(["bench"]) == code
             assert "The memory does not suffice" in capsys.readouterr().err
@@ -264,7 +264,7 @@ def test_too_little_memory_is_told_and_a_bug_is_not(tmp_path, monkeypatch, capsy
 
 
 def test_a_stop_without_words_has_a_sentence(monkeypatch, capsys):
-    monkeypatch.setattr("minigen.bench.bench", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("minigen.paper.bench.bench", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
     assert main(["bench"]) == 130
     assert (
         capsys.readouterr().err

@@ -17,7 +17,11 @@ BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
 class Chapter(NamedTuple):
-    """One chapter. `run` and `read` are minutes: of the cells at small scale, and of a learner with the exercises."""
+    """One chapter.
+
+    modules: of the package, by path: engine/loop is minigen/engine/loop.py.
+    run, read: minutes of the cells at small scale, and of a learner with the exercises.
+    """
 
     title: str
     about: str
@@ -42,7 +46,7 @@ CHAPTERS = {
         ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.0, 130),
     "04_ivqvae": Chapter(
         "IVQ-VAE", "residual blocks, attention, perceptual and adversarial losses, Tables 1 and 7 at small scale",
-        ("ivqvae", "perceptual", "reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 120),
+        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 120),
     "05_ddpm": Chapter(
         "DDPM", "forward process, posterior, the loss from the bound, the ideal denoiser, a U-Net, learned variance in bits",
         ("diffusion", "ddpm", "unet", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.1, 150),
@@ -51,11 +55,12 @@ CHAPTERS = {
         ("ddim", "guidance"), "Eq. 29, Alg. 3, Table 3", 0.5, 120),
     "07_fftd": Chapter(
         "FFTD", "latents, tokens, adaptive norm, two resolutions, adaptive fusion, Tables 2, 8 and 9 at small scale",
-        ("fftd", "latents", "tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.6, 150),
+        ("fftd", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.6, 150),
     "08_celebahq": Chapter(
         "CelebA-HQ", "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
                      "the paper read as a reviewer",
-        ("celebahq", "training", "checkpoints", "sampling", "evaluate"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.8, 120),
+        ("engine/stage1", "engine/loop", "engine/checkpoints", "engine/drawing", "engine/evaluate"),
+        "Algs. 1–3, Tables 3–6, Fig. 8", 1.8, 120),
 }
 
 COLAB = '''import sys
@@ -105,8 +110,14 @@ def _module(name):
     return f"../minigen/{name}/" if (ROOT / "minigen" / name).is_dir() else f"../minigen/{name}.py"
 
 
+def _test(module):
+    """Where a module's tests are: engine/loop has tests/engine/test_loop.py."""
+    *folder, name = module.split("/")
+    return "/".join(["tests", *folder, f"test_{name}.py"])
+
+
 def _tests(modules):
-    return [m for m in modules if (ROOT / "tests" / f"test_{m}.py").exists()]
+    return [m for m in modules if (ROOT / _test(m)).exists()]
 
 
 def _beside(stem, step):
@@ -133,7 +144,7 @@ def header(stem):
     lines = [f"[Open in Colab]({colab(stem)}) · "
              f"about {c.read} minutes to read and do; the cells run in {_in_words(c.run)} on a laptop",
              "in the package: " + ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
-             + " · its tests: " + ", ".join(f"[{m}](../tests/test_{m}.py)" for m in _tests(c.modules))]
+             + " · its tests: " + ", ".join(f"[{m}](../{_test(m)})" for m in _tests(c.modules))]
     if stem != next(iter(CHAPTERS)):
         lines.append(f"before this: {_link(_beside(stem, -1))}")
     return "  \n".join(lines)
@@ -158,7 +169,7 @@ def table():
              "|---|---|---|---|---|---|---|"]
     for stem, c in CHAPTERS.items():
         tested = _tests(c.modules)
-        modules = ", ".join(f"[{m}]({_module(m)[3:]})" + (f" ([tests](tests/test_{m}.py))" if m in tested else "")
+        modules = ", ".join(f"[{m}]({_module(m)[3:]})" + (f" ([tests]({_test(m)}))" if m in tested else "")
                             for m in c.modules)
         badge = f"[![Open in Colab]({BADGE})]({colab(stem)})"
         lines.append(f"| {number(stem)} | [{c.title}](notebooks/{stem}.ipynb): {c.about} | {modules} | "

@@ -15,6 +15,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def unit_tests():
+    """Every file of tests but those of a browser, which `make test-browser` runs."""
+    tests = ROOT / "tests"
+    return [p for p in tests.rglob("test_*.py") if "browser" not in p.relative_to(tests).parts]
+
+
 def start_pytest(folder, name, arguments, **env):
     """Start pytest with its output and report in files of `folder`. Returns: what `finish_pytest` needs."""
     report, log = folder / f"{name}.xml", open(folder / f"{name}.txt", "w+", encoding="utf-8")  # noqa: SIM115
@@ -48,7 +54,7 @@ def main():
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
     with tempfile.TemporaryDirectory() as folder:
         # side by side, one thread each: on two cores that is faster than two threads one after the other
-        one, files = dict(OMP_NUM_THREADS="1"), sorted(str(p) for p in (ROOT / "tests").glob("test_*.py"))
+        one, files = dict(OMP_NUM_THREADS="1"), sorted(map(str, unit_tests()))
         both = [start_pytest(Path(folder), f"unit tests {k + 1}", [*slow, *files[k::2]], **one) for k in range(2)]
         rows = [finish_pytest(run) for run in both]
         for where, env in [("notebooks", {}), ("solutions", dict(MINIGEN_STRICT="1"))][: 1 + full]:

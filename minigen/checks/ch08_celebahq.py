@@ -5,7 +5,7 @@ import math
 import torch
 
 from minigen.checks.compare import Wrong, expect
-from minigen.evaluate import kernel_distance
+from minigen.engine.evaluate import kernel_distance
 
 
 def _tell(got, want, given, mistakes):

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from tqdm.std import tqdm
 
-from minigen import checkpoints, training
+from minigen.engine import checkpoints, loop
 from minigen.errors import DataError
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 CONFIG = dict(seed=3, batch_size=4, steps=10, save_every=5, sample_every=5, log_every=1, keep=3, max_skipped=3, lr=0.1)
 
 
@@ -43,7 +43,7 @@ class Line:
         x = torch.stack([indices.float() / 10, flips.float()], 1)
         loss = (self.model(x) - 1).square().mean() * (float("nan") if step in self.bad else 1)
         loss.backward()
-        skipped = not training.step_if_finite(self.optimiser)
+        skipped = not loop.step_if_finite(self.optimiser)
         self.optimiser.zero_grad()
         return dict(loss=loss.detach(), skipped=skipped)
 
@@ -52,24 +52,24 @@ class Line:
 
 
 def run(task, out, resume=False, **changes):
-    return training.train(task, out, kind="line", config=CONFIG | changes, n=7, resume=resume, progress=False)
+    return loop.train(task, out, kind="line", config=CONFIG | changes, n=7, resume=resume, progress=False)
 
 
 def test_epochs_are_permutations_and_flips_belong_to_epoch_and_image():
-    seen = [training.batch_at(3, step, 4, 7) for step in range(1, 15)]
+    seen = [loop.batch_at(3, step, 4, 7) for step in range(1, 15)]
     indices, flips = (torch.cat([b[k] for b in seen]) for k in (0, 1))
     for epoch in indices.split(7):
         assert sorted(epoch.tolist()) == list(range(7))
     assert indices[:7].tolist() != indices[7:14].tolist()
     by_hand = {(k // 7, int(i)): bool(f) for k, (i, f) in enumerate(zip(indices, flips, strict=True))}
     for step in (1, 2, 9):                                    # any step by itself, in any order, is the same
-        again = training.batch_at(3, step, 4, 7)
+        again = loop.batch_at(3, step, 4, 7)
         assert torch.equal(again[0], seen[step - 1][0]) and torch.equal(again[1], seen[step - 1][1])
     assert 0.2 < sum(by_hand.values()) / len(by_hand) < 0.8
 
 
 def test_a_batch_larger_than_the_data_crosses_epochs():
-    indices, _ = training.batch_at(0, 1, 20, 7)
+    indices, _ = loop.batch_at(0, 1, 20, 7)
     assert sorted(indices[:7].tolist()) == sorted(indices[7:14].tolist()) == list(range(7))
 
 
@@ -97,7 +97,7 @@ def test_rows_after_the_checkpoint_are_forgotten(tmp_path):
 
 
 def test_asked_to_stop_it_saves_at_the_end_of_the_step_and_goes_on(tmp_path):
-    with pytest.raises(training.Stopped, match="saved after step 3"):
+    with pytest.raises(loop.Stopped, match="saved after step 3"):
         run(Line(stop_at=3), tmp_path)
     assert [s for s, _ in checkpoints.found(tmp_path)] == [3]
     whole, rest = Line(), Line()
@@ -113,7 +113,7 @@ def test_a_step_without_a_finite_gradient_is_skipped_and_three_stop_the_run(tmp_
     with pytest.raises(DataError, match=r"3 steps in a row, up to step 6.*failed_batch.json; there is no checkpoint from before"):
         run(Line(bad=(4, 5, 6)), tmp_path / "three")
     told = json.loads((tmp_path / "three" / "failed_batch.json").read_text())
-    assert told["step"] == 6 and told["images"] == training.batch_at(3, 6, 4, 7)[0].tolist()
+    assert told["step"] == 6 and told["images"] == loop.batch_at(3, 6, 4, 7)[0].tolist()
 
 
 def test_a_folder_in_use_and_a_changed_config_are_refused(tmp_path):
@@ -147,8 +147,8 @@ def test_other_steps_are_refused_where_the_learning_rate_depends_on_them(tmp_pat
 
 def test_torchrun_tells_how_many_there_are_before_they_join(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4"), monkeypatch.setenv("RANK", "2")
-    assert training.world() == 4 and training.rank() == 2
-    assert training.pick_device("cpu").type == "cpu"
+    assert loop.world() == 4 and loop.rank() == 2
+    assert loop.pick_device("cpu").type == "cpu"
 
 
 def test_the_learning_rate_is_scaled_from_its_own_base():
@@ -156,19 +156,19 @@ def test_the_learning_rate_is_scaled_from_its_own_base():
     optimiser = torch.optim.SGD([p], 1.0)
     for scale in (0.5, 0.5):
         p.grad = torch.full((1,), 0.1)
-        training.step_if_finite(optimiser, scale=scale)
+        loop.step_if_finite(optimiser, scale=scale)
     assert optimiser.param_groups[0]["lr"] == 0.5 and float(p.detach()) == pytest.approx(0.9)
 
 
 def test_seeds_are_the_same_everywhere():
-    assert training.seed_of(0, "image", 5) == training.seed_of(0, "image", 5) != training.seed_of(0, "image", 6)
-    assert 0 <= training.seed_of("x") < 2**63
+    assert loop.seed_of(0, "image", 5) == loop.seed_of(0, "image", 5) != loop.seed_of(0, "image", 6)
+    assert 0 <= loop.seed_of("x") < 2**63
 
 
 def test_the_seed_of_words_is_the_first_eight_bytes_of_their_digest():
     # pinned: with another rule every stored training and sample would be another
-    assert training.seed_of(0, "image", 5) == 1868748877414986205
-    assert training.seed_of("order", 1) == 45460850980425359
+    assert loop.seed_of(0, "image", 5) == 1868748877414986205
+    assert loop.seed_of("order", 1) == 45460850980425359
 
 
 def test_the_gradient_is_clipped_to_length_one_unless_told():
@@ -177,13 +177,13 @@ def test_the_gradient_is_clipped_to_length_one_unless_told():
         optimiser = torch.optim.SGD([p], 1.0)
         p.data.zero_()
         p.grad = torch.tensor([30.0, 40.0])
-        assert training.step_if_finite(optimiser, **clip)
+        assert loop.step_if_finite(optimiser, **clip)
         assert float(p.detach().norm()) == pytest.approx(length, rel=1e-5)
 
 
 def test_images_a_second_are_those_of_this_run(tmp_path, monkeypatch):
     clock = iter(range(1000))
-    monkeypatch.setattr(training.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: float(next(clock)))
     run(Line(), tmp_path, steps=4)
     run(Line(), tmp_path, steps=6, resume=True)
     with open(tmp_path / "losses.csv", newline="") as f:
@@ -194,7 +194,7 @@ def test_a_second_process_is_refused_while_one_trains(tmp_path):
     class Nosy(Line):
         def step(self, step, indices, flips):
             if step == 2:
-                code = ("import sys; sys.path.insert(0, '.'); from tests.test_training import Line, run\n"
+                code = ("import sys; sys.path.insert(0, '.'); from tests.engine.test_loop import Line, run\n"
                         "from minigen.errors import DataError\ntry: run(Line(), sys.argv[1], resume=True)\n"
                         "except DataError as e: print(e)")
                 command = [sys.executable, "-c", code, str(tmp_path)]
@@ -248,7 +248,7 @@ def test_ctrl_c_and_sigterm_are_told_apart(tmp_path):
                     os.kill(os.getpid(), number)
                 return super().step(step, indices, flips)
 
-        with pytest.raises(training.Stopped) as stopped:
+        with pytest.raises(loop.Stopped) as stopped:
             run(Asked(), tmp_path / name)
         assert stopped.value.number == number
 
@@ -262,9 +262,9 @@ def test_too_little_disk_is_said_before_anything_is_made(tmp_path, monkeypatch):
 
 def test_orders_and_flips_are_these():
     """Pinned: with others every resumed training would see other images."""
-    indices, flips = training.batch_at(3, 2, 6, 7)
+    indices, flips = loop.batch_at(3, 2, 6, 7)
     assert indices.tolist() == [0, 3, 6, 4, 1, 2] and flips.int().tolist() == [0, 0, 0, 0, 0, 0]
-    _, flips = training.batch_at(0, 1, 20_000, 20_000)
+    _, flips = loop.batch_at(0, 1, 20_000, 20_000)
     assert abs(flips.float().mean() - 0.5) < 0.02
 
 
@@ -282,9 +282,9 @@ def test_the_bar_fits_into_80_columns_with_at_most_three_values(tmp_path, monkey
             return {name: torch.tensor(0.012345678) for name in names}
 
     terminal = io.StringIO()
-    monkeypatch.setattr(training, "tqdm", functools.partial(tqdm, ncols=80, file=terminal))
-    with pytest.raises(training.Stopped):                     # the longest training there is
-        training.train(Stage(stop_at=6), tmp_path, kind="ivqvae", n=7, config=CONFIG | dict(steps=4_000_000))
+    monkeypatch.setattr(loop, "tqdm", functools.partial(tqdm, ncols=80, file=terminal))
+    with pytest.raises(loop.Stopped):                     # the longest training there is
+        loop.train(Stage(stop_at=6), tmp_path, kind="ivqvae", n=7, config=CONFIG | dict(steps=4_000_000))
     lines = [line for line in terminal.getvalue().replace("\n", "\r").split("\r") if "images/s" in line]
     assert lines and all(len(line) <= 80 for line in lines)
     for line in lines:

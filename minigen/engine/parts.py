@@ -16,9 +16,9 @@ from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
 from minigen import disk, stops
+from minigen.engine.processes import from_first, rank, wait_for_all, world
 from minigen.errors import DataError
 from minigen.files import read_tensors, replacing, save_tensors, write_text
-from minigen.processes import from_first, rank, wait_for_all, world
 
 LOCK, TABLE, MARK = ".parts.lock", "parts.json", "minigen"
 NUMBERED = re.compile(r"\d{6,}\.png")

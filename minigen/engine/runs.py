@@ -7,7 +7,8 @@ import json
 import os
 from pathlib import Path
 
-from minigen import checkpoints, disk
+from minigen import disk
+from minigen.engine import checkpoints
 from minigen.errors import DataError
 from minigen.files import replacing, write_text
 

@@ -14,16 +14,17 @@ import torch
 from PIL import Image, PngImagePlugin
 from tqdm.auto import tqdm
 
-from minigen import ddim, ddpm, fftd, ivqvae, latents, room, stops, training
+from minigen import ddim, ddpm, fftd, ivqvae, latents, room, stops
 from minigen.data import ATTRIBUTES, to_uint8
 from minigen.diffusion import Diffusion
+from minigen.engine import loop
+from minigen.engine.images import Images
+from minigen.engine.parts import MARK, check_export, drawn, export, is_ours, parts, read_part, remove
+from minigen.engine.settings import MANY, SEEDS, check_number
 from minigen.errors import DataError, Diverged
 from minigen.files import load_weights, read_tensors, replacing, save_tensors
 from minigen.guidance import Guided
-from minigen.images import Images
 from minigen.names import listed, near
-from minigen.parts import MARK, check_export, drawn, export, is_ours, parts, read_part, remove
-from minigen.settings import MANY, SEEDS, check_number
 
 __all__ = ["Sampler", "classes_of", "drawn", "encode", "parts", "picture", "read_latents", "sample"]
 
@@ -35,7 +36,7 @@ def encode(data, weights, out, batch_size=64, device=None, progress=True, overwr
     weights, is kept; latents of others are replaced only with overwrite, and any other file never. Returns: the path.
     Raises: DataError for data, weights or a device that cannot be used, and for a file that may not be replaced.
     """
-    device, out = training.pick_device(device or ""), Path(out)
+    device, out = loop.pick_device(device or ""), Path(out)
     batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
     model = load_weights(ivqvae.IVQVAE, Path(weights)).to(device)
     images = Images(data, model.config["size"], verify=True)
@@ -60,9 +61,9 @@ def encode(data, weights, out, batch_size=64, device=None, progress=True, overwr
             raise Diverged(f"The latents of '{weights}' hold NaN or infinity: it was not trained, or its statistics are damaged.")
         return found
 
-    with training.processes(device):
+    with loop.processes(device):
         paths = parts(folder, len(images), 512, dict(data=images.mark, tokenizer=mark), make, progress)
-        if training.rank() == 0:
+        if loop.rank() == 0:
             if os.path.lexists(out) and not there_before:
                 raise DataError(f"'{out}' has appeared meanwhile and was left as it is: move it away and run again.")
             loaded = [read_part(folder, k) for k in range(len(paths))]
@@ -138,7 +139,7 @@ class Sampler:
     """
 
     def __init__(self, weights, autoencoder, seed=0, steps=500, eta=0.0, label=None, scale=1.0, batch_size=64, device=None):
-        self.device = training.pick_device(device or "")
+        self.device = loop.pick_device(device or "")
         self.seed = check_number("seed", seed, int, *SEEDS)
         self.steps = check_number("steps", steps, int, low=1)
         try:
@@ -161,7 +162,7 @@ class Sampler:
 
     def __call__(self, first, last):
         c, grid = self.model.config["latent_channels"], self.model.config["grid"]
-        dice = [training.generator_of(self.seed, "image", k) for k in range(first, last)]
+        dice = [loop.generator_of(self.seed, "image", k) for k in range(first, last)]
         noise = ddpm.draw_like(torch.empty(last - first, c, grid, grid), dice).to(self.device)
         y = None if self.label is None else torch.full((last - first,), self.label, device=self.device)
         net = self.model if y is None else Guided(self.model, self.model.num_classes, self.scale)
@@ -181,9 +182,9 @@ def sample(sampler, out, n, png=False, as_zip=False, progress=True):
     n = check_number("images", n, int, low=1, high=MANY)
     room.require_disk(out, n * 3 * size**2, f"{n:,} images of {size}×{size}")
     check_export(out, n, png, as_zip)
-    with training.processes(sampler.device):
+    with loop.processes(sampler.device):
         parts(out, n, 64, sampler.key, lambda first, last: {"images": sampler(first, last)}, progress)
-        if training.rank() == 0:
+        if loop.rank() == 0:
             export(out, n, png, as_zip)
     return time.perf_counter() - start
 

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from minigen import checkpoints
+from minigen.engine import checkpoints
 from minigen.errors import DataError
 
 

@@ -5,11 +5,11 @@ import types
 import pytest
 import torch
 
-from minigen import evaluate
 from minigen.data import ToyFaces, to_uint8
+from minigen.engine import evaluate
+from minigen.engine.images import Images
 from minigen.errors import DataError
 from minigen.files import save_tensors
-from minigen.images import Images
 from minigen.metrics import frechet_distance, gaussian_statistics
 from tests.conftest import defaults, peer
 

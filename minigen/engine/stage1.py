@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from minigen import ddim, ddpm, fftd, ivqvae, latents, room, training
+from minigen import ddim, ddpm, fftd, ivqvae, latents, room
 from minigen.diffusion import Diffusion
+from minigen.engine import loop
+from minigen.engine.images import Images
 from minigen.errors import DataError
 from minigen.files import load_weights, replacing, save_weights
 from minigen.gan import discriminator_loss, evaluating
-from minigen.images import Images
 from minigen.perceptual import LPIPS, ToyPerceptual
 from minigen.plots import image_grid, to_png
 
@@ -46,11 +47,11 @@ def _require_trained(average):
 
 def _parallel(model):
     """The model as it is trained: by itself, or as DistributedDataParallel among other processes."""
-    return model if training.world() == 1 else DistributedDataParallel(model, broadcast_buffers=False)
+    return model if loop.world() == 1 else DistributedDataParallel(model, broadcast_buffers=False)
 
 
 class IVQVAETask:
-    """Algorithm 1, a step at a time, for `training.train`."""
+    """Algorithm 1, a step at a time, for `loop.train`."""
 
     def __init__(self, config, device):
         torch.manual_seed(config.seed)
@@ -61,7 +62,7 @@ class IVQVAETask:
         x = torch.zeros(1, 3, preset["size"], preset["size"], device=device)
         each = sum(room.kept_for_backward(net, v) for net, v in (
             (self.model.encoder, x), (self.model.decoder, self.model.encoder(x).detach())))
-        room.require_memory(config.batch_size // training.world() // config.accumulate, each, device)
+        room.require_memory(config.batch_size // loop.world() // config.accumulate, each, device)
         self.judge = ivqvae.PatchDiscriminator(**(dict(width=32, layers=2) if config.preset == "small" else {})).to(device)
         if (config.perceptual == "lpips" and preset["size"] < 64) or (config.perceptual == "toy" and preset["size"] != 32):
             sizes = {"lpips": "64 pixels and more", "toy": "32 pixels"}[config.perceptual]
@@ -83,7 +84,7 @@ class IVQVAETask:
     def _start_codebook(self):
         """k-means over the latents of some images."""
         codes, places, n = self.model.quantizer.num_codes, self.model.grid**2, len(self.images)
-        picks = torch.randperm(n, generator=training.generator_of(self.config.seed, "codebook"))[: self.config.init_images]
+        picks = torch.randperm(n, generator=loop.generator_of(self.config.seed, "codebook"))[: self.config.init_images]
         if len(picks) * places < codes:
             raise DataError(f"A codebook of {codes} codes starts from at least {math.ceil(codes / places)} images of {places} "
                             f"vectors; --init-images {self.config.init_images} of {n} images gives {len(picks)}: take more, or "
@@ -109,7 +110,7 @@ class IVQVAETask:
         with self.model.quantizer.one_update():           # the codebook moves once a step, not once a part
             for k, (i, f) in enumerate(parts):
                 x, share = self.images(i, f).to(self.device), len(i) / len(indices)
-                waiting = self.running.no_sync() if training.world() > 1 and k < len(parts) - 1 else contextlib.nullcontext()
+                waiting = self.running.no_sync() if loop.world() > 1 and k < len(parts) - 1 else contextlib.nullcontext()
                 with waiting:
                     with _autocast(c, self.device):
                         x_hat, quantized = self.running(x)
@@ -120,7 +121,7 @@ class IVQVAETask:
                 for name, value in losses._asdict().items():
                     seen[name] = seen.get(name, 0) + share * value.detach()
                 pairs.append((x, x_hat.detach().float(), share))
-        skipped = not training.step_if_finite(self.optimisers["model"], clip=10.0, scale=factor)
+        skipped = not loop.step_if_finite(self.optimisers["model"], clip=10.0, scale=factor)
         self.judge.requires_grad_(True)
         if judged and not skipped:
             for x, x_hat, share in pairs:
@@ -128,7 +129,7 @@ class IVQVAETask:
                     d_loss = discriminator_loss(self.judging(x).float(), self.judging(x_hat).float(), "hinge")
                 (share * d_loss).backward()
                 seen["discriminator"] = seen.get("discriminator", 0) + share * d_loss.detach()
-            seen["judge_skipped"] = torch.tensor(float(not training.step_if_finite(self.optimisers["judge"], 10.0, factor)))
+            seen["judge_skipped"] = torch.tensor(float(not loop.step_if_finite(self.optimisers["judge"], 10.0, factor)))
         for name in ("discriminator", "judge_skipped"):
             seen.setdefault(name, torch.zeros(()))
         for optimiser in self.optimisers.values():
@@ -148,7 +149,7 @@ class IVQVAETask:
         """The averaged weights after `steps` steps, with the latents' statistics over (at most 20,000) training images."""
         _require_trained(self.average)
         with evaluating(self.average.module) as model:
-            some = torch.randperm(len(self.images), generator=training.generator_of(self.config.seed, "statistics"))[:20_000]
+            some = torch.randperm(len(self.images), generator=loop.generator_of(self.config.seed, "statistics"))[:20_000]
             z = torch.cat([model.quantizer.embed(model.encode_indices(self.images(p).to(self.device))) for p in some.split(64)])
             per_channel = z.movedim(1, 0).flatten(1)
             model.latent_mean.copy_(per_channel.mean(1)), model.latent_std.copy_(per_channel.std(1).clamp_min(1e-6))
@@ -156,7 +157,7 @@ class IVQVAETask:
 
 
 class FFTDTask:
-    """Algorithm 2, a step at a time, for `training.train`; the latents lie on the device, mirrored ones beside them."""
+    """Algorithm 2, a step at a time, for `loop.train`; the latents lie on the device, mirrored ones beside them."""
 
     def __init__(self, config, device, stored):
         torch.manual_seed(config.seed)
@@ -171,7 +172,7 @@ class FFTDTask:
         except ValueError as e:                           # these latents do not allow so many levels, say
             raise DataError(f"FFTD cannot be built for '{config.latents}': {e}.") from None
         each = room.kept_for_backward(self.model, self.z[0, :1], torch.zeros(1, dtype=torch.long, device=device))
-        room.require_memory(config.batch_size // training.world(), each, device)
+        room.require_memory(config.batch_size // loop.world(), each, device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=device.type == "cuda")
         self.average = ddpm.ema(self.model, config.ema)
         self.running = _parallel(self.model)
@@ -186,10 +187,10 @@ class FFTDTask:
         self.optimiser.load_state_dict(state["optimiser"])
 
     def step(self, step, indices, flips):
-        c, dice = self.config, training.generator_of(self.config.seed, "noise", step)
-        t = training.mine(torch.randint(self.diffusion.T, (c.batch_size,), generator=dice)).to(self.device)
-        eps = training.mine(torch.randn(c.batch_size, *self.z.shape[2:], generator=dice)).to(self.device)
-        dropped = training.mine(torch.rand(c.batch_size, generator=dice)).to(self.device) < c.drop_label
+        c, dice = self.config, loop.generator_of(self.config.seed, "noise", step)
+        t = loop.mine(torch.randint(self.diffusion.T, (c.batch_size,), generator=dice)).to(self.device)
+        eps = loop.mine(torch.randn(c.batch_size, *self.z.shape[2:], generator=dice)).to(self.device)
+        dropped = loop.mine(torch.rand(c.batch_size, generator=dice)).to(self.device) < c.drop_label
         indices, flips = indices.to(self.device), flips.to(self.device)
         y = () if self.y is None else (torch.where(dropped, self.null, self.y[indices]),)
         self.model.train()
@@ -197,13 +198,13 @@ class FFTDTask:
             loss = ddpm.simple_loss(self.running, self.diffusion, self.z[flips.long(), indices], t, eps, *y)
         self.optimiser.zero_grad()
         loss.backward()
-        skipped = not training.step_if_finite(self.optimiser, scale=rate_factor(c, step))
+        skipped = not loop.step_if_finite(self.optimiser, scale=rate_factor(c, step))
         if not skipped:
             self.average.update_parameters(self.model)
         return dict(loss=loss.detach(), skipped=skipped)
 
     def sample(self, path):
-        noise = torch.randn(16, *self.z.shape[2:], generator=training.generator_of(self.config.seed, "grid")).to(self.device)
+        noise = torch.randn(16, *self.z.shape[2:], generator=loop.generator_of(self.config.seed, "grid")).to(self.device)
         z = ddpm.last(ddim.ddim_sample(self.average.module, self.diffusion, noise, steps=50))
         _save_grid(path, latents.decode(self.stored["autoencoder"].to(self.device), z, 16).cpu())
 
@@ -223,14 +224,14 @@ def _export(task, path, steps, before):
 
 def train_ivqvae(config, resume=False, progress=True):
     """Stage 1. Writes config.json, losses.csv, sample grids, checkpoints, and at the end ivqvae.safetensors. Returns its path."""
-    device = training.pick_device(config.device)
-    with training.processes(device):
+    device = loop.pick_device(config.device)
+    with loop.processes(device):
         task = IVQVAETask(config, device)
         told = dataclasses.asdict(config) | dict(data_digest=task.images.digest)       # the same path may hold other data
         before = (Path(config.out) / "ivqvae.safetensors").exists()
-        last = training.train(task, config.out, kind="ivqvae", config=told, n=len(task.images), resume=resume, progress=progress)
+        last = loop.train(task, config.out, kind="ivqvae", config=told, n=len(task.images), resume=resume, progress=progress)
         path = Path(config.out) / "ivqvae.safetensors"
-        if training.rank() == 0:
+        if loop.rank() == 0:
             _export(task, path, last, before)
         del task                                          # DistributedDataParallel must be gone before the processes part
     return path
@@ -238,10 +239,10 @@ def train_ivqvae(config, resume=False, progress=True):
 
 def train_fftd(config, autoencoder, resume=False, progress=True):
     """Stage 2, on latents that `encode` made with the weights `autoencoder`. Returns the path of fftd.safetensors."""
-    from minigen.sampling import read_latents
+    from minigen.engine.drawing import read_latents
 
-    device = training.pick_device(config.device)
-    with training.processes(device):
+    device = loop.pick_device(config.device)
+    with loop.processes(device):
         model = load_weights(ivqvae.IVQVAE, Path(autoencoder))
         stored = read_latents(config.latents)
         if stored["tokenizer"] != latents.fingerprint(model):
@@ -252,9 +253,9 @@ def train_fftd(config, autoencoder, resume=False, progress=True):
         task = FFTDTask(config, device, stored | dict(autoencoder=model))
         told = dataclasses.asdict(config) | dict(tokenizer=stored["tokenizer"], data_digest=stored["data"])
         before = (Path(config.out) / "fftd.safetensors").exists()
-        last = training.train(task, config.out, kind="fftd", config=told, n=task.z.shape[1], resume=resume, progress=progress)
+        last = loop.train(task, config.out, kind="fftd", config=told, n=task.z.shape[1], resume=resume, progress=progress)
         path = Path(config.out) / "fftd.safetensors"
-        if training.rank() == 0:
+        if loop.rank() == 0:
             _export(task, path, last, before)
         del task
     return path

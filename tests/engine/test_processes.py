@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from minigen import processes
+from minigen.engine import processes
 from minigen.errors import DataError
 
 

@@ -87,7 +87,7 @@ JUDGED = {"small": 0.3, "paper": 0.5}                     # the share of the ste
 
 def make_config(cls, **given):
     """A config of a stage: its defaults, the preset's, then what was given. Raises: DataError for an unknown name or value."""
-    from minigen import processes
+    from minigen.engine import processes
 
     names = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(given.keys() - names):

@@ -121,7 +121,7 @@ def precision_recall(real, fake, k=3):
 
 
 def evaluate(samples, images, *, features="inception", cache="runs/cache", protocol=None, limit=None, device="cpu"):
-    """Distances between samples (uint8 images) and `celebahq.Images`. Returns: a dictionary, with the protocol's line as "line".
+    """Distances between samples (uint8 images) and `engine.images.Images`: a dictionary, with the protocol's line as "line".
 
     features: a name of `FEATURES`, or (name, network) of one that is loaded already. limit: use only so many reference images.
     Raises: DataError for unknown features, images of another kind, or fewer than 5 on a side.

@@ -1,4 +1,4 @@
-"""The paper's tables at small scale: `python -m minigen reproduce table1`. `minigen.tables` says what each cell is.
+"""The paper's tables at small scale: `python -m minigen reproduce table1`. `minigen.paper.tables` says what each cell is.
 
 A table's results lie in one JSON file, written after every cell, so that a run which was stopped goes on where it was.
 What is comparable with the paper is the order of the rows, not the values: other images, other sizes, minutes of training.
@@ -14,11 +14,11 @@ import torch
 from tqdm.auto import tqdm
 
 from minigen import disk, stops
+from minigen.engine.settings import MANY, check_number
 from minigen.errors import DataError
 from minigen.files import data_path, in_clone, write_text
 from minigen.names import near
-from minigen.settings import MANY, check_number
-from minigen.tables import TABLES
+from minigen.paper.tables import TABLES
 
 DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "obedience": 3, "diversity": 3, "parameters": 0}       # 1 for the others
 

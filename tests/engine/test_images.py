@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from minigen.data import prepare
+from minigen.engine.images import Images
 from minigen.errors import DataError
-from minigen.images import Images
 from tests.test_sources import make_folder
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from minigen import parts
+from minigen.engine import parts
 from minigen.errors import DataError
 from minigen.files import save_tensors
 

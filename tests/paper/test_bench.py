@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from minigen import bench, fftd, ivqvae
+from minigen import fftd, ivqvae
+from minigen.paper import bench
 from tests.conftest import peer
 
 

@@ -9,13 +9,14 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from minigen import celebahq, checkpoints, fftd, ivqvae, latents, sampling
+from minigen import fftd, ivqvae, latents
 from minigen.__main__ import main
 from minigen.data import ToyFaces, to_uint8
+from minigen.engine import checkpoints, drawing, stage1
+from minigen.engine.images import Images
+from minigen.engine.settings import Stage1, Stage2, make_config
 from minigen.errors import DataError
 from minigen.files import data_path, load_weights, read_tensors, save_tensors
-from minigen.images import Images
-from minigen.settings import Stage1, Stage2, make_config
 
 TINY1 = dict(data="toyfaces:64", steps=4, batch_size=4, discriminator_start=3, save_every=2, sample_every=2, log_every=1,
              init_images=32, perceptual="none")
@@ -26,9 +27,9 @@ TINY2 = dict(steps=4, batch_size=8, save_every=2, sample_every=4, log_every=1)
 def trained(tmp_path_factory):
     """Both stages, a few steps each: the folder with s1, s2, and latents.safetensors."""
     folder = tmp_path_factory.mktemp("runs")
-    one = celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(folder / "s1")), progress=False)
-    z = sampling.encode("toyfaces:64", one, folder / "latents.safetensors", progress=False)
-    two = celebahq.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(folder / "s2")), one, progress=False)
+    one = stage1.train_ivqvae(make_config(Stage1, **TINY1, out=str(folder / "s1")), progress=False)
+    z = drawing.encode("toyfaces:64", one, folder / "latents.safetensors", progress=False)
+    two = stage1.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(folder / "s2")), one, progress=False)
     return folder, one, z, two
 
 
@@ -60,9 +61,9 @@ def test_resuming_is_bit_for_bit(trained, tmp_path, stage):
         same = dict(steps=steps, decay=False, out=str(tmp_path / out))
         if stage == 1:
             same["discriminator_start"] = 2
-            celebahq.train_ivqvae(make_config(Stage1, **TINY1 | same), resume, progress=False)
+            stage1.train_ivqvae(make_config(Stage1, **TINY1 | same), resume, progress=False)
         else:
-            celebahq.train_fftd(make_config(Stage2, **TINY2 | same, latents=str(z)), one, resume, progress=False)
+            stage1.train_fftd(make_config(Stage2, **TINY2 | same, latents=str(z)), one, resume, progress=False)
 
     train(4, out="whole"), train(2, out="parts"), train(4, out="parts", resume=True)
     kind = "ivqvae" if stage == 1 else "fftd"
@@ -94,10 +95,10 @@ def test_accumulated_parts_have_the_gradient_of_one_batch(monkeypatch):
         found.append([p.grad.clone() for p in optimiser.param_groups[0]["params"]])
         return False
 
-    monkeypatch.setattr(celebahq.training, "step_if_finite", keep)
+    monkeypatch.setattr(stage1.loop, "step_if_finite", keep)
     for parts in (1, 4):
         config = make_config(Stage1, **TINY1 | dict(steps=99, discriminator_start=99, accumulate=parts))
-        task = celebahq.IVQVAETask(config, torch.device("cpu"))
+        task = stage1.IVQVAETask(config, torch.device("cpu"))
         task.model.quantizer._update = lambda *a: None               # the running codebook does depend on the parts
         task.step(1, torch.arange(4), torch.zeros(4, dtype=torch.bool))
     for a, b in zip(*found, strict=True):
@@ -108,7 +109,7 @@ def test_accumulated_parts_move_the_codebook_as_one_batch_does():
     moved = []
     for parts in (1, 4):
         config = make_config(Stage1, **TINY1 | dict(steps=99, discriminator_start=99, accumulate=parts))
-        task = celebahq.IVQVAETask(config, torch.device("cpu"))
+        task = stage1.IVQVAETask(config, torch.device("cpu"))
         task.step(1, torch.arange(4), torch.zeros(4, dtype=torch.bool))
         moved.append(task.model.quantizer)
     assert torch.equal(moved[0].cluster_size, moved[1].cluster_size)            # four times 0.99 would be another
@@ -117,83 +118,83 @@ def test_accumulated_parts_move_the_codebook_as_one_batch_does():
 
 def test_where_no_step_had_a_finite_gradient_nothing_is_exported(tmp_path, trained, monkeypatch):
     _, one, z, _ = trained
-    monkeypatch.setattr(celebahq.training, "step_if_finite", lambda *a, **k: False)
+    monkeypatch.setattr(stage1.loop, "step_if_finite", lambda *a, **k: False)
     with pytest.raises(DataError, match="nothing was learned and no weights are written"):
-        celebahq.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(tmp_path / "f")), one, progress=False)
+        stage1.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(tmp_path / "f")), one, progress=False)
     assert not (tmp_path / "f" / "fftd.safetensors").exists()
     with pytest.raises(DataError, match="nothing was learned"):
-        celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
+        stage1.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
 
 
 def test_a_network_that_diverges_ends_with_a_sentence(tmp_path, monkeypatch):
-    class Task(celebahq.IVQVAETask):
+    class Task(stage1.IVQVAETask):
         def __init__(self, *a):
             super().__init__(*a)
             with torch.no_grad():
                 self.model.encoder.body[0].weight[0] = float("nan")
 
-    monkeypatch.setattr(celebahq, "IVQVAETask", Task)
+    monkeypatch.setattr(stage1, "IVQVAETask", Task)
     with pytest.raises(DataError, match="the encoder has diverged"):
-        celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
+        stage1.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
     assert not (tmp_path / "i").exists()
 
 
 def test_the_card_tells_the_steps_that_were_done(trained, tmp_path):
     _, one, z, _ = trained
     options = dict(TINY2, decay=False, latents=str(z), out=str(tmp_path / "f"))
-    path = celebahq.train_fftd(make_config(Stage2, **options), one, progress=False)
+    path = stage1.train_fftd(make_config(Stage2, **options), one, progress=False)
     assert load_weights(fftd.FFTD, path).card["steps"] == 4
     with pytest.raises(DataError, match="has done 4 steps already"):
-        celebahq.train_fftd(make_config(Stage2, **options | dict(steps=1)), one, resume=True, progress=False)
+        stage1.train_fftd(make_config(Stage2, **options | dict(steps=1)), one, resume=True, progress=False)
     assert load_weights(fftd.FFTD, path).card["steps"] == 4
 
 
 def test_too_few_images_for_the_codebook_are_told_before_anything_is_made(tmp_path):
     for change in (dict(init_images=16), dict(data="toyfaces:16", init_images=128)):
         with pytest.raises(DataError, match="512 codes starts from at least 32 images of 16"):
-            celebahq.train_ivqvae(make_config(Stage1, **TINY1 | change, out=str(tmp_path / "i")), progress=False)
+            stage1.train_ivqvae(make_config(Stage1, **TINY1 | change, out=str(tmp_path / "i")), progress=False)
     with pytest.raises(DataError, match="--perceptual lpips is for 64 pixels and more"):
-        celebahq.train_ivqvae(make_config(Stage1, **TINY1 | dict(perceptual="lpips"), out=str(tmp_path / "i")), progress=False)
+        stage1.train_ivqvae(make_config(Stage1, **TINY1 | dict(perceptual="lpips"), out=str(tmp_path / "i")), progress=False)
     with pytest.raises(DataError, match="A step with 1,000,000 images needs at least"):
-        celebahq.train_ivqvae(make_config(Stage1, **TINY1 | dict(batch_size=10**6), out=str(tmp_path / "i")), progress=False)
+        stage1.train_ivqvae(make_config(Stage1, **TINY1 | dict(batch_size=10**6), out=str(tmp_path / "i")), progress=False)
     assert not (tmp_path / "i").exists()
 
 
 def test_other_latents_of_the_same_name_are_noticed(trained, tmp_path):
     _, one, z, _ = trained
     options = dict(TINY2, decay=False, latents=str(z), out=str(tmp_path / "f"))
-    celebahq.train_fftd(make_config(Stage2, **options), one, progress=False)
+    stage1.train_fftd(make_config(Stage2, **options), one, progress=False)
     moved = tmp_path / "moved.safetensors"
     moved.write_bytes(z.read_bytes())
     again = dict(options, latents=str(moved), steps=5)
-    celebahq.train_fftd(make_config(Stage2, **again), one, resume=True, progress=False)         # the same, elsewhere
-    other = sampling.encode("toyfaces:65", one, tmp_path / "other.safetensors", progress=False)
+    stage1.train_fftd(make_config(Stage2, **again), one, resume=True, progress=False)         # the same, elsewhere
+    other = drawing.encode("toyfaces:65", one, tmp_path / "other.safetensors", progress=False)
     with pytest.raises(DataError, match="trained with data_digest='toyfaces:64"):
-        celebahq.train_fftd(make_config(Stage2, **again | dict(latents=str(other))), one, resume=True, progress=False)
+        stage1.train_fftd(make_config(Stage2, **again | dict(latents=str(other))), one, resume=True, progress=False)
 
 
 def test_without_labels_the_network_has_no_classes(trained, tmp_path):
     _, one, z, _ = trained
     config = make_config(Stage2, **TINY2, latents=str(z), labels=False, out=str(tmp_path / "f"))
-    path = celebahq.train_fftd(config, one, progress=False)
+    path = stage1.train_fftd(config, one, progress=False)
     assert load_weights(fftd.FFTD, path).num_classes == 0
 
 
 def test_latents_of_another_autoencoder_are_another_run(trained, tmp_path):
     _, one, z, _ = trained
     options = dict(TINY2, decay=False, out=str(tmp_path / "f"))
-    celebahq.train_fftd(make_config(Stage2, **options, latents=str(z)), one, progress=False)
+    stage1.train_fftd(make_config(Stage2, **options, latents=str(z)), one, progress=False)
     shipped = data_path("pretrained", "ivqvae.safetensors")
-    again = sampling.encode("toyfaces:64", shipped, tmp_path / "z.safetensors", progress=False)
+    again = drawing.encode("toyfaces:64", shipped, tmp_path / "z.safetensors", progress=False)
     with pytest.raises(DataError, match="trained with tokenizer="):
-        celebahq.train_fftd(make_config(Stage2, **options, latents=str(again)), shipped, resume=True, progress=False)
+        stage1.train_fftd(make_config(Stage2, **options, latents=str(again)), shipped, resume=True, progress=False)
     with pytest.raises(DataError, match="made with another autoencoder"):
-        celebahq.train_fftd(make_config(Stage2, **options, latents=str(again)), one, resume=True, progress=False)
+        stage1.train_fftd(make_config(Stage2, **options, latents=str(again)), one, resume=True, progress=False)
 
 
 def test_mirrored_latents_are_of_mirrored_images(trained):
     _, one, z, _ = trained
-    stored, model = sampling.read_latents(z), load_weights(ivqvae.IVQVAE, one)
+    stored, model = drawing.read_latents(z), load_weights(ivqvae.IVQVAE, one)
     x = Images("toyfaces:64", 32)(torch.arange(64))
     torch.testing.assert_close(stored["flipped"], latents.encode(model, x.flip(-1)).z)
     torch.testing.assert_close(stored["z"], latents.encode(model, x).z)
@@ -203,11 +204,11 @@ def test_mirrored_latents_are_of_mirrored_images(trained):
 def test_latents_of_another_autoencoder_are_refused(trained, tmp_path):
     _, _, z, two = trained
     config = make_config(Stage1, **TINY1 | dict(steps=1, discriminator_start=1, seed=5), out=str(tmp_path / "other"))
-    other = celebahq.train_ivqvae(config, progress=False)
+    other = stage1.train_ivqvae(config, progress=False)
     with pytest.raises(DataError, match="another autoencoder"):
-        celebahq.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(tmp_path / "x")), other, progress=False)
+        stage1.train_fftd(make_config(Stage2, **TINY2, latents=str(z), out=str(tmp_path / "x")), other, progress=False)
     with pytest.raises(DataError, match="another autoencoder"):
-        sampling.Sampler(two, other)
+        drawing.Sampler(two, other)
 
 
 def test_the_commands(trained, tmp_path, capsys):
@@ -232,7 +233,7 @@ def test_the_commands(trained, tmp_path, capsys):
 def torchrun(*command, world=2):
     """Run `python -m minigen` in so many processes."""
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={world}", "-m", "minigen"]
-    done = subprocess.run([*start, *map(str, command)], capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+    done = subprocess.run([*start, *map(str, command)], capture_output=True, text=True, cwd=Path(__file__).parent.parent.parent,
                           env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -250,14 +251,14 @@ def test_two_processes(trained, tmp_path):
     torchrun("train-fftd", *options2, "--steps=2", "--out", tmp_path / "g")
     torchrun("train-fftd", *options2, "--out", tmp_path / "g", "--resume")
     assert_same(checkpoints.latest(tmp_path / "f", "fftd"), checkpoints.latest(tmp_path / "g", "fftd"))
-    celebahq.train_fftd(make_config(Stage2, **TINY2, decay=False, latents=str(z), out=str(tmp_path / "h")), one, progress=False)
+    stage1.train_fftd(make_config(Stage2, **TINY2, decay=False, latents=str(z), out=str(tmp_path / "h")), one, progress=False)
     for a, b in zip(*(checkpoints.latest(tmp_path / n, "fftd")["model"].values() for n in "fh"), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=2e-3)       # the same batches, added up in another order (Adam magnifies)
     torchrun("encode", "toyfaces:64", "--autoencoder", one, "--out", tmp_path / "z.safetensors")
     torch.testing.assert_close(load_file(tmp_path / "z.safetensors")["z"], load_file(z)["z"])
     torchrun("sample", "--weights", two, "--autoencoder", one, "--out", tmp_path / "i", "--images", 150, "--steps", 2)
-    sampling.sample(sampling.Sampler(two, one, steps=2), tmp_path / "alone", 150, progress=False)
-    for a, b in zip(sampling.drawn(tmp_path / "i"), sampling.drawn(tmp_path / "alone"), strict=True):
+    drawing.sample(drawing.Sampler(two, one, steps=2), tmp_path / "alone", 150, progress=False)
+    for a, b in zip(drawing.drawn(tmp_path / "i"), drawing.drawn(tmp_path / "alone"), strict=True):
         assert torch.equal(a, b)
 
 
@@ -290,21 +291,21 @@ def test_the_papers_preset_from_files_to_a_score(tmp_path):
 
 def test_fewer_images_than_a_row_of_the_grid(tmp_path):
     config = make_config(Stage1, **TINY1 | dict(data="toyfaces:3", init_images=0), out=str(tmp_path / "i"))
-    path = celebahq.train_ivqvae(config, progress=False)
+    path = stage1.train_ivqvae(config, progress=False)
     assert path.exists() and (path.parent / "samples-00000004.png").exists()
 
 
 def test_weights_that_somebody_puts_there_meanwhile_stay(tmp_path, monkeypatch):
-    whole = celebahq.training.train
+    whole = stage1.loop.train
 
     def train(*a, **k):
         last = whole(*a, **k)
         (tmp_path / "i" / "ivqvae.safetensors").write_text("precious")
         return last
 
-    monkeypatch.setattr(celebahq.training, "train", train)
+    monkeypatch.setattr(stage1.loop, "train", train)
     with pytest.raises(DataError, match="has appeared meanwhile"):
-        celebahq.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
+        stage1.train_ivqvae(make_config(Stage1, **TINY1, out=str(tmp_path / "i")), progress=False)
     assert (tmp_path / "i" / "ivqvae.safetensors").read_text() == "precious"
 
 
@@ -313,5 +314,5 @@ def test_an_encoder_that_makes_no_numbers_writes_no_latents(tmp_path, trained):
     tensors["latent_std"] *= 0
     save_tensors(tmp_path / "bad.safetensors", tensors, **meta)
     with pytest.raises(DataError, match="hold NaN or infinity"):
-        sampling.encode("toyfaces:8", tmp_path / "bad.safetensors", tmp_path / "z.safetensors", progress=False)
+        drawing.encode("toyfaces:8", tmp_path / "bad.safetensors", tmp_path / "z.safetensors", progress=False)
     assert [p.name for p in tmp_path.iterdir()] == ["bad.safetensors"]

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from minigen import reproduce, tables
 from minigen.__main__ import main
 from minigen.errors import DataError
 from minigen.files import data_path
+from minigen.paper import reproduce, tables
 from tests.conftest import defaults
 
 

@@ -18,10 +18,11 @@ import torch.distributed as dist
 from torch import nn
 from tqdm.auto import tqdm
 
-from minigen import checkpoints, room, runs, stops
+from minigen import room, stops
+from minigen.engine import checkpoints, runs
+from minigen.engine.processes import from_first, mine, pick_device, processes, rank, wait_for_all, world
 from minigen.errors import DataError, first_line, say
 from minigen.files import write_text
-from minigen.processes import from_first, mine, pick_device, processes, rank, wait_for_all, world
 
 __all__ = ["Stopped", "batch_at", "generator_of", "mine", "pick_device", "processes", "rank", "seed_of", "step_if_finite",
            "train", "world"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minigen.engine.settings import PRESETS, Config, Stage1, Stage2, check_number, make_config
 from minigen.errors import DataError
-from minigen.settings import PRESETS, Config, Stage1, Stage2, check_number, make_config
 
 
 @pytest.mark.parametrize(("given", "words"), [
@@ -78,7 +78,7 @@ def test_values_keep_their_kind():
 
 
 def test_settings_need_no_torch():
-    code = "import sys, minigen.__main__, minigen.settings; sys.exit('torch' in sys.modules)"
+    code = "import sys, minigen.__main__, minigen.engine.settings; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -4,9 +4,10 @@ import types
 import pytest
 import torch
 
-from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics, reproduce, tables
+from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics
 from minigen.data import ToyFaces, batches
 from minigen.files import load_weights
+from minigen.paper import reproduce, tables
 from minigen.perceptual import ToyPerceptual
 from tests.conftest import defaults
 

@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from minigen import checkpoints, runs
+from minigen.engine import checkpoints, runs
 from minigen.errors import DataError
 
 CONFIG = dict(lr=0.1, seed=0, steps=5, out="a", data="b", device="cpu", save_every=2, keep=3)
