@@ -236,7 +236,7 @@ def _default_of(cls, field):
     """` (default 1000; with --preset paper 250000)`."""
     if field.default == "":
         return ""
-    paper = settings.PRESETS[cls.__name__]["paper"].get(field.name, field.default)
+    paper = settings.PRESET_SETTINGS[cls.__name__]["paper"].get(field.name, field.default)
     other = f"; with --preset paper {told(paper)}" if paper != field.default else ""
     return f" (default {told(field.default)}{other})"
 

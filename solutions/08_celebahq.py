@@ -25,9 +25,12 @@ import torch
 import minigen
 from minigen import check
 from minigen.data import from_uint8
-from minigen.engine import checkpoints, drawing, evaluate, loop, stage1
+from minigen.engine import checkpoints, drawing, evaluate, loop, parts, stages
+from minigen.engine.encoding import encode_images
 from minigen.engine.images import Images
 from minigen.engine.settings import Stage1, Stage2, make_config
+from minigen.engine.stage1 import train_stage1
+from minigen.engine.stage2 import train_stage2
 from minigen.files import data_path
 from minigen.metrics import attribute_probabilities, results_table
 from minigen.paper import reproduce
@@ -202,7 +205,7 @@ check(rate_factor)
 
 # %%
 config = make_config(Stage1, steps=200)
-factors = [stage1.rate_factor(config, s) for s in range(1, 201)]
+factors = [stages.rate_factor(config, s) for s in range(1, 201)]
 show(curves({"factor of the learning rate": factors}), """The factor of the learning rate over
      200 steps: a straight rise to 1 at step 20, then half a cosine down to 0.""")
 
@@ -212,7 +215,7 @@ r"""
 
 *15 minutes.*
 
-`stage1.train_ivqvae` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`. On the command line:
+`train_stage1` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`. On the command line:
 
 ```
 python -m minigen train-ivqvae --preset paper --data data/celebahq256 --out runs/ivqvae
@@ -222,7 +225,7 @@ python -m minigen train-ivqvae --preset paper --data data/celebahq256 --out runs
 # %% tags=["nbval-ignore-output"]
 one = make_config(Stage1, data=data, out=str(runs / "ivqvae"), log_every=10, **setup["one"])
 begun = (runs / "ivqvae" / "config.json").exists()
-autoencoder = stage1.train_ivqvae(one, resume=begun)
+autoencoder = train_stage1(one, resume=begun)
 
 # %% tags=["nbval-ignore-output"]
 def losses_of(folder):
@@ -253,11 +256,11 @@ python -m minigen train-fftd --preset paper --latents runs/latents.safetensors -
 """
 
 # %% tags=["nbval-ignore-output"]
-stored = drawing.encode(data, autoencoder, runs / "latents.safetensors")
+stored = encode_images(data, autoencoder, runs / "latents.safetensors")
 two = make_config(Stage2, latents=str(stored), out=str(runs / "fftd"), log_every=5,
                   **setup["two"])
 begun = (runs / "fftd" / "config.json").exists()
-denoiser = stage1.train_fftd(two, autoencoder, resume=begun)
+denoiser = train_stage2(two, autoencoder, resume=begun)
 log = losses_of(two.out)
 show(curves({"loss": log["loss"]}, x=log["step"], ylabel="mean squared error of ε"), """The loss
      of stage 2 over the steps: from 1 it falls quickly, then slowly.""")
@@ -315,7 +318,7 @@ def ten_steps(name, steps, resume=False):
         discriminator_start=4, init_images=32, decay=False, save_every=2, log_every=1,
         perceptual="none",
     )
-    stage1.train_ivqvae(config, resume=resume, progress=False)
+    train_stage1(config, resume=resume, progress=False)
 
 
 ten_steps("whole", 10)
@@ -386,10 +389,10 @@ FID needs the Inception weights from the network once; without them that is said
 features, measured = "toy" if scale == "small" else "inception", {}
 for name, sampler in samplers.items():
     folder = runs / f"samples-{name}"
-    drawing.sample(sampler, folder, setup["samples"], progress=False)    # goes on after a stop
+    drawing.draw_images(sampler, folder, setup["samples"], progress=False)    # goes on after a stop
     protocol = dict(DDIM_steps=sampler.steps, eta=0, seed=0)
     measured[name] = evaluate.evaluate(
-        drawing.drawn(folder), images, features=features, cache=runs / "cache",
+        parts.drawn(folder), images, features=features, cache=runs / "cache",
         protocol=protocol, device=sampler.device,
     )
     print(f"{name}: {measured[name]['line']}\n")

@@ -1,11 +1,13 @@
-"""Chapter 8: the settings of both stages, with meaning, range and presets. Everything is checked before anything is made.
+"""Chapter 8: the settings of both stages, with meaning, range and presets.
 
-This module needs no torch, so that `python -m minigen --help` answers at once.
+Everything is checked before anything is made. This module needs no torch, so that
+`python -m minigen --help` answers at once.
 """
 
 import dataclasses
 import math
 import operator
+from typing import Any, TypeVar
 
 from minigen.errors import DataError
 
@@ -13,8 +15,15 @@ MANY = 10**9
 SEEDS = (0, 2**63 - 1)
 
 
-def setting(default, text, low=None, high=None, below=None, above=None, choices=None):
-    """A field with its meaning and its range: low ≤ value ≤ high, or above < value < below, or one of the choices."""
+def setting(
+    default: Any, text: str, low: float | None = None, high: float | None = None,
+    below: float | None = None, above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A field with its meaning and its range.
+
+    That is low ≤ value ≤ high, or above < value < below, or one of the choices.
+    """
     return dataclasses.field(default=default, metadata=dict(
         text=text, low=low, high=high, below=below, above=above, choices=choices))
 
@@ -24,21 +33,27 @@ class Config:
     """What both stages share."""
 
     out: str = setting("runs/stage", "folder of the training")
-    preset: str = setting("small", "sizes of the networks and usual settings: for a laptop, or the paper's",
-                          choices=("small", "paper"))
+    preset: str = setting(
+        "small", "sizes of the networks and usual settings: for a laptop, or the paper's",
+        choices=("small", "paper"))
     steps: int = setting(1000, "training steps", low=1, high=MANY)
     batch_size: int = setting(32, "images a step, over all processes", low=1, high=10**6)
     lr: float = setting(1e-3, "learning rate of Adam, a step's size", above=0, high=1)
-    decay: bool = setting(True, "the rate rises over the first tenth and falls like a cosine; off: constant")
-    ema: float = setting(0.999, "share of the running average of the weights that a step keeps", low=0, below=1)
-    precision: str = setting("float32", "number format of the forward pass", choices=("float32", "bf16"))
+    decay: bool = setting(
+        True, "the rate rises over the first tenth and falls like a cosine; off: constant")
+    ema: float = setting(
+        0.999, "share of the running average of the weights that a step keeps", low=0, below=1)
+    precision: str = setting(
+        "float32", "number format of the forward pass", choices=("float32", "bf16"))
     compile: bool = setting(False, "use torch.compile (stage 2 on a GPU: with CUDA graphs)")
-    seed: int = setting(0, "the number that everything random depends on", low=SEEDS[0], high=SEEDS[1])
+    seed: int = setting(
+        0, "the number that everything random depends on", low=SEEDS[0], high=SEEDS[1])
     save_every: int = setting(500, "steps between checkpoints", low=1, high=MANY)
     sample_every: int = setting(500, "steps between sample pictures", low=1, high=MANY)
     log_every: int = setting(10, "steps between rows of losses.csv", low=1, high=MANY)
     keep: int = setting(3, "how many checkpoints are kept, the newest", low=1, high=MANY)
-    max_skipped: int = setting(10, "steps in a row without a finite gradient after which it ends", low=1, high=MANY)
+    max_skipped: int = setting(
+        10, "steps in a row without a finite gradient after which it ends", low=1, high=MANY)
     device: str = setting("", "cpu, cuda, cuda:1 …; left out: the GPU where there is one")
 
 
@@ -46,17 +61,25 @@ class Config:
 class Stage1(Config):
     """IVQ-VAE's training."""
 
-    data: str = setting("toyfaces:4096", "images to learn from: a folder of `prepare`, or toyfaces:N, N drawn faces")
+    data: str = setting(
+        "toyfaces:4096",
+        "images to learn from: a folder of `prepare`, or toyfaces:N, N drawn faces")
     out: str = setting("runs/ivqvae", "folder of the training")
     lr: float = setting(2e-3, "learning rate of Adam, a step's size", above=0, high=1)
-    perceptual: str = setting("toy", "perceptual loss: toy for 32×32, lpips from 64×64, or none",
-                              choices=("toy", "lpips", "none"))
-    lambda_d: float = setting(0.05, "weight of the adversarial loss; 1 minus it weighs the codebook's (Eq. 15)", low=0, high=1)
-    discriminator_start: int = setting(0, "step from which the discriminator judges; 0: after 70 percent of all (paper: half)",
-                                       low=0, high=MANY)
-    init_images: int = setting(128, "the codebook starts from k-means over the latents of so many images; 0: random",
-                               low=0, high=10**6)
-    accumulate: int = setting(1, "parts of a batch that are done in turn, which saves memory", low=1, high=10**6)
+    perceptual: str = setting(
+        "toy", "perceptual loss: toy for 32×32, lpips from 64×64, or none",
+        choices=("toy", "lpips", "none"))
+    lambda_d: float = setting(
+        0.05, "weight of the adversarial loss; 1 minus it weighs the codebook's (Eq. 15)",
+        low=0, high=1)
+    discriminator_start: int = setting(
+        0, "step from which the discriminator judges; 0: after 70 percent of all (paper: half)",
+        low=0, high=MANY)
+    init_images: int = setting(
+        128, "the codebook starts from k-means over the latents of so many images; 0: random",
+        low=0, high=10**6)
+    accumulate: int = setting(
+        1, "parts of a batch that are done in turn, which saves memory", low=1, high=10**6)
 
 
 @dataclasses.dataclass
@@ -66,52 +89,67 @@ class Stage2(Config):
     out: str = setting("runs/fftd", "folder of the training")
     latents: str = setting("runs/latents.safetensors", "file of latents that `encode` wrote")
     batch_size: int = setting(128, "latents a step, over all processes", low=1, high=10**6)
-    fusion: str = setting("adaptive", "how features are joined (the paper's Table 9)", choices=("add", "concat", "adaptive"))
-    levels: int = setting(2, "resolutions of the U: 1 is none, 2 halves the map once", low=1, high=3)
-    dropout: float = setting(0.0, "share of the numbers left out in the feed-forward layers and the attention", low=0, below=1)
+    fusion: str = setting(
+        "adaptive", "how features are joined (the paper's Table 9)",
+        choices=("add", "concat", "adaptive"))
+    levels: int = setting(
+        2, "resolutions of the U: 1 is none, 2 halves the map once", low=1, high=3)
+    dropout: float = setting(
+        0.0, "share of the numbers left out in the feed-forward layers and the attention",
+        low=0, below=1)
     labels: bool = setting(True, "use the classes stored with the latents, where there are some")
     drop_label: float = setting(0.15, "share of labels left out, for guidance", low=0, high=1)
 
 
-# What a preset changes. The paper takes 4,000,000 steps with a batch of 1. Stage 1 here sees as many images in larger batches,
-# stage 2 twenty-five times as many: larger batches cost it almost no time.
-PRESETS = {
+# What a preset changes. The paper takes 4,000,000 steps with a batch of 1. Stage 1 here sees as
+# many images in larger batches, stage 2 twenty-five times as many: larger batches cost it almost
+# no time.
+PRESET_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     "Stage1": {"small": {}, "paper": dict(
         lr=1e-4, batch_size=16, steps=250_000, decay=False, ema=0.9999, init_images=0,
         perceptual="lpips", precision="bf16", save_every=2000, sample_every=2000, log_every=100)},
     "Stage2": {"small": {}, "paper": dict(
-        lr=1e-4, batch_size=256, steps=400_000, decay=False, ema=0.9999, save_every=10_000, sample_every=10_000, log_every=500)},
+        lr=1e-4, batch_size=256, steps=400_000, decay=False, ema=0.9999, save_every=10_000,
+        sample_every=10_000, log_every=500)},
 }
-JUDGED = {"small": 0.3, "paper": 0.5}                     # the share of the steps in which the discriminator judges
+JUDGED = {"small": 0.3, "paper": 0.5}     # share of the steps in which the discriminator judges
+
+S = TypeVar("S", Stage1, Stage2)
 
 
-def make_config(cls, **given):
-    """A config of a stage: its defaults, the preset's, then what was given. Raises: DataError for an unknown name or value."""
+def make_config(cls: type[S], **given: Any) -> S:
+    """A config of a stage: its defaults, the preset's, then what was given.
+
+    Raises: DataError for an unknown name or value.
+    """
     from minigen.engine import processes
 
     names = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(given.keys() - names):
         raise DataError(f"There is no setting '{unknown[0]}'; there are {', '.join(names)}.")
-    presets = PRESETS[cls.__name__]
+    presets = PRESET_SETTINGS[cls.__name__]
     if (preset := given.get("preset", "small")) not in list(presets):
         raise DataError(f"There is no preset '{preset}'; there are {', '.join(presets)}.")
     values = {k: _checked(names[k], v) for k, v in {**presets[preset], **given}.items()}
     config = cls(**values)
-    if cls is Stage1:
+    accumulate = 1
+    if isinstance(config, Stage1):
+        accumulate = config.accumulate
         if not config.discriminator_start:
             config.discriminator_start = max(1, round((1 - JUDGED[preset]) * config.steps))
         if config.discriminator_start > config.steps:
-            raise DataError(f"discriminator_start is a step from 1 to {config.steps}, the last; got "
-                            f"{config.discriminator_start}, and the adversarial loss would never start. Leave it out, or choose "
-                            "an earlier step.")
-    parts = processes.world() * getattr(config, "accumulate", 1)
+            raise DataError(f"discriminator_start is a step from 1 to {config.steps}, the last; "
+                            f"got {config.discriminator_start}, and the adversarial loss would "
+                            "never start. Leave it out, or choose an earlier step.")
+    parts = processes.world() * accumulate
     if config.batch_size % parts:
         raise DataError(f"A batch of {config.batch_size} cannot be cut into {parts} equal parts "
-                        f"({processes.world()} processes, --accumulate {getattr(config, 'accumulate', 1)}).")
+                        f"({processes.world()} processes, --accumulate {accumulate}).")
     return config
 
 
-def _checked(field, value):
+def _checked(field: dataclasses.Field, value: Any) -> Any:
+    """The value, if the field may have it."""
     kind, limits = type(field.default), field.metadata
     if limits["choices"]:
         if value not in limits["choices"]:
@@ -126,11 +164,18 @@ def _checked(field, value):
         if field.name in ("out", "data", "latents") and not str(value).strip():
             raise DataError(f"{field.name} is empty; it names a file or folder.")
         return str(value)
-    return check_number(field.name, value, kind, **{k: limits[k] for k in ("low", "high", "below", "above")})
+    bounds = {k: limits[k] for k in ("low", "high", "below", "above")}
+    return check_number(field.name, value, kind, **bounds)
 
 
-def check_number(name, value, kind=float, low=None, high=None, below=None, above=None):
-    """The value as an int or float, if it is one of its range. Raises: DataError that names it, its range and what came."""
+def check_number(
+    name: str, value: Any, kind: type = float, low: float | None = None,
+    high: float | None = None, below: float | None = None, above: float | None = None,
+) -> Any:
+    """The value as an int or float, if it is one of its range.
+
+    Raises: DataError that names it, its range and what came.
+    """
     try:
         if isinstance(value, bool):
             raise TypeError
@@ -140,8 +185,8 @@ def check_number(name, value, kind=float, low=None, high=None, below=None, above
         good = False
     good = good and (low is None or value >= low) and (high is None or value <= high)
     if not (good and (below is None or value < below) and (above is None or value > above)):
-        at_least = f"at least {low:,}" if low is not None else f"above {above:,}" if above is not None else ""
-        at_most = f"at most {high:,}" if high is not None else f"below {below:,}" if below is not None else ""
-        bounds = " and ".join(b for b in (at_least, at_most) if b)
-        raise DataError(f"{name} is a {'whole number' if kind is int else 'finite number'}, {bounds}; got {value!r}.")
+        limits = {"at least": low, "above": above, "at most": high, "below": below}
+        bounds = " and ".join(f"{words} {x:,}" for words, x in limits.items() if x is not None)
+        what = "whole number" if kind is int else "finite number"
+        raise DataError(f"{name} is a {what}, {bounds}; got {value!r}.")
     return value

@@ -41,7 +41,8 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_is_used(tmp_path, harm, c
 def test_a_foreign_checkpoint_is_refused(tmp_path, capsys):
     checkpoints.save(tmp_path, 1, state(1))
     checkpoints.save(tmp_path, 2, state(2, kind="another"))
-    assert checkpoints.latest(tmp_path, "test")["step"] == 1 and "belongs to 'another'" in capsys.readouterr().out
+    assert checkpoints.latest(tmp_path, "test")["step"] == 1
+    assert "belongs to 'another'" in capsys.readouterr().out
     assert checkpoints.latest(tmp_path, "third") is None
 
 
@@ -64,15 +65,20 @@ def test_a_full_disk_leaves_the_last_one_whole(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(checkpoints.os, "fsync", full)
-    with pytest.raises(DataError, match=f"step 2.*{'disk is full' if number == errno.ENOSPC else 'denied'}.*{first.name}"):
+    reason = "disk is full" if number == errno.ENOSPC else "denied"
+    with pytest.raises(DataError, match=f"step 2.*{reason}.*{first.name}"):
         checkpoints.save(tmp_path, 2, state(2))
-    assert [p for _, p in checkpoints.found(tmp_path)] == [first] and len(list(tmp_path.iterdir())) == 1
+    assert [p for _, p in checkpoints.found(tmp_path)] == [first] == list(tmp_path.iterdir())
     assert checkpoints.latest(tmp_path, "test")["step"] == 1
 
 
 def test_a_crash_between_writing_and_renaming_leaves_the_one_before(tmp_path, monkeypatch):
     checkpoints.save(tmp_path, 1, state(1))
-    monkeypatch.setattr("minigen.files.os.replace", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+
+    def stopped(*a):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minigen.files.os.replace", stopped)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save(tmp_path, 2, state(2))
     assert checkpoints.latest(tmp_path, "test")["step"] == 1
@@ -97,9 +103,12 @@ def pickled(value):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"text", pickled([1, 2]), pickled(torch.zeros(3)), pickled({"kind": "test"}),
-                                     pickled({"kind": "test", "step": 3}), pickled(state(1))])
-def test_a_well_named_file_of_another_kind_is_refused_and_the_one_before_is_used(tmp_path, content, capsys):
+@pytest.mark.parametrize("content", [
+    b"", b"text", pickled([1, 2]), pickled(torch.zeros(3)), pickled({"kind": "test"}),
+    pickled({"kind": "test", "step": 3}), pickled(state(1))])
+def test_a_well_named_file_of_another_kind_is_refused_and_the_one_before_used(
+    tmp_path, content, capsys
+):
     checkpoints.save(tmp_path, 1, state(1))
     path = planted(tmp_path, 2, content)
     assert checkpoints.latest(tmp_path, "test")["step"] == 1

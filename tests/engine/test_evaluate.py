@@ -25,7 +25,8 @@ def test_kid_equals_torchmetrics_on_one_subset():
 
     a, b = (torch.randint(256, (40, 3, 2, 2), dtype=torch.uint8) for _ in range(2))
     theirs = kid.KernelInceptionDistance(feature=Flat(), subsets=1, subset_size=40)
-    theirs.update(a, real=True), theirs.update(b, real=False)
+    theirs.update(a, real=True)
+    theirs.update(b, real=False)
     ours = evaluate.kernel_distance(Flat()(b), Flat()(a))
     assert ours == pytest.approx(float(theirs.compute()[0]), rel=1e-3, abs=1e-4)
 
@@ -47,16 +48,20 @@ def test_precision_and_recall_tell_blur_from_collapse():
 
 def test_the_line_states_the_protocol_and_the_reference_is_computed_once(tmp_path, monkeypatch):
     images, samples = Images("toyfaces:200", 32), to_uint8(ToyFaces(150, seed=9).images())
-    got = evaluate.evaluate(samples, images, features="toy", cache=tmp_path, protocol=dict(steps=50, seed=3))
-    for words in ("not FID", "150 samples against 200 training images at 32 pixels", "steps 50", "seed 3", "not KID"):
+    protocol = dict(steps=50, seed=3)
+    got = evaluate.evaluate(samples, images, features="toy", cache=tmp_path, protocol=protocol)
+    for words in ("not FID", "150 samples against 200 training images at 32 pixels", "steps 50",
+                  "seed 3", "not KID"):
         assert words in got["line"]
     assert got["distance"] < 400 and len(list(tmp_path.iterdir())) == 1
     monkeypatch.setattr(evaluate, "features_of", lambda s, n, batch_size=64: torch.randn(150, 64))
-    evaluate.evaluate(samples, images, features="toy", cache=tmp_path)         # the reference comes from the cache
+    # the reference comes from the cache
+    evaluate.evaluate(samples, images, features="toy", cache=tmp_path)
 
 
 def test_few_samples_are_called_bias(tmp_path):
-    got = evaluate.evaluate(to_uint8(ToyFaces(20).images()), Images("toyfaces:20", 32), features="toy", cache=tmp_path)
+    samples, images = to_uint8(ToyFaces(20).images()), Images("toyfaces:20", 32)
+    got = evaluate.evaluate(samples, images, features="toy", cache=tmp_path)
     assert "mostly bias" in got["line"]
 
 
@@ -83,8 +88,9 @@ def test_what_is_missing_is_said(monkeypatch):
         evaluate.inception_features()
 
 
-@pytest.mark.parametrize("x", [torch.zeros(4, 3, 32, 32), torch.zeros(4, 32, 32, 3, dtype=torch.uint8), [1, 2, 3],
-                               torch.zeros(4, 1, 32, 32, dtype=torch.uint8)])
+@pytest.mark.parametrize("x", [
+    torch.zeros(4, 3, 32, 32), torch.zeros(4, 32, 32, 3, dtype=torch.uint8), [1, 2, 3],
+    torch.zeros(4, 1, 32, 32, dtype=torch.uint8)])
 def test_images_that_are_not_bytes_are_refused_with_the_way_out(tmp_path, x):
     with pytest.raises(DataError, match=r"uint8 of shape \(3, S, S\).*to_uint8"):
         evaluate.evaluate(x, Images("toyfaces:20", 32), features="toy", cache=tmp_path)
@@ -100,7 +106,8 @@ def test_a_damaged_cache_is_made_anew(tmp_path, harm):
     else:
         bad = {"rows": want[:5], "nan": want * float("nan"), "folder of another": want[0]}[harm]
         save_tensors(path, {"features": bad})
-    assert torch.equal(evaluate.reference_features(images, images.digest, "toy", tmp_path, network), want)
+    got = evaluate.reference_features(images, images.digest, "toy", tmp_path, network)
+    assert torch.equal(got, want)
 
 
 def test_precision_and_recall_by_hand():
@@ -328,7 +335,8 @@ def test_the_value_is_called_bias_up_to_as_many_samples_as_features(tmp_path):
 
 
 def test_the_last_three_are_of_ten_thousand_images_chosen_by_seed_zero(monkeypatch, tmp_path):
-    fake, real, seen = torch.randn(10_500, 2), torch.randn(10_050, 2), []
+    fake, real = torch.randn(10_500, 2), torch.randn(10_050, 2)
+    seen = []
     monkeypatch.setattr(evaluate, "features_of", lambda *a: fake)
     monkeypatch.setattr(evaluate, "reference_features", lambda *a: real)
     monkeypatch.setattr(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from minigen.engine import parts
 from minigen.errors import DataError
@@ -177,3 +178,30 @@ def test_what_a_killed_run_had_begun_to_write_does_not_stand_in_the_way(tmp_path
     (tmp_path / ".parts.json.minigen-abcd1234").write_text("half")
     fill(tmp_path, 4)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["part-00000.safetensors", "parts.json"]
+
+
+def numbers(first, last):
+    return {"images": torch.arange(first, last)[:, None]}
+
+
+def test_parts_are_made_once_and_a_torn_one_again(tmp_path):
+    made = []
+
+    def make(first, last):
+        made.append((first, last))
+        return numbers(first, last)
+
+    paths = parts.parts(tmp_path, 10, 4, dict(seed=0), make, progress=False)
+    assert made == [(0, 4), (4, 8), (8, 10)]
+    paths[1].write_bytes(paths[1].read_bytes()[:20])
+    paths[2].unlink()
+    # a run that was killed while writing
+    (tmp_path / ".part-00002.safetensors.minigen-x1y2z3_4").write_bytes(b"half")
+    parts.parts(tmp_path, 10, 4, dict(seed=0), make, progress=False)
+    assert made[3:] == [(4, 8), (8, 10)] and not list(tmp_path.glob(".*"))
+    assert torch.cat([load_file(p)["images"] for p in paths]).flatten().tolist() == list(range(10))
+    # more: only what is new, and the short last one
+    parts.parts(tmp_path, 14, 4, dict(seed=0), make, progress=False)
+    assert made[5:] == [(8, 12), (12, 14)]
+    with pytest.raises(DataError, match="made with seed=0, not 1"):
+        parts.parts(tmp_path, 10, 4, dict(seed=1), make, progress=False)

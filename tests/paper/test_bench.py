@@ -9,7 +9,8 @@ from tests.conftest import peer
 def test_actions_take_turns_and_the_median_counts():
     seen = []
     times = bench.seconds_of({"a": lambda: seen.append("a"), "b": lambda: seen.append("b")}, 0.01)
-    assert set(times) == {"a", "b"} and seen[:6] == ["a", "b"] * 3 and all(t >= 0 for t in times.values())
+    assert set(times) == {"a", "b"} and seen[:6] == ["a", "b"] * 3
+    assert all(t >= 0 for t in times.values())
 
 
 def test_the_peers_have_the_same_width_depth_and_tokens():
@@ -24,5 +25,6 @@ def test_the_peers_have_the_same_width_depth_and_tokens():
 @pytest.mark.slow
 def test_the_report_names_every_measurement():
     report = bench.bench("small", 0.1, "cpu")
-    for words in ("batch 1 (the paper's)", "(best)", "500 DDIM steps", "stage 1", "of the roof", "peak memory", "images/s"):
+    for words in ("batch 1 (the paper's)", "(best)", "500 DDIM steps", "stage 1", "of the roof",
+                  "peak memory", "images/s"):
         assert words in report

@@ -19,7 +19,8 @@ def fake_cell(seed, steps, value):
 @pytest.fixture
 def table(monkeypatch):
     rows = {"a": dict(value=0.1), "b": dict(value=0.2)}
-    made = tables.Table("Table 0: a test", fake_cell, 5, tables.COLUMNS, rows, {"a": "FID 1"}, "A note.")
+    paper = {"a": "FID 1"}
+    made = tables.Table("Table 0: a test", fake_cell, 5, tables.COLUMNS, rows, paper, "A note.")
     monkeypatch.setitem(reproduce.TABLES, "table0", made)
     return made
 
@@ -47,11 +48,13 @@ def test_the_text_has_mean_deviation_and_the_papers_values(table, tmp_path):
 def test_what_is_refused(table, tmp_path):
     out = tmp_path / "t.json"
     list(reproduce.reproduce("table0", seeds=[0], out=out))
-    for words, run in (("no table 'table99'", lambda: reproduce.reproduce("table99")),
-                       ("no row 'c'", lambda: reproduce.reproduce("table0", out=out, rows=["c"])),
-                       ("cells of 5 training steps, not 9", lambda: reproduce.reproduce("table0", steps=9, out=out))):
+    for words, name, options in (
+        ("no table 'table99'", "table99", {}),
+        ("no row 'c'", "table0", dict(out=out, rows=["c"])),
+        ("cells of 5 training steps, not 9", "table0", dict(out=out, steps=9)),
+    ):
         with pytest.raises(DataError, match=words):
-            next(run())
+            next(reproduce.reproduce(name, **options))
     changed = json.loads(out.read_text(encoding="utf-8"))
     changed["cells"][0]["options"] = "another"
     out.write_text(json.dumps(changed), encoding="utf-8")
@@ -74,7 +77,7 @@ def test_the_command(table, tmp_path, capsys):
 
 def test_a_cell_of_another_table_is_not_measured_again(table, monkeypatch, tmp_path):
     monkeypatch.setattr(reproduce, "results_file", lambda name, out=None: tmp_path / f"{name}.json")
-    twin = table._replace(title="Table 00: another", rows={"the same": dict(value=0.1)}, cell=table.cell)
+    twin = table._replace(title="Table 00: another", rows={"the same": dict(value=0.1)})
     monkeypatch.setitem(tables.TABLES, "table00", twin)
     (first,) = reproduce.reproduce("table0", seeds=[0], rows=["a"])
     (cell,) = reproduce.reproduce("table00", seeds=[0])
@@ -231,18 +234,21 @@ def test_what_is_taken_unless_told():
     assert defaults(reproduce.reproduce) == dict(seeds=(0, 1, 2), steps=None, out=None, rows=None)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"cells": 5}', '{"cells": [5]}', '{"cells": [{}]}', "[" * 9999,
-                                     '{"cells": [{"row": "x", "seed": 0, "steps": 1, "options": "", "l1": "text"}]}'])
+@pytest.mark.parametrize("content", [
+    "", "{", "[]", "null", '{"cells": 5}', '{"cells": [5]}', '{"cells": [{}]}', "[" * 9999,
+    '{"cells": [{"row": "x", "seed": 0, "steps": 1, "options": "", "l1": "text"}]}'])
 def test_a_file_of_another_kind_is_named_and_left(tmp_path, content):
     (tmp_path / "t.json").write_text(content)
     with pytest.raises(DataError, match=r"t.json is not a results file of `reproduce table1`"):
         list(reproduce.reproduce("table1", out=tmp_path / "t.json"))
-    assert (tmp_path / "t.json").read_text() == content and [p.name for p in tmp_path.iterdir()] == ["t.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["t.json"]
+    assert (tmp_path / "t.json").read_text() == content
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    (dict(steps=0), "at least one of its"), (dict(steps=1.5), "at least one of its"), (dict(seeds=[-1]), "a seed"),
-    (dict(seeds=["x"]), "a seed"), (dict(rows=["none such"]), "has no row")])
+    (dict(steps=0), "at least one of its"), (dict(steps=1.5), "at least one of its"),
+    (dict(seeds=[-1]), "a seed"), (dict(seeds=["x"]), "a seed"),
+    (dict(rows=["none such"]), "has no row")])
 def test_what_cannot_be_measured_is_told_and_nothing_is_made(tmp_path, given, words):
     with pytest.raises(DataError, match=words):
         list(reproduce.reproduce("table1", out=tmp_path / "new" / "t.json", **given))
@@ -274,7 +280,8 @@ def test_an_empty_notebook_is_no_results_file(tmp_path):
 
 @pytest.fixture
 def installed(monkeypatch, tmp_path, table):
-    """As from a wheel: the results that come with the course lie beside the package, and we are in an empty folder."""
+    """As from a wheel: the results that come with the course lie beside the package, and we are in
+    an empty folder."""
     package, here = tmp_path / "package", tmp_path / "here"
     (package / "reproduce").mkdir(parents=True)
     here.mkdir()
@@ -312,4 +319,5 @@ def test_the_command_says_where_new_cells_are(installed, capsys):
 
 def test_a_table_misspelled(capsys):
     assert main(["reproduce", "tabel1"]) == 2
-    assert "no table 'tabel1' to reproduce: did you mean 'table1'? There are table1, " in capsys.readouterr().err
+    words = "no table 'tabel1' to reproduce: did you mean 'table1'? There are table1, "
+    assert words in capsys.readouterr().err

@@ -36,7 +36,8 @@ def test_a_real_cell_of_the_diffusion_tables(monkeypatch):
 def test_committed_results_are_whole():
     for name, table in tables.TABLES.items():
         cells = reproduce.read(name)
-        assert sorted({(c["row"], c["seed"]) for c in cells}) == sorted((r, s) for r in table.rows for s in (0, 1, 2)), name
+        wanted = {(row, seed) for row in table.rows for seed in (0, 1, 2)}
+        assert {(c["row"], c["seed"]) for c in cells} == wanted, name
         assert {c["steps"] for c in cells} == {table.steps}
 
 
@@ -166,10 +167,11 @@ def test_a_diffusion_cell_by_hand(few, monkeypatch):
         and y is None
         and options == dict(steps=50)
     )
-    dice = torch.Generator().manual_seed(103)
-    torch.randint(1000, (200,), generator=dice)  # the time steps come first
-    eps = torch.randn(test.shape, generator=dice)
-    assert torch.equal(noise, torch.randn(1000, 4, 4, 4, generator=dice)) and diffusion.T == 1000
+    generator = torch.Generator().manual_seed(103)
+    torch.randint(1000, (200,), generator=generator)  # the time steps come first
+    eps = torch.randn(test.shape, generator=generator)
+    assert torch.equal(noise, torch.randn(1000, 4, 4, 4, generator=generator))
+    assert diffusion.T == 1000
     assert values["loss"] == pytest.approx(
         float((eps - 0.5).square().mean()), rel=1e-5
     )  # it answers ½ everywhere
@@ -189,11 +191,10 @@ def test_a_cell_of_sampling_steps_by_hand(monkeypatch, name):
     monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
     values = tables.steps_cell(6, 200, name, 12, eta=0.3)
     ((net, _, noise, y, options),) = sampler.seen
-    dice = torch.Generator().manual_seed(6)
-    assert torch.equal(
-        noise, torch.randn(200, *((3, 32, 32) if name == "unet" else (4, 4, 4)), generator=dice)
-    )
-    assert torch.equal(options["generator"].get_state(), dice.get_state()) and y is None
+    generator = torch.Generator().manual_seed(6)
+    shape = (3, 32, 32) if name == "unet" else (4, 4, 4)
+    assert torch.equal(noise, torch.randn(200, *shape, generator=generator))
+    assert torch.equal(options["generator"].get_state(), generator.get_state()) and y is None
     assert type(net).__name__.lower() == name and (options["steps"], options["eta"]) == (12, 0.3)
     assert options["clip"] == ((-1, 1) if name == "unet" else None)
     faces = (1.5 * x).clamp(-1, 1) if name == "unet" else latents.decode(tokenizer, z)
