@@ -35,6 +35,8 @@
     environment   scale switch, device, what is installed     every chapter
 """
 
+from typing import Any
+
 from minigen.environment import device, environment, scale, setup
 from minigen.errors import DataError
 
@@ -42,8 +44,11 @@ __version__ = "0.1.0"
 __all__ = ["DataError", "check", "device", "environment", "progress", "scale", "setup"]
 
 
-def __getattr__(name):
-    """`check` and `progress`, found when they are asked for: they need torch, and `python -m minigen --help` does not."""
+def __getattr__(name: str) -> Any:
+    """`check` and `progress`, found when they are asked for.
+
+    They need torch, and `python -m minigen --help` does not.
+    """
     if name not in ("check", "progress"):
         raise AttributeError(f"module 'minigen' has no attribute '{name}'")
     from minigen import checks
