@@ -17,7 +17,7 @@ os.environ.setdefault("MINIGEN_SCALE", "small")
 # By file, or file and name.
 NOT_ON_WINDOWS = (
     "test_stops.py", "test_crash.py", "test_colab.py::test_ten_cells",
-    "test_training.py::test_asked_to_stop", "test_training.py::test_ctrl_c_and_sigterm",
+    "engine/test_loop.py::test_asked_to_stop", "engine/test_loop.py::test_ctrl_c_and_sigterm",
     "test_main.py::test_stopped_at_any_time", "test_layout.py::test_a_pipe_or_device",
     "test_vqvae.py::test_a_large_codebook", "test_ivqvae.py::test_the_papers_preset_does_a_step",
     "test_release.py::test_make_", "test_release.py::test_a_path_that_make_cannot_take",

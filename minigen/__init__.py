@@ -16,26 +16,15 @@
     guidance      classifier-free guidance                    chapter 6
     latents       images to latents and back                  chapter 7
     fftd          the paper's Transformer and its fusion      chapter 7
-    settings      both stages' settings, presets, ranges      chapter 8
-    images        what is trained on, image by image          chapter 8
-    celebahq      the two stages on real photographs          chapter 8
-    training      a loop that survives crashes                chapter 8
-    runs          a training's folder, its lock, its log      chapter 8
-    checkpoints   whole or not at all                         chapter 8
-    processes     one process or several                      chapter 8
-    room          memory and disk, asked beforehand           chapter 8
-    parts         many tensors in parts, and as PNG           chapter 8
-    sampling      many images, image k from (seed, k)         chapter 8
-    evaluate      FID, KID, nearest neighbours                chapter 8
-    bench         how fast this machine is                    chapter 8
-    tables        what the cells of the paper's tables are    chapter 4 on
-    reproduce     measuring them, going on where stopped      chapter 4 on
+    engine        the two stages on real photographs          chapter 8
+    paper         the paper's tables at small scale           chapter 4 on
     gallery       new faces from every model                  chapter 0
     metrics       Fréchet distance, attribute classifier      every chapter
     plots         figures                                     every chapter
     widgets       sliders                                     every chapter
     checks        the exercises' checks, your progress        every chapter
     files         weights as safetensors, whole or not        every chapter
+    room          memory and disk, asked beforehand           chapter 8
     disk          locks, leftovers, errors in a sentence      every chapter
     inputs        what was passed wrongly, in one sentence    every chapter
     common        what several lessons share                  every chapter
@@ -46,6 +35,8 @@
     environment   scale switch, device, what is installed     every chapter
 """
 
+from typing import Any
+
 from minigen.environment import device, environment, scale, setup
 from minigen.errors import DataError
 
@@ -53,8 +44,11 @@ __version__ = "0.1.0"
 __all__ = ["DataError", "check", "device", "environment", "progress", "scale", "setup"]
 
 
-def __getattr__(name):
-    """`check` and `progress`, found when they are asked for: they need torch, and `python -m minigen --help` does not."""
+def __getattr__(name: str) -> Any:
+    """`check` and `progress`, found when they are asked for.
+
+    They need torch, and `python -m minigen --help` does not.
+    """
     if name not in ("check", "progress"):
         raise AttributeError(f"module 'minigen' has no attribute '{name}'")
     from minigen import checks

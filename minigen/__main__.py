@@ -1,43 +1,51 @@
-"""The command line, `python -m minigen COMMAND --help`: what its commands do; `minigen.commands` has their words.
+"""The command line, `python -m minigen COMMAND --help`: what its commands do.
 
-Exit code 0: done. 2: your input, told in one sentence, mended by you. 130, 143: stopped by Ctrl-C or SIGTERM, and what was
-finished is kept. Anything else is a bug and shows where. What takes long to import is imported when it
-is used: Ctrl-C is answered from `main` on.
+`minigen.commands` has their words. Exit code 0: done. 2: your input, told in one sentence, mended
+by you. 130, 143: stopped by Ctrl-C or SIGTERM, and what was finished is kept. Anything else is a
+bug and shows where. What takes long to import is imported when it is used: Ctrl-C is answered from
+`main` on.
 """
 
 import os
 import signal
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from minigen import disk
 from minigen.errors import DataError, say
 from minigen.stops import stoppable
 
 
-def _prepare(a):
+def _prepare(a: Namespace) -> None:
     from minigen.data import prepare
 
-    manifest = prepare(a.source, a.out, a.size, split=a.split, kernel=a.kernel, use_classes=_classes(a), overwrite=a.overwrite,
-                       image_column=a.image_column, label_column=a.label_column)
+    manifest = prepare(
+        a.source, a.out, a.size, split=a.split, kernel=a.kernel, use_classes=_classes(a),
+        overwrite=a.overwrite, image_column=a.image_column, label_column=a.label_column)
     for entry in manifest["skipped"]:
         say(f"skipped {entry['name']}: {entry['reason']}")
     for note in manifest["notes"]:
         say(note)
     classes = ", ".join(f"{c} {n}" for c, n in manifest["class_counts"].items()) or "none"
     splits = ", ".join(f"{s} {n}" for s, n in manifest["splits"].items())
-    say(f"{manifest['count']} images of {a.size}×{a.size} in {a.out}; classes: {classes}"
-        + (f"; splits: {splits}" if splits else "")
-        + (f"; {len(manifest['skipped'])} files skipped" if manifest["skipped"] else "")
-        + (f"; {manifest['upscaled']} were smaller and were enlarged" if manifest["upscaled"] else "") + ".")
+    skipped, upscaled = len(manifest["skipped"]), manifest["upscaled"]
+    facts = [f"{manifest['count']} images of {a.size}×{a.size} in {a.out}", f"classes: {classes}"]
+    facts += [f"splits: {splits}"] if splits else []
+    facts += [f"{skipped} files skipped"] if skipped else []
+    facts += [f"{upscaled} were smaller and were enlarged"] if upscaled else []
+    say("; ".join(facts) + ".")
 
 
-def _classes(a):
+def _classes(a: Namespace) -> bool | str | Path:
     """What --classes and --no-classes mean to `prepare`."""
-    return {"auto": True, "none": False, "folders": "folders"}.get(a.classes, Path(a.classes))
+    known: dict[str, bool | str] = {"auto": True, "none": False, "folders": "folders"}
+    return known.get(a.classes, Path(a.classes))
 
 
-def _verify(a):
+def _verify(a: Namespace) -> None:
     from minigen.data import PreparedImages
 
     images = PreparedImages(a.folder)
@@ -45,8 +53,8 @@ def _verify(a):
     say(f"{len(images)} images in {a.folder}: whole, every pixel as it was prepared.")
 
 
-def _reproduce(a):
-    from minigen import reproduce
+def _reproduce(a: Namespace) -> None:
+    from minigen.paper import reproduce
 
     new = 0
     for cell in reproduce.reproduce(a.table, a.seeds, a.steps, a.out):
@@ -57,12 +65,13 @@ def _reproduce(a):
         say(f"New cells: {new}, in {reproduce.results_file(a.table, a.out)}")
 
 
-def _config(cls, a):
+def _config(cls: Any, a: Namespace) -> Any:
     import dataclasses
 
-    from minigen import settings
+    from minigen.engine import settings
 
-    given = {f.name: getattr(a, f.name) for f in dataclasses.fields(cls) if hasattr(a, f.name)}
+    names = [f.name for f in dataclasses.fields(cls)]
+    given: dict[str, Any] = {name: getattr(a, name) for name in names if hasattr(a, name)}
     if a.paper_protocol:
         given = dict(preset="paper", batch_size=1, steps=4_000_000) | given
         if cls is settings.Stage1:
@@ -73,58 +82,64 @@ def _config(cls, a):
     return config
 
 
-def _train_ivqvae(a):
-    from minigen import celebahq, settings
+def _train_stage1(a: Namespace) -> None:
+    from minigen.engine.settings import Stage1
+    from minigen.engine.stage1 import train_stage1
 
-    say(f"Stage 1 is in {celebahq.train_ivqvae(_config(settings.Stage1, a), a.resume)}")
-
-
-def _train_fftd(a):
-    from minigen import celebahq, files, settings
-
-    weights = files.weights_file(a.autoencoder)
-    say(f"Stage 2 is in {celebahq.train_fftd(_config(settings.Stage2, a), weights, a.resume)}")
+    say(f"Stage 1 is in {train_stage1(_config(Stage1, a), a.resume)}")
 
 
-def _encode(a):
-    from minigen import files, sampling
+def _train_stage2(a: Namespace) -> None:
+    from minigen.engine.settings import Stage2
+    from minigen.engine.stage2 import train_stage2
+    from minigen.files import weights_file
 
-    weights = files.weights_file(a.autoencoder)
-    path = sampling.encode(a.data, weights, a.out, a.batch_size, a.device, overwrite=a.overwrite)
+    weights = weights_file(a.autoencoder)
+    say(f"Stage 2 is in {train_stage2(_config(Stage2, a), weights, a.resume)}")
+
+
+def _encode(a: Namespace) -> None:
+    from minigen.engine.encoding import encode_images
+    from minigen.files import weights_file
+
+    weights = weights_file(a.autoencoder)
+    path = encode_images(
+        a.data, weights, a.out, a.batch_size, a.device, overwrite=a.overwrite)
     say(f"Latents are in {path}")
 
 
-def _sampler(a):
-    from minigen import sampling
+def _sampler(a: Namespace) -> Any:
+    from minigen.engine import drawing
     from minigen.files import weights_file
 
     weights, autoencoder = weights_file(a.weights or "fftd"), weights_file(a.autoencoder)
-    return sampling.Sampler(weights, autoencoder, a.seed, a.steps, a.eta, a.label, a.scale,
-                            a.batch_size, a.device)
+    return drawing.Sampler(weights, autoencoder, a.seed, a.steps, a.eta, a.label, a.scale,
+                           a.batch_size, a.device)
 
 
-def _sample(a):
-    from minigen import names, sampling
+def _sample(a: Namespace) -> None:
+    from minigen import names
     from minigen.arguments import PROGRAM
+    from minigen.engine import drawing
 
     one = a.out.suffix.lower() == ".png" if a.out else not (a.weights or a.png or a.zip)
     if one and (a.png or a.zip):
-        raise DataError(f"--png and --zip write into a folder, and '{a.out}' is one picture: choose "
-                        "--out runs/samples.")
+        raise DataError(f"--png and --zip write into a folder, and '{a.out}' is one picture: "
+                        "choose --out runs/samples.")
     if one and not _first():                              # one process draws one picture
         return
     images, steps = (16, 50) if one else (64, 500)
     a.images = images if a.images is None else a.images
     a.steps = steps if a.steps is None else a.steps
     sampler = _sampler(a)
-    classes = sampling.classes_of(sampler.model)
+    classes = drawing.classes_of(sampler.model)
     a.out = a.out or Path("runs") / (_picture_name(a, sampler.label, classes) if one else "samples")
     if one:
-        seconds = sampling.picture(sampler, a.out, a.images)
+        seconds = drawing.draw_picture(sampler, a.out, a.images)
         how = f"{a.steps} DDIM steps on {sampler.device}"
         say(f"{a.images} images in {a.out}, drawn in {seconds:.1f} s ({how}).")
     else:
-        seconds = sampling.sample(sampler, a.out, a.images, a.png, a.zip)
+        seconds = drawing.draw_images(sampler, a.out, a.images, a.png, a.zip)
         each = 1000 * seconds / a.images
         say(f"{a.images} images in {a.out}, {seconds:.1f} s, {each:.1f} ms an image.")
     if not a.weights:
@@ -134,91 +149,110 @@ def _sample(a):
             f"  {PROGRAM} sample --label {other} --scale 2")
 
 
-def _picture_name(a, label, classes):
-    """faces.png, with what was asked for in its name: a picture of something else is not replaced."""
+def _picture_name(a: Namespace, label: int | None, classes: list[str]) -> str:
+    """faces.png, with what was asked for in its name.
+
+    So a picture of something else is not replaced.
+    """
     hair = None if label is None else classes[label]
-    told = dict(images=(a.images, 16), seed=(a.seed, 0), hair=(hair, None), scale=(a.scale, 1),
-                steps=(a.steps, 50), eta=(a.eta, 0))
+    asked = dict(images=(a.images, 16), seed=(a.seed, 0), hair=(hair, None), scale=(a.scale, 1),
+                 steps=(a.steps, 50), eta=(a.eta, 0))
     words = [f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
-             for name, (value, usual) in told.items() if value != usual]
+             for name, (value, usual) in asked.items() if value != usual]
     return "_".join(["faces", *words]) + ".png"
 
 
-def _fid(a):
+def _fid(a: Namespace) -> None:
     import itertools
 
-    from minigen import evaluate, images, sampling, settings, training
+    from minigen.engine import drawing, evaluate, images, parts, processes, settings
 
     settings.check_number("images", a.images, int, low=evaluate.FEWEST, high=settings.MANY)
     sampler = _sampler(a)
     data = images.Images(a.data, sampler.decoder.config["size"], verify=True)
     if len(data) < evaluate.FEWEST:
-        raise DataError(f"'{a.data}' holds {len(data)} images; at least {evaluate.FEWEST} are needed to compare with.")
-    network = evaluate.network_of(a.features, sampler.device)          # before an hour is spent on drawing
-    sampling.sample(sampler, a.out, a.images)
-    if training.rank() == 0:
-        protocol = dict(DDIM_steps=a.steps, eta=a.eta, seed=a.seed, label=a.label, guidance=a.scale, weights="EMA")
-        drawn = itertools.islice(sampling.drawn(a.out), a.images)
-        say(evaluate.evaluate(drawn, data, features=(a.features, network), cache=a.cache, protocol=protocol)["line"])
+        raise DataError(f"'{a.data}' holds {len(data)} images; at least {evaluate.FEWEST} are "
+                        "needed to compare with.")
+    network = evaluate.network_of(a.features, sampler.device)     # before an hour goes into drawing
+    drawing.draw_images(sampler, a.out, a.images)
+    if processes.rank() == 0:
+        protocol = dict(DDIM_steps=a.steps, eta=a.eta, seed=a.seed, label=a.label,
+                        guidance=a.scale, weights="EMA")
+        drawn = itertools.islice(parts.drawn(a.out), a.images)
+        measured = evaluate.evaluate(drawn, data, features=(a.features, network), cache=a.cache,
+                                     protocol=protocol)
+        say(measured["line"])
 
 
-def _bench(a):
-    from minigen import bench, settings
+def _bench(a: Namespace) -> None:
+    from minigen.engine import settings
+    from minigen.paper import bench
 
     say(bench.bench(a.preset, settings.check_number("seconds", a.seconds, low=0, high=3600)))
 
 
 RUN = {"prepare": _prepare, "verify": _verify, "reproduce": _reproduce,
-       "train-ivqvae": _train_ivqvae, "encode": _encode, "train-fftd": _train_fftd,
+       "train-ivqvae": _train_stage1, "encode": _encode, "train-fftd": _train_stage2,
        "sample": _sample, "fid": _fid, "bench": _bench}
 STOPPED = "stopped; nothing half-written was kept, and what was finished stays."
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-ALONE = ("prepare", "verify", "reproduce", "bench")       # what torchrun's other processes have no share in
+# what torchrun's other processes have no share in
+ALONE = ("prepare", "verify", "reproduce", "bench")
 
 
-def main(argv=None):
-    asked = []
-    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")      # noqa: SIM115 (closed by whoever started us)
+def main(argv: Sequence[object] | None = None) -> int:
+    """Run a command line. Returns: the exit code."""
+    asked: list[int] = []
+    # closed by whoever started us
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")      # noqa: SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")      # noqa: SIM115
-    argv = list(map(str, sys.argv[1:] if argv is None else argv))
+    words = list(map(str, sys.argv[1:] if argv is None else argv))
     try:
         with stoppable(asked):
             from minigen import commands  # here, so that Ctrl-C is answered while it is imported
 
-            if any("\0" in word for word in argv):
+            if any("\0" in word for word in words):
                 raise DataError("A name with a zero byte in it names no file.")
-            if not argv:
+            if not words:
                 say(commands.BRIEF)
                 return 0
-            args = commands.parse(argv)
+            args = commands.parse(words)
             if _first() or args.command not in ALONE:
                 RUN[args.command](args)
     except DataError as e:
-        return _told(str(e))
-    except BrokenPipeError:                               # the reader of our output has left: `… | head`
+        return _refused(str(e))
+    except BrokenPipeError:                       # the reader of our output has left: `… | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as e:
-        return _told(disk.sentence_of(e))
+        return _refused(disk.sentence_of(e))
     except KeyboardInterrupt as e:
-        _told(f"{e}." if str(e) else STOPPED)
+        _refused(f"{e}." if str(e) else STOPPED)
         return 128 + getattr(e, "number", signal.SIGINT)
     except Exception as e:
-        if asked:                                         # in the middle of an import, which then fails in its own way
-            _told(STOPPED)
+        if asked:                      # in the middle of an import, which then fails in its own way
+            _refused(STOPPED)
             return 128 + asked[-1]
-        if isinstance(e, MemoryError) or (isinstance(e, RuntimeError) and any(words in str(e).lower() for words in NO_MEMORY)):
-            return _told("The memory does not suffice for this: a smaller --batch-size, or --size?")
+        if _is_of_memory(e):
+            return _refused("The memory does not suffice for this: a smaller --batch-size, or "
+                            "--size?")
         raise
     return 0
 
 
-def _first():
+def _is_of_memory(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):
+        return any(words in str(error).lower() for words in NO_MEMORY)
+    return isinstance(error, MemoryError)
+
+
+def _first() -> bool:
     """Whether this is the only process, or torchrun's first."""
-    return os.environ.get("RANK", "0") in ("", "0") or os.environ.get("WORLD_SIZE", "1") in ("", "1")
+    rank, world = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    return rank in ("", "0") or world in ("", "1")
 
 
-def _told(sentence):
+def _refused(sentence: str) -> int:
     say(f"minigen: {sentence}", sys.stderr)
     return 2
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import minigen
-from minigen import settings
 from minigen.arguments import (
     NAME,
     NUMBER,
@@ -26,6 +25,7 @@ from minigen.arguments import (
     refuse_unknown,
     written,
 )
+from minigen.engine import settings
 
 Commands = argparse._SubParsersAction  # what add_subparsers returns
 PAIR = "--weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors"
@@ -241,7 +241,7 @@ def _default_of(cls: type, field: dataclasses.Field) -> str:
     """` (default 1000; with --preset paper 250000)`."""
     if field.default == "":
         return ""
-    paper = settings.PRESETS[cls.__name__]["paper"].get(field.name, field.default)
+    paper = settings.PRESET_SETTINGS[cls.__name__]["paper"].get(field.name, field.default)
     other = f"; with --preset paper {written(paper)}" if paper != field.default else ""
     return f" (default {written(field.default)}{other})"
 

@@ -25,10 +25,11 @@ from torch import nn
 from tqdm.auto import tqdm
 
 import minigen
-from minigen import DataError, check, ivqvae, reproduce, vqvae
+from minigen import DataError, check, ivqvae, vqvae
 from minigen.data import ToyFaces, batches, draw_faces, labels_of
 from minigen.files import load_weights
 from minigen.metrics import predict_attributes, toy_frechet
+from minigen.paper import reproduce
 from minigen.perceptual import LPIPS, ToyPerceptual
 from minigen.plots import COLOURS, curves, heat, image_grid, panels, show
 from minigen.widgets import explore

@@ -22,12 +22,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import minigen
-from minigen import check, ddim, ddpm, reproduce
+from minigen import check, ddim, ddpm
 from minigen.data import ATTRIBUTES, ToyFaces, draw_faces, labels_of, swiss_roll
 from minigen.diffusion import Diffusion, ideal_eps
 from minigen.files import load_weights
 from minigen.guidance import Guided, drop_labels
 from minigen.metrics import obedience, results_table
+from minigen.paper import reproduce
 from minigen.plots import COLOURS, curves, image_grid, legend, panels, show
 from minigen.unet import PRESETS, UNet
 from minigen.widgets import explore

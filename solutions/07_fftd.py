@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 import minigen
-from minigen import check, ddim, ddpm, fftd, latents, reproduce
+from minigen import check, ddim, ddpm, fftd, latents
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces, labels_of
 from minigen.diffusion import Diffusion
 from minigen.fftd import FFTD, PRESETS, AdaptiveFusion
@@ -30,6 +30,7 @@ from minigen.files import load_weights
 from minigen.guidance import Guided
 from minigen.ivqvae import IVQVAE
 from minigen.metrics import obedience, results_table
+from minigen.paper import reproduce
 from minigen.plots import curves, heat, image_grid, legend, panels, show
 from minigen.widgets import explore
 

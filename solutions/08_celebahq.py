@@ -23,13 +23,18 @@ from pathlib import Path
 import torch
 
 import minigen
-from minigen import celebahq, check, checkpoints, evaluate, reproduce, sampling, training
+from minigen import check
 from minigen.data import from_uint8
+from minigen.engine import checkpoints, drawing, evaluate, loop, parts, stages
+from minigen.engine.encoding import encode_images
+from minigen.engine.images import Images
+from minigen.engine.settings import Stage1, Stage2, make_config
+from minigen.engine.stage1 import train_stage1
+from minigen.engine.stage2 import train_stage2
 from minigen.files import data_path
-from minigen.images import Images
 from minigen.metrics import attribute_probabilities, results_table
+from minigen.paper import reproduce
 from minigen.plots import COLOURS, curves, heat, image_grid, legend, panels, show
-from minigen.settings import Stage1, Stage2, make_config
 from minigen.widgets import explore
 
 # %%
@@ -57,7 +62,7 @@ Here is where it goes, at small scale and with weights that were trained for lon
 
 # %% tags=["nbval-ignore-output"]
 weights = {name: data_path("pretrained", f"{name}.safetensors") for name in ("ivqvae", "fftd")}
-longer = sampling.Sampler(weights["fftd"], weights["ivqvae"], steps=50)
+longer = drawing.Sampler(weights["fftd"], weights["ivqvae"], steps=50)
 show(image_grid(from_uint8(longer(0, 16)), columns=8), """Sixteen faces drawn by the
      longer-trained small models: whole, sharp, varied.""")
 
@@ -131,7 +136,7 @@ seen = torch.full((12, 24), float("nan"))
 orders = [[], [], []]                              # of the images, in each epoch
 for step in range(1, 10):
     epoch = (step - 1) * 8 // 24
-    indices, flips = training.batch_at(0, step, 8, 24)
+    indices, flips = loop.batch_at(0, step, 8, 24)
     orders[epoch] += indices.tolist()
     for i, flip in zip(indices, flips, strict=True):
         seen[4 * epoch + 1 + int(flip), i] = step
@@ -200,7 +205,7 @@ check(rate_factor)
 
 # %%
 config = make_config(Stage1, steps=200)
-factors = [celebahq.rate_factor(config, s) for s in range(1, 201)]
+factors = [stages.rate_factor(config, s) for s in range(1, 201)]
 show(curves({"factor of the learning rate": factors}), """The factor of the learning rate over
      200 steps: a straight rise to 1 at step 20, then half a cosine down to 0.""")
 
@@ -210,7 +215,7 @@ r"""
 
 *15 minutes.*
 
-`celebahq.train_ivqvae` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`. On the command line:
+`train_stage1` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`. On the command line:
 
 ```
 python -m minigen train-ivqvae --preset paper --data data/celebahq256 --out runs/ivqvae
@@ -220,7 +225,7 @@ python -m minigen train-ivqvae --preset paper --data data/celebahq256 --out runs
 # %% tags=["nbval-ignore-output"]
 one = make_config(Stage1, data=data, out=str(runs / "ivqvae"), log_every=10, **setup["one"])
 begun = (runs / "ivqvae" / "config.json").exists()
-autoencoder = celebahq.train_ivqvae(one, resume=begun)
+autoencoder = train_stage1(one, resume=begun)
 
 # %% tags=["nbval-ignore-output"]
 def losses_of(folder):
@@ -251,18 +256,18 @@ python -m minigen train-fftd --preset paper --latents runs/latents.safetensors -
 """
 
 # %% tags=["nbval-ignore-output"]
-stored = sampling.encode(data, autoencoder, runs / "latents.safetensors")
+stored = encode_images(data, autoencoder, runs / "latents.safetensors")
 two = make_config(Stage2, latents=str(stored), out=str(runs / "fftd"), log_every=5,
                   **setup["two"])
 begun = (runs / "fftd" / "config.json").exists()
-denoiser = celebahq.train_fftd(two, autoencoder, resume=begun)
+denoiser = train_stage2(two, autoencoder, resume=begun)
 log = losses_of(two.out)
 show(curves({"loss": log["loss"]}, x=log["step"], ylabel="mean squared error of ε"), """The loss
      of stage 2 over the steps: from 1 it falls quickly, then slowly.""")
 assert log["loss"][-1] < 0.8 * log["loss"][0]
 
 # %% tags=["nbval-ignore-output"]
-samplers = {"here": sampling.Sampler(denoiser, autoencoder, steps=setup["ddim"])}
+samplers = {"here": drawing.Sampler(denoiser, autoencoder, steps=setup["ddim"])}
 if scale == "small":                               # the longer-trained models draw 32 pixels
     samplers["longer"] = longer
 rows = torch.cat([from_uint8(sampler(0, 8)) for sampler in samplers.values()])
@@ -313,7 +318,7 @@ def ten_steps(name, steps, resume=False):
         discriminator_start=4, init_images=32, decay=False, save_every=2, log_every=1,
         perceptual="none",
     )
-    celebahq.train_ivqvae(config, resume=resume, progress=False)
+    train_stage1(config, resume=resume, progress=False)
 
 
 ten_steps("whole", 10)
@@ -353,7 +358,7 @@ Fifty thousand images are drawn in parts, perhaps by several processes, perhaps 
 
 # %% tags=["nbval-ignore-output"]
 def one_by_one(first_image, steps, seed):
-    sampler = sampling.Sampler(weights["fftd"], weights["ivqvae"], steps=steps, seed=seed)
+    sampler = drawing.Sampler(weights["fftd"], weights["ivqvae"], steps=steps, seed=seed)
     return image_grid(from_uint8(sampler(first_image, first_image + 6)), columns=6)
 
 
@@ -361,7 +366,7 @@ explore(one_by_one, one_by_one(0, 20, 0), """Images 0 to 5 of seed 0, in twenty 
         first_image=(0, 5000, 0), steps=(1, 100, 20), seed=(0, 99, 0));
 
 # %%
-few = sampling.Sampler(weights["fftd"], weights["ivqvae"], steps=5)
+few = drawing.Sampler(weights["fftd"], weights["ivqvae"], steps=5)
 alone, of_eight = few(7, 8)[0].int(), few(0, 8)[7].int()
 print("image 7 alone is image 7 of eight:", int((alone - of_eight).abs().max()) <= 1)
 
@@ -384,10 +389,10 @@ FID needs the Inception weights from the network once; without them that is said
 features, measured = "toy" if scale == "small" else "inception", {}
 for name, sampler in samplers.items():
     folder = runs / f"samples-{name}"
-    sampling.sample(sampler, folder, setup["samples"], progress=False)    # goes on after a stop
+    drawing.draw_images(sampler, folder, setup["samples"], progress=False)    # goes on after a stop
     protocol = dict(DDIM_steps=sampler.steps, eta=0, seed=0)
     measured[name] = evaluate.evaluate(
-        sampling.drawn(folder), images, features=features, cache=runs / "cache",
+        parts.drawn(folder), images, features=features, cache=runs / "cache",
         protocol=protocol, device=sampler.device,
     )
     print(f"{name}: {measured[name]['line']}\n")

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import minigen
-from minigen import commands, tables
+from minigen import commands
 from minigen.__main__ import ALONE, RUN, main
+from minigen.paper import tables
 
 ROOT = Path(__file__).parent.parent
 NAMES = sorted(commands.EXAMPLES)

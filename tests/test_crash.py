@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from minigen import checkpoints, parts
 from minigen.data import ToyFaces, to_uint8
+from minigen.engine import checkpoints, parts
 
 ROOT = Path(__file__).parent.parent
 STAGE1 = [

@@ -19,13 +19,14 @@ import pytest
 import torch
 from PIL import Image
 
-from minigen import checkpoints, files, gan, parts, runs, sampling
+from minigen import files, gan
 from minigen.checks import board
 from minigen.data import ImageSource, PreparedImages, prepare
 from minigen.data.layout import read_labels
 from minigen.data.pictures import read_picture
+from minigen.engine import checkpoints, drawing, parts, runs
+from minigen.engine.settings import Stage1, Stage2, make_config
 from minigen.errors import DataError
-from minigen.settings import Stage1, Stage2, make_config
 from tests.conftest import peer
 from tests.test_parquet import hub
 from tests.test_pictures import TURNED, encoded, exif
@@ -226,7 +227,7 @@ def weight_file(data):
         path.write_bytes(data)
         for read in (
             lambda p: files.load_weights(gan.Generator, p),
-            sampling.read_latents,
+            drawing.read_latents,
             files.read_tensors,
         ):
             try:

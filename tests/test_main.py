@@ -136,13 +136,23 @@ WRONG = {
     ),
     "weights misspelled": (
         ["sample", "--weights=fttd", "--out=x"],
-        "There are no weights 'fttd', neither a file nor a model of the course: did you mean 'fftd'?",
+        "There are no weights 'fttd', neither a file nor a model of the course: did you mean "
+        "'fftd'?",
     ),
-    "a fid of no weights": (["fid", "--weights=fttd", "--data=toyfaces:9", "--out=x"], "no weights 'fttd'"),
-    "weights of another kind": (["sample", "--weights=gan", "--out=x"], "holds Generator, not FFTD"),
+    "a fid of no weights": (
+        ["fid", "--weights=fttd", "--data=toyfaces:9", "--out=x"],
+        "no weights 'fttd'",
+    ),
+    "weights of another kind": (
+        ["sample", "--weights=gan", "--out=x"],
+        "holds Generator, not FFTD",
+    ),
     "no such hair": (["sample", "--label=rad"], "got 'rad': did you mean 'red'?"),
     "no such class": (["sample", "--label=5"], "or its number, 0 to 4; got 5."),
-    "guidance from the class": (["sample", "--label=red", "--scale=-1"], "scale is a finite number, at least 0"),
+    "guidance from the class": (
+        ["sample", "--label=red", "--scale=-1"],
+        "scale is a finite number, at least 0",
+    ),
     "a picture over mine": (["sample", "--steps=1", "--out=mine.png"], "was not drawn by"),
     "a picture over a folder": (["sample", "--steps=1", "--out=folder.png"], "was not drawn by"),
     "a picture below a file": (["sample", "--steps=1", "--out=file/x.png"], "file"),
@@ -173,7 +183,9 @@ def test_one_sentence_exit_code_2_and_no_trace(case, tmp_path, monkeypatch, caps
     assert sorted(tmp_path.rglob("*")) == before and Path("file").read_text() == "mine"
 
 
-def test_sample_without_arguments_draws_a_picture_and_says_what_to_try_next(tmp_path, monkeypatch, capsys):
+def test_sample_without_arguments_draws_a_picture_and_says_what_to_try_next(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     assert main(["sample"]) == 0
     first, *hints = capsys.readouterr().out.splitlines()
@@ -181,7 +193,8 @@ def test_sample_without_arguments_draws_a_picture_and_says_what_to_try_next(tmp_
     assert "50 DDIM steps on " in first
     assert "hair is black, chestnut, blond, red or grey" in hints[0] and len(hints) == 3
     before = Path("runs/faces.png").read_bytes()
-    for hint in [*hints[1:], "python -m minigen sample"]:     # in fewer steps, and the second time over its own
+    # in fewer steps, and the second time over its own
+    for hint in [*hints[1:], "python -m minigen sample"]:
         for _ in range(2):
             fast = [] if hint.endswith("sample") else ["--steps", "2"]
             assert main([*hint.split()[3:], *fast]) == 0
@@ -215,7 +228,9 @@ def test_pictures_and_folders_are_chosen_by_out_and_weights(tmp_path, monkeypatc
 
 
 def test_torchruns_other_processes_draw_no_second_picture(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path), monkeypatch.setenv("WORLD_SIZE", "2"), monkeypatch.setenv("RANK", "1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
     assert main(["sample"]) == 0 and not list(tmp_path.iterdir()) and not capsys.readouterr().out
 
 
@@ -246,6 +261,13 @@ def test_a_full_disk_is_told_and_nothing_half_written_stays(tmp_path, monkeypatc
     assert "the disk is full; make room" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
+def raising(error):
+    def run(*a):
+        raise error
+
+    return run
+
+
 def test_too_little_memory_is_told_and_a_bug_is_not(tmp_path, monkeypatch, capsys):
     for error, code in (
         (MemoryError(), 2),
@@ -254,7 +276,7 @@ def test_too_little_memory_is_told_and_a_bug_is_not(tmp_path, monkeypatch, capsy
         (ValueError("a bug"), None),
         (KeyError("a bug"), None),
     ):
-        monkeypatch.setattr("minigen.bench.bench", lambda *a, e=error: (_ for _ in ()).throw(e))
+        monkeypatch.setattr("minigen.paper.bench.bench", raising(error))
         if code:
             assert main(["bench"]) == code
             assert "The memory does not suffice" in capsys.readouterr().err
@@ -264,7 +286,7 @@ def test_too_little_memory_is_told_and_a_bug_is_not(tmp_path, monkeypatch, capsy
 
 
 def test_a_stop_without_words_has_a_sentence(monkeypatch, capsys):
-    monkeypatch.setattr("minigen.bench.bench", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("minigen.paper.bench.bench", raising(KeyboardInterrupt()))
     assert main(["bench"]) == 130
     assert (
         capsys.readouterr().err
@@ -398,7 +420,7 @@ def test_closed_streams_do_no_harm(tmp_path):
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_torchruns_other_processes_leave_one_process_work_to_the_first(tmp_path, monkeypatch, capsys):
+def test_torchruns_other_processes_leave_one_process_work_to_the_first(tmp_path, monkeypatch):
     source = make_folder(tmp_path / "f", ["a.png"])
     monkeypatch.setenv("WORLD_SIZE", "2")
     for rank in ("1", "0"):

@@ -55,15 +55,18 @@ def test_pins_lie_in_the_packages_ranges():
 
 
 def test_modules_are_short_and_have_their_test():
-    tests = {p.name for p in (ROOT / "tests").glob("test_*.py")}
+    folder = ROOT / "tests"
+    tests = {p.relative_to(folder).as_posix() for p in folder.rglob("test_*.py")}
     for name in TRACKED:
         ours = name.startswith("minigen/") and name.endswith(".py")
         if not ours or name.endswith(("__init__.py", "errors.py")):
             continue
         assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) <= 300, name
-        stem = name.removesuffix(".py").split("/")[-1].strip("_")
-        if not name.startswith("minigen/checks/"):
-            assert f"test_{stem}.py" in tests, name
+        _, *inside, module = name.removesuffix(".py").split("/")
+        if inside not in (["checks"], ["data"]):
+            assert "/".join([*inside, f"test_{module.strip('_')}.py"]) in tests, name
+        elif inside == ["data"]:
+            assert f"test_{module}.py" in tests, name
 
 
 def test_a_statement_is_one_thing():

@@ -1,9 +1,9 @@
-"""The course as one table: what stands around a chapter's own text, and the chapter table of the README.
+"""The course as one table: what stands around a chapter's own text, and the README's table.
 
     python tools/course.py        # writes the chapter table into README.md
 
-`make notebooks` takes from here each notebook's header (Colab, module, tests, solution, the chapters beside it), its
-first cell and its last.
+`make notebooks` takes from here each notebook's header (Colab, module, tests, solution, the
+chapters beside it), its first cell and its last.
 """
 
 import re
@@ -17,11 +17,15 @@ BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
 class Chapter(NamedTuple):
-    """One chapter. `run` and `read` are minutes: of the cells at small scale, and of a learner with the exercises."""
+    """One chapter.
+
+    modules: of the package, by path: engine/loop is minigen/engine/loop.py.
+    run, read: minutes of the cells at small scale, and of a learner with the exercises.
+    """
 
     title: str
     about: str
-    modules: tuple
+    modules: tuple[str, ...]
     paper: str
     run: float
     read: int
@@ -35,27 +39,37 @@ CHAPTERS = {
         "GAN objectives", "the game, the losses, mode collapse, DCGAN, conditional GAN",
         ("gan",), "Eqs. 13, 14", 1.5, 100),
     "02_vae": Chapter(
-        "VAE objectives", "the ELBO, reparameterisation, latent arithmetic, rate and distortion, why it is blurry",
+        "VAE objectives",
+        "the ELBO, reparameterisation, latent arithmetic, rate and distortion, why it is blurry",
         ("vae",), "–", 1.9, 135),
     "03_vqvae": Chapter(
-        "VQ-VAE", "codebooks, the misplaced β, dead codes, sixteen tokens, a PixelCNN prior, counting bits",
+        "VQ-VAE",
+        "codebooks, the misplaced β, dead codes, sixteen tokens, a PixelCNN prior, counting bits",
         ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.0, 130),
     "04_ivqvae": Chapter(
-        "IVQ-VAE", "residual blocks, attention, perceptual and adversarial losses, Tables 1 and 7 at small scale",
-        ("ivqvae", "perceptual", "reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 120),
+        "IVQ-VAE",
+        "residual blocks, attention, perceptual and adversarial losses, Tables 1 and 7 at small "
+        "scale",
+        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 120),
     "05_ddpm": Chapter(
-        "DDPM", "forward process, posterior, the loss from the bound, the ideal denoiser, a U-Net, learned variance in bits",
+        "DDPM",
+        "forward process, posterior, the loss from the bound, the ideal denoiser, a U-Net, learned "
+        "variance in bits",
         ("diffusion", "ddpm", "unet", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.1, 150),
     "06_ddim": Chapter(
         "DDIM", "fewer steps, interpolation, inversion, editing, guidance, filling in",
         ("ddim", "guidance"), "Eq. 29, Alg. 3, Table 3", 0.5, 120),
     "07_fftd": Chapter(
-        "FFTD", "latents, tokens, adaptive norm, two resolutions, adaptive fusion, Tables 2, 8 and 9 at small scale",
-        ("fftd", "latents", "tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.6, 150),
+        "FFTD",
+        "latents, tokens, adaptive norm, two resolutions, adaptive fusion, Tables 2, 8 and 9 at "
+        "small scale",
+        ("fftd", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.6, 150),
     "08_celebahq": Chapter(
-        "CelebA-HQ", "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
-                     "the paper read as a reviewer",
-        ("celebahq", "training", "checkpoints", "sampling", "evaluate"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.8, 120),
+        "CelebA-HQ",
+        "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
+        "the paper read as a reviewer",
+        ("engine/stage1", "engine/stage2", "engine/loop", "engine/checkpoints", "engine/encoding",
+         "engine/drawing", "engine/evaluate"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.8, 120),
 }
 
 COLAB = '''import sys
@@ -75,71 +89,79 @@ if "google.colab" in sys.modules:
         sys.modules.pop("minigen", None)'''
 
 
-def _project(key):
+def _project(key: str) -> str:
     """A value from pyproject.toml (read without tomllib, which Python 3.10 lacks)."""
-    return re.search(rf'^{key} = "(.+?)"', (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.M)[1]
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return re.findall(rf'^{key} = "(.+?)"', text, re.M)[0]
 
 
-def repository():
+def repository() -> str:
     """The address of the course."""
     return _project("Repository")
 
 
-def tag():
+def tag() -> str:
     """The release that the notebooks belong to: v and the package's version."""
     return f"v{_project('version')}"
 
 
-def colab(stem):
+def colab(stem: str) -> str:
     """Where Colab opens a chapter, as released: what its first cell installs there fits it."""
     slug = repository().removeprefix("https://github.com/")
     return f"https://colab.research.google.com/github/{slug}/blob/{tag()}/notebooks/{stem}.ipynb"
 
 
-def number(stem):
+def number(stem: str) -> int:
     """00_start_here is chapter 0."""
     return int(stem[:2])
 
 
-def _module(name):
+def _module(name: str) -> str:
     return f"../minigen/{name}/" if (ROOT / "minigen" / name).is_dir() else f"../minigen/{name}.py"
 
 
-def _tests(modules):
-    return [m for m in modules if (ROOT / "tests" / f"test_{m}.py").exists()]
+def _test(module: str) -> str:
+    """Where a module's tests are: engine/loop has tests/engine/test_loop.py."""
+    *folder, name = module.split("/")
+    return "/".join(["tests", *folder, f"test_{name}.py"])
 
 
-def _beside(stem, step):
+def _tests(modules: tuple[str, ...]) -> list[str]:
+    return [m for m in modules if (ROOT / _test(m)).exists()]
+
+
+def _beside(stem: str, step: int) -> str | None:
     """The stem of the chapter before (-1) or after (1); None at the ends."""
     stems = list(CHAPTERS)
     k = stems.index(stem) + step
     return stems[k] if 0 <= k < len(stems) else None
 
 
-def _link(stem):
+def _link(stem: str) -> str:
     return f"[chapter {number(stem)}, {CHAPTERS[stem].title}]({stem}.ipynb)"
 
 
-def _in_words(minutes):
+def _in_words(minutes: float) -> str:
     """0.6 is "about 40 seconds"."""
     if minutes < 1:
         return f"about {10 * round(6 * minutes)} seconds"
     return f"about {minutes:g} minutes" if minutes != 1 else "about a minute"
 
 
-def header(stem):
-    """What stands below a chapter's title: links that work in JupyterLab and on GitHub, offline too."""
+def header(stem: str) -> str:
+    """What stands below a chapter's title: links for JupyterLab and GitHub, offline too."""
     c = CHAPTERS[stem]
-    lines = [f"[Open in Colab]({colab(stem)}) · "
-             f"about {c.read} minutes to read and do; the cells run in {_in_words(c.run)} on a laptop",
-             "in the package: " + ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
-             + " · its tests: " + ", ".join(f"[{m}](../tests/test_{m}.py)" for m in _tests(c.modules))]
-    if stem != next(iter(CHAPTERS)):
-        lines.append(f"before this: {_link(_beside(stem, -1))}")
+    modules = ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
+    tests = ", ".join(f"[{m}](../{_test(m)})" for m in _tests(c.modules))
+    lines = [f"[Open in Colab]({colab(stem)}) · about {c.read} minutes to read and do; the cells "
+             f"run in {_in_words(c.run)} on a laptop",
+             f"in the package: {modules} · its tests: {tests}"]
+    if before := _beside(stem, -1):
+        lines.append(f"before this: {_link(before)}")
     return "  \n".join(lines)
 
 
-def footer(stem):
+def footer(stem: str) -> str:
     """The last cell: where to go from here, and the solution, folded."""
     before, after = _beside(stem, -1), _beside(stem, 1)
     lines = ["---", ""]
@@ -148,31 +170,36 @@ def footer(stem):
     if before:
         lines.append(f"**Before this:** {_link(before)}.  ")
     lines.append("All chapters: [README](../README.md#chapters)")
-    return "\n".join([*lines, "", "<details><summary>The solved exercises (try first)</summary>", "",
-                      f"[solutions/{stem}.ipynb](../solutions/{stem}.ipynb)", "", "</details>"])
+    lines += ["", "<details><summary>The solved exercises (try first)</summary>", ""]
+    lines += [f"[solutions/{stem}.ipynb](../solutions/{stem}.ipynb)", "", "</details>"]
+    return "\n".join(lines)
 
 
-def table():
+def table() -> str:
     """The README's chapter table, as Markdown."""
     lines = ["| | chapter | in the package, tests | solution | paper | minutes to run · to do | |",
              "|---|---|---|---|---|---|---|"]
     for stem, c in CHAPTERS.items():
         tested = _tests(c.modules)
-        modules = ", ".join(f"[{m}]({_module(m)[3:]})" + (f" ([tests](tests/test_{m}.py))" if m in tested else "")
-                            for m in c.modules)
-        badge = f"[![Open in Colab]({BADGE})]({colab(stem)})"
-        lines.append(f"| {number(stem)} | [{c.title}](notebooks/{stem}.ipynb): {c.about} | {modules} | "
-                     f"[{stem[:2]}](solutions/{stem}.py) | {c.paper} | {c.run} · {c.read} | {badge} |")
+        links = [f"[{m}]({_module(m)[3:]})" + (f" ([tests]({_test(m)}))" if m in tested else "")
+                 for m in c.modules]
+        cells = [number(stem), f"[{c.title}](notebooks/{stem}.ipynb): {c.about}", ", ".join(links),
+                 f"[{stem[:2]}](solutions/{stem}.py)", c.paper, f"{c.run} · {c.read}",
+                 f"[![Open in Colab]({BADGE})]({colab(stem)})"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
-def hours():
+def hours() -> int:
     """How long the course takes, in hours, exercises included."""
     return round(sum(c.read for c in CHAPTERS.values()) / 60)
 
 
-def with_table(readme):
-    """The README's text with the table between its marks. Raises: ValueError where a mark is missing."""
+def with_table(readme: str) -> str:
+    """The README's text with the table between its marks.
+
+    Raises: ValueError where a mark is missing.
+    """
     block = re.compile(r"(<!-- chapters -->\n).*?(<!-- /chapters -->)", re.S)
     if not block.search(readme):
         raise ValueError("README.md lacks the marks <!-- chapters --> and <!-- /chapters -->")

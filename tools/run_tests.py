@@ -20,6 +20,12 @@ Run = tuple[str, subprocess.Popen, Path, IO[str], float]  # name, process, repor
 Row = tuple[int, str, int, int, int, float]  # exit code, name, passed, failed, skipped, seconds
 
 
+def unit_tests() -> list[Path]:
+    """Every file of tests but those of a browser, which `make test-browser` runs."""
+    tests = ROOT / "tests"
+    return [p for p in tests.rglob("test_*.py") if "browser" not in p.relative_to(tests).parts]
+
+
 def start_pytest(folder: Path, name: str, arguments: list[str], **env: str) -> Run:
     """Start pytest with its output and report in files of `folder`.
 
@@ -67,7 +73,7 @@ def main() -> None:
     stems = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
     lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
     with tempfile.TemporaryDirectory() as folder:
-        files = sorted(str(p) for p in (ROOT / "tests").glob("test_*.py"))
+        files = sorted(map(str, unit_tests()))
         both = [(f"unit tests {k + 1}", [*slow, *files[k::2]]) for k in range(2)]
         rows = side_by_side(Path(folder), both)
         for where, env in [("notebooks", {}), ("solutions", dict(MINIGEN_STRICT="1"))][: 1 + full]:

@@ -1,0 +1,220 @@
+"""Chapter 8: how fast this machine is.
+
+Each measurement stands beside the same work done with diffusers, where that is installed. What is
+compared takes turns in one run, since a machine's speed changes from minute to minute; the median
+of the turns counts.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from minigen import ddim, fftd, ivqvae
+from minigen.ddpm import simple_loss
+from minigen.diffusion import Diffusion
+
+Action = Callable[[], Any]
+
+
+def seconds_of(
+    actions: dict[str, Action], seconds: float = 5.0, device: str = "cpu"
+) -> dict[str, float]:
+    """Median seconds of each of several actions, which take turns for about `seconds` each."""
+    for act in actions.values():
+        act()                                             # warm up
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    end = time.perf_counter() + seconds * len(actions)
+    while time.perf_counter() < end or min(map(len, times.values())) < 3:
+        for name, act in actions.items():
+            start = time.perf_counter()
+            act()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def peak_flops(device: str = "cpu", n: int = 1536) -> float:
+    """Floating point operations a second of a large float32 matrix product: the roof."""
+    a = torch.randn(n, n, device=device)
+    return 2 * n**3 / seconds_of({"matmul": lambda: a @ a}, 0.5, device)["matmul"]
+
+
+def diffusers_dit(config: dict[str, Any], device: str) -> Any:
+    """diffusers' DiT of the same width, depth and tokens, as a function of (z, t).
+
+    None where diffusers is missing.
+    """
+    try:
+        from diffusers import DiTTransformer2DModel
+    except ImportError:
+        return None
+    channels, heads = config["latent_channels"], config["heads"]
+    net: Any = DiTTransformer2DModel(
+        num_attention_heads=heads, attention_head_dim=config["dim"] // heads,
+        in_channels=channels, out_channels=channels, num_layers=config["depth"],
+        sample_size=config["grid"], patch_size=config["patch"], num_embeds_ada_norm=1)
+    net.to(device)
+
+    def forward(z, t, y=None):
+        classes = torch.zeros(len(z), dtype=torch.long, device=z.device)
+        return net(z, timestep=t.expand(len(z)), class_labels=classes).sample
+
+    forward.parameters = net.parameters  # type: ignore[attr-defined]
+    return forward
+
+
+def _training_step(model: Any, batch: int, grid: int, device: str) -> Action:
+    optimiser, diffusion = torch.optim.Adam(model.parameters(), 1e-4), Diffusion()
+    z, eps = torch.randn(2, batch, 4, grid, grid, device=device)
+    t = torch.randint(diffusion.T, (batch,), device=device)
+
+    def step():
+        optimiser.zero_grad()
+        simple_loss(model, diffusion, z, t, eps).backward()
+        optimiser.step()
+
+    return step
+
+
+def _ddim_step(model: Any, batch: int, grid: int, device: str) -> Action:
+    diffusion, z = Diffusion(), torch.randn(batch, 4, grid, grid, device=device)
+    t = torch.tensor([500], device=device)
+
+    @torch.no_grad()
+    def step():
+        eps = model(z, t)
+        return ddim.ddim_step(diffusion, diffusion.views(eps, z, t)[0], eps, 500, 498)
+
+    return step
+
+
+def _diffusers_ddim_step(forward: Any, batch: int, grid: int, device: str) -> Action:
+    from diffusers import DDIMScheduler
+
+    scheduler: Any = DDIMScheduler(clip_sample=False)
+    scheduler.set_timesteps(500)
+    z = torch.randn(batch, 4, grid, grid, device=device)
+    t = torch.tensor([500], device=device)
+
+    @torch.no_grad()
+    def step():
+        return scheduler.step(forward(z, t), 500, z).prev_sample
+
+    return step
+
+
+def _autoencoder_step(
+    model: nn.Module, size: int, batch: int, device: str, loss: Callable[[Any, Tensor], Tensor]
+) -> Action:
+    optimiser = torch.optim.Adam(model.parameters(), 1e-4)
+    x = torch.rand(batch, 3, size, size, device=device) * 2 - 1
+
+    def step():
+        optimiser.zero_grad()
+        loss(model, x).backward()
+        optimiser.step()
+
+    return step
+
+
+def _ours_loss(model: Any, x: Tensor) -> Tensor:
+    x_hat, quantized = model(x)
+    return F.l1_loss(x_hat, x) + quantized.loss
+
+
+def _theirs_loss(model: Any, x: Tensor) -> Tensor:
+    out = model(x)
+    return F.l1_loss(out.sample, x) + out.commit_loss.mean()
+
+
+def diffusers_vq(config: dict[str, Any], device: str) -> Any:
+    """diffusers' VQModel with as many stages, widths and codes; None where diffusers is missing.
+
+    Its blocks have two convolutions where IVQ-VAE's have one.
+    """
+    try:
+        from diffusers import VQModel
+    except ImportError:
+        return None
+    widths = [config["width"] * m for m in config["multipliers"]]
+    net: Any = VQModel(
+        block_out_channels=widths, layers_per_block=1, latent_channels=4, norm_num_groups=4,
+        down_block_types=["DownEncoderBlock2D"] * len(widths),
+        up_block_types=["UpDecoderBlock2D"] * len(widths), sample_size=config["size"],
+        num_vq_embeddings=config["num_codes"], vq_embed_dim=4)
+    return net.to(device)
+
+
+def _line(
+    name: str, times: dict[str, float], unit: str, count: int, bound: float | None = None
+) -> str:
+    """One measurement in words: `times` in seconds for `count` images, `bound` at full speed."""
+    ours = times["ours"] / count
+    line = f"{name:<44}{1 / ours if unit == 'images/s' else 1000 * ours:>10.1f} {unit}"
+    if "diffusers" in times:
+        line += f"; diffusers {times['diffusers'] / times['ours']:.2f} times as long"
+    return line + (f"; {bound / ours:.0%} of the roof" if bound else "")
+
+
+def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None) -> str:
+    """Measure both stages of a preset. Returns: a report as text."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    config: dict[str, Any] = fftd.PRESETS[preset]
+    auto: dict[str, Any] = ivqvae.PRESETS[preset]
+    model, theirs = fftd.FFTD(**config).to(device), diffusers_dit(config, device)
+    roof, grid = peak_flops(device), config["grid"]
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([500], device=device))
+    flops = counter.get_total_flops()
+    size = sum(p.numel() for p in model.parameters())
+    lines = [f"{preset} preset on {device} ({torch.get_num_threads()} threads); matrix products "
+             f"reach {roof / 1e9:.0f} GFLOP/s",
+             f"FFTD: {size / 1e6:.2f} M parameters, {flops / 1e9:.4f} GFLOP a step"]
+
+    def turns(make, batch, make_theirs=None):
+        actions = {"ours": make(model, batch, grid, device)}
+        if theirs:
+            actions["diffusers"] = (make_theirs or make)(theirs, batch, grid, device)
+        return seconds_of(actions, seconds, device)
+
+    trained = {batch: turns(_training_step, batch) for batch in (1, 16, 64, 256)}
+    best = min(trained, key=lambda b: trained[b]["ours"] / b)
+    for batch in dict.fromkeys((1, best)):
+        name = f"stage 2, training, batch {batch}"
+        name += " (the paper's)" if batch == 1 else " (best)"
+        lines.append(_line(name, trained[batch], "images/s", batch, 3 * flops / roof))
+    drawn = {batch: turns(_ddim_step, batch, _diffusers_ddim_step) for batch in (1, 64, 256)}
+    best = min(drawn, key=lambda b: drawn[b]["ours"] / b)
+    for batch in dict.fromkeys((1, best)):
+        all_steps = {k: 500 * v for k, v in drawn[batch].items()}
+        name = f"500 DDIM steps, batch {batch}, 500 × one step"
+        lines.append(_line(name, all_steps, "ms an image", batch, 500 * flops / roof))
+    batch = 8 if preset == "small" else 1
+    net, other = ivqvae.IVQVAE(**auto).to(device), diffusers_vq(auto, device)
+    actions = {"ours": _autoencoder_step(net, auto["size"], batch, device, _ours_loss)}
+    if other is not None:
+        actions["diffusers"] = _autoencoder_step(other, auto["size"], batch, device, _theirs_loss)
+    name = f"stage 1, training without critics, batch {batch}"
+    lines.append(_line(name, seconds_of(actions, seconds, device), "images/s", batch))
+    alone = "" if theirs else "; diffusers is not installed: nothing to compare with"
+    lines.append(f"peak memory: {_peak_gb(device):.2f} GB{alone}")
+    return "\n".join(lines)
+
+
+def _peak_gb(device: str) -> float:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**30
+    try:
+        import resource
+    except ImportError:                                   # Windows does not tell
+        return float("nan")
+    unit = 2**30 if sys.platform == "darwin" else 2**20     # bytes there, kB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

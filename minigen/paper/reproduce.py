@@ -1,0 +1,207 @@
+"""The paper's tables at small scale: `python -m minigen reproduce table1`.
+
+`minigen.paper.tables` says what each cell is. A table's results lie in one JSON file, written after
+every cell, so that a run which was stopped goes on where it was. What is comparable with the paper
+is the order of the rows, not the values: other images, other sizes, minutes of training.
+"""
+
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from minigen import disk, stops
+from minigen.engine.settings import MANY, check_number
+from minigen.errors import DataError
+from minigen.files import data_path, in_clone, write_text
+from minigen.names import near
+from minigen.paper.tables import TABLES, Table
+
+# digits behind the point, 1 for the others
+DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "obedience": 3, "diversity": 3, "parameters": 0}
+
+Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns
+
+
+def results_file(name: str, out: Path | str | None = None) -> Path:
+    """Where a table's results are written: `out`, or NAME.json in data/reproduce of a clone.
+
+    An installed package is left as it is: then they go to reproduce/ in MINIGEN_HOME, or where
+    that is not set to runs/reproduce/ here.
+    """
+    if out is not None:
+        return Path(out)
+    if in_clone():
+        return _shipped(name)
+    home = os.environ.get("MINIGEN_HOME")
+    return (Path(home).expanduser() if home else Path("runs")) / "reproduce" / f"{name}.json"
+
+
+def _shipped(name: str) -> Path:
+    """The results that come with the course."""
+    return data_path("pretrained").parent / "reproduce" / f"{name}.json"
+
+
+def read(name: str, out: Path | str | None = None) -> list[Cell]:
+    """The cells measured so far: [{row, seed, steps, seconds, …columns}].
+
+    Without `out`, and before anything is written, those that come with the course.
+    Raises: DataError for a file that is no such list.
+    """
+    path = results_file(name, out)
+    if out is None and not path.exists():
+        path = _shipped(name)
+    if not path.exists():
+        return []
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        whole = _whole(record, name)
+    except OSError as e:
+        sentence = disk.sentence_of(e, f"'{path}' could not be read", "choose another --out")
+        raise DataError(sentence) from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        whole = False
+    if not whole:
+        raise DataError(f"{path.name} is not a results file of `reproduce {name}`; choose another "
+                        "--out, or move it away.")
+    return record["cells"]
+
+
+def _whole(record: Any, name: str) -> bool:
+    """Whether what a file holds are cells of this table; what is none may raise anything."""
+    cells = record["cells"]
+    if not isinstance(cells, list) or record.get("table", name) != name:
+        return False
+    if not cells and "table" not in record:
+        return False
+    kinds = dict(row=str, seed=int, steps=int, options=str)
+    columns = TABLES[name].columns if name in TABLES else ()
+    return all(
+        all(isinstance(c[k], kind) for k, kind in kinds.items())
+        and all(isinstance(c.get(k), int | float) and abs(c[k]) < 1e300 for k in columns)
+        for c in cells)
+
+
+def reproduce(
+    name: str, seeds: Sequence[int] = (0, 1, 2), steps: int | None = None,
+    out: Path | str | None = None, rows: Sequence[str] | None = None,
+) -> Iterator[Cell]:
+    """Measure the cells of a table that its file lacks; yields every new one.
+
+    The file is written after each.
+    steps: how much goes into a cell, in the table's unit (training steps, or images drawn). rows:
+    only these. Cells measured with other steps are refused, since one table should mean one
+    training length.
+    Raises: DataError for an unknown table or row, or a file with cells of other steps.
+    """
+    if name not in TABLES:
+        raise DataError(f"There is no table '{name}' to reproduce{near(name, TABLES) or '.'} There "
+                        f"are {', '.join(TABLES)}.")
+    table, path = TABLES[name], results_file(name, out)
+    steps = table.steps if steps is None else steps
+    rows = list(table.rows) if rows is None else rows
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MANY:
+        raise DataError(f"A cell needs at least one of its {table.unit}, a whole number; got "
+                        f"{steps!r}.")
+    if table.unit == "images" and steps < 128:
+        raise DataError("A cell needs at least 128 images, or there is no distance of 64 features; "
+                        f"got {steps}.")
+    seeds = [check_number("a seed", s, int, 0, 2**32) for s in seeds]
+    if unknown := [r for r in rows if r not in table.rows]:
+        raise DataError(f"{name} has no row '{unknown[0]}'; it has {', '.join(table.rows)}.")
+    if path.is_dir() or not path.name:
+        raise DataError(f"'{path}' could not be read: a folder stands where a file is needed; "
+                        "choose another --out.")
+    read(name, out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name[:200]}.lock")
+    busy = (f"Another process is measuring into '{path}': wait for it, or name another file with "
+            "--out.")
+    with disk.held(lock, busy):
+        try:
+            yield from _measure(name, seeds, steps, out, rows)
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _measure(
+    name: str, seeds: Sequence[int], steps: int, out: Path | str | None, rows: Sequence[str]
+) -> Iterator[Cell]:
+    table, path = TABLES[name], results_file(name, out)
+    cells, stamp = read(name, out), _stamp(path)
+    if other := {c["steps"] for c in cells} - {steps}:
+        raise DataError(f"{path.name} holds cells of {other.pop()} {table.unit}, not {steps}; name "
+                        "another file with --out.")
+    if changed := [c["row"] for c in cells if c["options"] != str(table.rows.get(c["row"]))]:
+        raise DataError(f"{path.name} was measured with another definition of '{changed[0]}'; move "
+                        "it away to start anew.")
+    done = {(c["row"], c["seed"]) for c in cells}
+    asked = [(row, seed) for seed in dict.fromkeys(seeds) for row in rows]
+    wanted = [pair for pair in asked if pair not in done]
+    command = f"python -m minigen reproduce {name}"
+    command += f" --steps {steps}" if steps != table.steps else ""
+    for row, seed in tqdm(wanted, desc=name, unit="cell", disable=not wanted):
+        stops.check()
+        start = time.time()
+        cell = _measured_elsewhere(table, row, seed, steps) if out is None else None
+        if cell is None:
+            options = table.rows[row]
+            values = table.cell(seed, steps, **options)
+            seconds = round(time.time() - start)
+            cell = dict(row=row, seed=seed, steps=steps, seconds=seconds, options=str(options))
+            cell |= {k: round(v, 4) for k, v in values.items()}
+        cells.append(cell)
+        if _stamp(path) != stamp:
+            raise DataError(f"'{path}' was changed or has appeared meanwhile and was left as it "
+                            "is: name another with --out.")
+        version = torch.__version__.split("+")[0]
+        record = dict(table=name, command=command, torch=version, cells=cells)
+        write_text(path, json.dumps(record, indent=1) + "\n")
+        stamp = _stamp(path)
+        yield cell
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What tells whether a file is the one that was there: None where there is none."""
+    try:
+        found = path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    except OSError:
+        return None
+
+
+def _measured_elsewhere(table: Table, row: str, seed: int, steps: int) -> Cell | None:
+    """The same cell from another table's committed results, under this row's name, or None."""
+    wanted = (str(table.rows[row]), seed, steps)
+    for name, other in TABLES.items():
+        if other is not table and other.cell is table.cell:
+            for cell in read(name):
+                if (cell["options"], cell["seed"], cell["steps"]) == wanted:
+                    return cell | dict(row=row)
+    return None
+
+
+def as_text(name: str, out: Path | str | None = None) -> str:
+    """The table measured so far, mean ± deviation over seeds, and the paper's values beside it."""
+    table, cells = TABLES[name], read(name, out)
+    width = max(map(len, table.rows))
+    head = "".join(f"{c.replace('_', ' '):>16}" for c in table.columns)
+    lines = [table.title, " " * width + head + "   seeds   the paper"]
+    for row in table.rows:
+        mine = [c for c in cells if c["row"] == row]
+        line = f"{row:<{width}}"
+        for column in table.columns:
+            values = [c[column] for c in mine]
+            digits = DIGITS.get(column, 1)
+            text = f"{statistics.mean(values):.{digits}f}" if values else "–"
+            if len(values) > 1:
+                text += f" ± {statistics.stdev(values):.{digits}f}"
+            line += f"{text:>16}"
+        lines.append(line + f"{len(mine):>8}   {table.paper.get(row, '–')}")
+    return "\n".join([*lines, table.note])

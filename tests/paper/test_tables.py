@@ -1,0 +1,247 @@
+import functools
+import types
+
+import pytest
+import torch
+
+from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics
+from minigen.data import ToyFaces, batches
+from minigen.files import load_weights
+from minigen.paper import reproduce, tables
+from minigen.perceptual import ToyPerceptual
+from tests.conftest import defaults
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_real_autoencoder_cell(mixed):
+    options = tables.TABLES["table7"].rows["none" if not mixed else "all"]
+    values = tables.ivqvae_cell(0, 3, **options)
+    assert set(values) == set(tables.COLUMNS) and 0 < values["l1"] < 1.5
+
+
+def test_a_real_cell_of_the_diffusion_tables(monkeypatch):
+    decoder = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = latents.encode(decoder, ToyFaces(300, seed=0).images()).z
+    monkeypatch.setattr(tables, "_tokens", lambda: (decoder, z, z[:50]))
+    monkeypatch.setattr(tables, "DRAWN", 130)
+    values = tables.fftd_cell(0, 2, dim=16, heads=2, fusion="add")
+    assert set(values) == {"frechet", "loss", "parameters"} and 0.5 < values["loss"] < 2
+    for model in ("fftd", "unet"):
+        values = tables.steps_cell(0, 128, model, 1)
+        assert values["frechet"] > 0 and values["ms"] > 0
+    values = tables.guidance_cell(0, 130, "fftd", 3.0)
+    assert 0 <= values["obedience"] <= 1 and values["diversity"] > 0
+
+
+def test_committed_results_are_whole():
+    for name, table in tables.TABLES.items():
+        cells = reproduce.read(name)
+        wanted = {(row, seed) for row in table.rows for seed in (0, 1, 2)}
+        assert {(c["row"], c["seed"]) for c in cells} == wanted, name
+        assert {c["steps"] for c in cells} == {table.steps}
+
+
+def test_rows_name_what_they_change():
+    rows = tables.TABLES["table7"].rows
+    assert rows["all"] | dict(mixed=False) == rows["all but mixed loss"]
+    assert [len(r["multipliers"]) for r in tables.TABLES["table1"].rows.values()] == [3, 4, 5]
+
+
+def test_committed_results_are_of_the_rows_as_they_stand():
+    """Every argument of every row: a table whose definition has changed would have to be measured
+    anew."""
+    for name, table in tables.TABLES.items():
+        for cell in reproduce.read(name):
+            assert cell["options"] == str(table.rows[cell["row"]]), (name, cell["row"])
+            assert set(table.columns) <= set(cell) and set(table.paper) <= set(table.rows)
+
+
+def test_a_committed_cell_is_measured_again():
+    """From weights, noise and sampler to the distance: what was committed comes out, but for
+    another processor's rounding."""
+    (cell,) = (c for c in reproduce.read("table3") if (c["row"], c["seed"]) == ("DDIM 5", 1))
+    values = tables.steps_cell(1, 300, "fftd", 5)
+    assert values["frechet"] == pytest.approx(cell["frechet"], rel=0.01)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """ToyFaces in small numbers: a list of what was asked for."""
+    asked = []
+
+    def make(n, size=32, seed=0):
+        asked.append((n, size, seed))
+        return ToyFaces(min(n, 200), size, seed)
+
+    monkeypatch.setattr(tables, "ToyFaces", make)
+    return asked
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_an_autoencoder_cell_by_hand(few, monkeypatch, mixed):
+    seen, options = {}, tables.SMALL | dict(multipliers=(1, 2, 4, 8))
+
+    def train(model, data, **rest):
+        seen.update(
+            rest,
+            model=model,
+            x=next(data)[0],
+            state={k: v.clone() for k, v in model.state_dict().items()},
+        )
+        yield from range(3)
+
+    monkeypatch.setattr(tables.ivqvae, "train_ivqvae", train)
+    values = tables.ivqvae_cell(5, 10, mixed, **options)
+    torch.manual_seed(5)
+    for name, value in ivqvae.IVQVAE(**options).state_dict().items():
+        assert torch.equal(seen["state"][name], value), name
+    (x,) = next(batches(ToyFaces(200).images(), batch_size=32, seed=5))
+    assert torch.equal(seen["x"], x) and few == [(8192, 32, 0), (2000, 32, 2)]
+    assert (seen["steps"], seen["lr"], seen["start"]) == (10, 2e-3, 8 if mixed else None)
+    if mixed:
+        assert isinstance(seen["perceptual"], ToyPerceptual)
+        assert seen["discriminator"].config == dict(width=32, layers=2)
+    else:
+        assert seen["perceptual"] is seen["discriminator"] is None
+    test, model = ToyFaces(200, seed=2).images(), seen["model"]
+    assert not model.training
+    with torch.no_grad():
+        x_hat, quantized = model(test)
+        assert values["perceptual"] == pytest.approx(
+            float(ToyPerceptual()(x_hat, test).mean()), rel=1e-4
+        )
+    assert values["l1"] == pytest.approx(float((x_hat - test).abs().mean()), rel=1e-4)
+    assert values["frechet"] == pytest.approx(metrics.toy_frechet(x_hat), rel=1e-3)
+    assert values["codes_used"] == quantized.indices.unique().numel()
+
+
+class Faces:
+    """Stands in for a sampler: notes how it is called and answers with faces, twice as bright as
+    they may be."""
+
+    def __init__(self, x, factor=1.0):
+        self.x, self.factor, self.seen = x, factor, []
+
+    def __call__(self, model, diffusion, noise, y=None, **options):
+        self.seen.append((model, diffusion, noise, y, options))
+        yield ddpm.Denoised(0, self.factor * self.x, None)
+
+
+def test_a_diffusion_cell_by_hand(few, monkeypatch):
+    monkeypatch.setattr(tables, "_tokens", functools.cache(tables._tokens.__wrapped__))
+    seen, decays, make = {}, [], ddpm.ema
+
+    def train(model, data, diffusion, **rest):
+        seen.update(
+            rest,
+            model=model,
+            x=next(data)[0],
+            state={k: v.clone() for k, v in model.state_dict().items()},
+        )
+        with torch.no_grad():
+            model.last.bias += 0.5
+        rest["average"].update_parameters(model)
+        yield 1
+
+    monkeypatch.setattr(tables.ddpm, "train_ddpm", train)
+    monkeypatch.setattr(
+        tables.ddpm, "ema", lambda model, decay: decays.append(decay) or make(model, decay)
+    )
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z, test = (latents.encode(tokenizer, ToyFaces(200, seed=s).images()).z for s in (0, 2))
+    sampler = Faces(z[:150])
+    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
+    tables._tokens()  # made once: the making draws random numbers of its own
+    values = tables.fftd_cell(3, 7, dim=16, heads=2, fusion="add")
+    torch.manual_seed(3)
+    model = fftd.FFTD(dim=16, heads=2, fusion="add")
+    for name, value in model.state_dict().items():
+        assert torch.equal(seen["state"][name], value), name
+    (x,) = next(batches(z, batch_size=128, seed=3))
+    assert torch.equal(seen["x"], x) and few == [(20_000, 32, 0), (2000, 32, 2)]
+    assert (seen["steps"], seen["lr"], seen["seed"], decays) == (7, 2e-3, 3, [0.99])
+    ((net, diffusion, noise, y, options),) = sampler.seen
+    assert (
+        net is seen["average"].module
+        and not net.training
+        and y is None
+        and options == dict(steps=50)
+    )
+    generator = torch.Generator().manual_seed(103)
+    torch.randint(1000, (200,), generator=generator)  # the time steps come first
+    eps = torch.randn(test.shape, generator=generator)
+    assert torch.equal(noise, torch.randn(1000, 4, 4, 4, generator=generator))
+    assert diffusion.T == 1000
+    assert values["loss"] == pytest.approx(
+        float((eps - 0.5).square().mean()), rel=1e-5
+    )  # it answers ½ everywhere
+    assert values["frechet"] == pytest.approx(
+        metrics.toy_frechet(latents.decode(tokenizer, z[:150])), rel=1e-3
+    )
+    assert values["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["unet", "fftd"])
+def test_a_cell_of_sampling_steps_by_hand(monkeypatch, name):
+    x, tokenizer = ToyFaces(200, seed=4).images(), load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = latents.encode(tokenizer, x).z
+    sampler = Faces(x if name == "unet" else z, 1.5 if name == "unet" else 1.0)
+    clock = iter([10.0, 11.5])
+    monkeypatch.setattr(tables, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
+    values = tables.steps_cell(6, 200, name, 12, eta=0.3)
+    ((net, _, noise, y, options),) = sampler.seen
+    generator = torch.Generator().manual_seed(6)
+    shape = (3, 32, 32) if name == "unet" else (4, 4, 4)
+    assert torch.equal(noise, torch.randn(200, *shape, generator=generator))
+    assert torch.equal(options["generator"].get_state(), generator.get_state()) and y is None
+    assert type(net).__name__.lower() == name and (options["steps"], options["eta"]) == (12, 0.3)
+    assert options["clip"] == ((-1, 1) if name == "unet" else None)
+    faces = (1.5 * x).clamp(-1, 1) if name == "unet" else latents.decode(tokenizer, z)
+    assert values == dict(
+        frechet=pytest.approx(metrics.toy_frechet(faces), rel=1e-4), ms=pytest.approx(7.5)
+    )
+
+
+def test_a_cell_of_guidance_by_hand(few, monkeypatch):
+    faces = ToyFaces(200, seed=4)
+    sampler = Faces(faces.images())
+    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
+    values = tables.guidance_cell(6, 200, "unet", 2.5)
+    ((net, _, _, y, options),) = sampler.seen
+    assert (
+        isinstance(net, guidance.Guided)
+        and net.scale == 2.5
+        and net.null == net.model.num_classes == 5
+    )
+    assert (
+        torch.equal(y, torch.arange(200) % 5) and options["steps"] == 15 and few == [(2000, 32, 2)]
+    )
+    x, real = faces.images(), ToyFaces(200, seed=2)
+    assert values["obedience"] == metrics.obedience(x, "hair", y) and values[
+        "frechet"
+    ] == pytest.approx(metrics.toy_frechet(x))
+    spread = [
+        sum(
+            float(torch.cov(metrics.toy_features(a[labels == k]).double().T).trace())
+            for k in range(5)
+        )
+        for a, labels in ((x, y), (real.images(), real["hair"]))
+    ]
+    assert values["diversity"] == pytest.approx(spread[0] / spread[1], rel=1e-4)
+
+
+def test_what_is_taken_unless_told():
+    assert defaults(tables.ivqvae_cell) == dict(mixed=True) and defaults(tables.steps_cell) == dict(
+        eta=0.0
+    )
+    assert defaults(tables.Table) == dict(unit="training steps")
+    small, tiny = tables.SMALL, tables.TINY
+    assert small == dict(size=32, width=16, attention_at=8, num_codes=512, code_dim=4)
+    assert tiny == dict(dim=64, heads=2) and tables.DRAWN == 1000
+    units = {name: (t.unit, t.steps) for name, t in tables.TABLES.items()}
+    trained = dict(table1=250, table7=250, table2=600, table8=600, table9=600)
+    drawn = dict(table3=300, table3_pixels=300, guidance=130)
+    assert units == {k: ("training steps", n) for k, n in trained.items()} | {
+        k: ("images", n) for k, n in drawn.items()
+    }
