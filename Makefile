@@ -1,8 +1,10 @@
+# make help        these lines
 # make lab         open JupyterLab on chapter 0          make lab ARGS="--no-browser --port 8899"
-# make test        everything CI runs
+# make test        the linter, the type checker, every test and every notebook
 # make test-full   the same and the slow tests
 # make test-browser   chapter 1 in a real JupyterLab, in headless Chromium
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
+# make gallery     redraw the pictures of the README from the committed weights
 # make pretrained  retrain data/pretrained from its seeds (about four hours)        make pretrained ARGS=gan
 # make install     makes .venv and installs, no more
 # make lock        requirements.lock: every package of requirements.txt and what it needs, with hashes (needs uv)
@@ -20,7 +22,10 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be one path without spaces; it is '$(VENV)')
 endif
 
-.PHONY: lab test test-full test-browser notebooks pretrained install lock clean
+.PHONY: help lab test test-full test-browser notebooks gallery pretrained install lock clean
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 lab: $(VENV)/.ready
 	$(PY) -m jupyterlab $(AS_ROOT) $(ARGS) notebooks/00_start_here.ipynb
@@ -36,6 +41,9 @@ test-browser: $(VENV)/.ready-to-test
 
 notebooks: $(VENV)/.ready
 	$(PY) tools/build_notebooks.py $(ARGS)
+
+gallery: $(VENV)/.ready
+	$(PY) tools/gallery.py
 
 pretrained: $(VENV)/.ready
 	$(PY) tools/pretrain.py $(ARGS)

@@ -13,7 +13,7 @@ from minigen.common import class_rows, time_features
 from minigen.inputs import alike, described, number, refuse, tensor, whole, wholes
 
 # Arguments of FFTD: the paper's (dim is found from its parameter counts), and a laptop's.
-_SHARED = dict(latent_channels=4, grid=4, patch=1, depth=5, levels=2, fusion="adaptive")
+_SHARED: dict = dict(latent_channels=4, grid=4, patch=1, depth=5, levels=2, fusion="adaptive")
 PRESETS = {"paper": _SHARED | dict(dim=320, heads=5), "small": _SHARED | dict(dim=128, heads=4)}
 FUSIONS = ("add", "concat", "adaptive")
 TIME_FEATURES = 256

@@ -131,7 +131,7 @@ class IVQVAE(Tokenizer):
         super().__init__()
         self.f = _check(size, width, multipliers, attention_at, code_dim)
         self.grid = size // self.f
-        self.config = dict(size=size, width=width, multipliers=tuple(multipliers),
+        self.config: dict = dict(size=size, width=width, multipliers=tuple(multipliers),
                            attention_at=attention_at, num_codes=num_codes, code_dim=code_dim,
                            beta=beta, decay=decay, revive_below=revive_below, residual=residual)
         self.encoder = Encoder(size, width, multipliers, attention_at, code_dim, residual)

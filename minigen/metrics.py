@@ -208,8 +208,10 @@ def results_table(through_chapter: int = 99, **measured_now: float) -> str:
     head = f"{'model':<{names}}  chapter  parameters  toy Fréchet"
     lines = [head + ("  measured now" if measured_now else "")]
     for r in rows:
-        line = f"{r['model']:<{names}}  {r['chapter']:>7}  "
-        line += f"{r['parameters']:>10,}  {r['frechet']:>11.2f}"
+        chapter, parameters = f"{r['chapter']}", f"{r['parameters']:,}"
+        if not r["parameters"]:  # real faces are no model
+            chapter = parameters = "–"
+        line = f"{r['model']:<{names}}  {chapter:>7}  {parameters:>10}  {r['frechet']:>11.2f}"
         if r["model"] in measured_now:
             line += f"  {measured_now[r['model']]:>12.2f}"
         lines.append(line)

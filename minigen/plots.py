@@ -64,8 +64,8 @@ def _pixels(images: Tensor) -> Tensor:
         raise ValueError("images hold NaN or infinite values")
     if x.numel() and (x.min() < -1.01 or x.max() > 1.01):
         reach = f"these reach from {x.min():.2f} to {x.max():.2f}"
-        raise ValueError(f"images must lie in [-1, 1]; {reach} (for bytes: x / 127.5 - 1; to clip "
-                         "on purpose: x.clamp(-1, 1))")
+        raise ValueError(f"images must lie in [-1, 1]; {reach}.\n"
+                         "For bytes: x / 127.5 - 1; to clip on purpose: x.clamp(-1, 1)")
     tensor(images, "images")
     return ((x.clamp(-1, 1) + 1) / 2).movedim(1, -1)    # (N, H, W, C) in [0, 1]
 

@@ -14,7 +14,7 @@ from minigen.inputs import described, number, refuse, tensor, whole, wholes
 
 # Arguments of UNet: the paper's baseline at 256×256 (its width is not stated; 128 is DDPM's), and
 # one a laptop trains.
-PRESETS = {
+PRESETS: dict[str, dict[str, Any]] = {
     "paper": dict(size=256, width=128, multipliers=(1, 2, 2, 4), blocks=2, attention_at=16),
     "small": dict(size=32, width=16, multipliers=(1, 2, 4, 8), blocks=1, attention_at=8),
 }

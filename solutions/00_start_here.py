@@ -51,6 +51,7 @@ ladder = results()
 fig, axes = panels(1, 1, height=2.6)
 ax = axes[0, 0]
 names = [f"{row['model']}  (chapter {row['chapter']})" for row in ladder]
+names[0] = "real faces (fresh)"
 ax.plot([row["frechet"] for row in ladder], names, "o", color=COLOURS[0])
 for name, row in zip(names, ladder, strict=True):
     ax.annotate(f"{row['frechet']:.0f}", (row["frechet"], name), xytext=(8, -3),
@@ -448,7 +449,7 @@ decides what you see. This is why chapter 4 measures images with something bette
 def rebuilt(face, eigenfaces):
     x = images[face : face + 1]
     y = gaussian.decode(gaussian.encode(x, eigenfaces)).clamp(-1, 1)
-    titles = ["original", f"{eigenfaces} eigenfaces"]
+    titles = ["original", f"k = {eigenfaces}"]
     return image_grid(torch.cat([x, y]), titles=titles, width=3)
 
 

@@ -1,5 +1,6 @@
 """Every exercise: its solution passes, and every mistake listed fails with words that name it."""
 
+import functools
 import importlib
 import json
 import math
@@ -100,6 +101,7 @@ WRONG = {
         (lambda b: b.float() / 128 - 1, "127.5"),
         (lambda b: (b * 2).float() / 255 - 1, "wrap around"),
         (lambda b: (b.float() / 127.5 - 1).to(torch.uint8), "type is torch.uint8"),
+        (lambda b: (b / 127.5 - 1).double(), "type is torch.float64; torch.float32 is wanted"),
         (lambda b: None, "returned None"),
     ],
     "mean_face": [
@@ -738,6 +740,7 @@ WRONG |= {
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
+@functools.cache
 def solutions():
     """The functions of the chapters' solution cells, run in one namespace as the chapters would."""
     found = {}

@@ -70,14 +70,11 @@ def test_at_home_the_first_cell_does_nothing(tmp_path):
     assert first_cell(tmp_path, colab=False) == [[], ["sys"]]
 
 
-@pytest.mark.parametrize("before", ["", "import minigen"])
-@pytest.mark.parametrize("clone", [False, True])
+@pytest.mark.parametrize(("clone", "before"), [(False, ""), (True, ""), (True, "import minigen")])
 def test_on_colab_the_tag_is_installed_once(tmp_path, clone, before):
     """A clone's folder is a package of the same name without a file; it may be imported already."""
     if clone:
         (tmp_path / "content" / "minigen" / "notebooks").mkdir(parents=True)
-    elif before:
-        before = "sys.modules.pop('minigen', None)"
     assert first_cell(tmp_path, before)[0] == [TAG]
 
 

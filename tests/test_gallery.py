@@ -4,7 +4,6 @@ import torch
 from minigen import gallery
 from minigen.files import load_weights
 from minigen.gan import Generator, sample
-from minigen.metrics import predict_attributes
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +28,9 @@ def test_a_seed_gives_the_same_faces_and_another_others(drawn):
     assert torch.equal(again, drawn["FFTD"]) and not torch.allclose(other, drawn["FFTD"], atol=0.1)
 
 
-def test_faces_of_the_last_model_look_like_faces(drawn):
-    """The classifier is sure about what it sees in real faces, and as sure about FFTD's."""
-    backgrounds = drawn["FFTD"][:, :, :4, :4].flatten(2).std(2).mean()
-    assert backgrounds < 0.05, "an even background in the corner"
-    assert set(predict_attributes(drawn["FFTD"])) == set(predict_attributes(drawn["real"]))
+def test_the_last_models_backgrounds_are_evener_than_the_gans(drawn):
+    spread = {name: float(x[:, :, :4, :4].flatten(2).std(2).mean()) for name, x in drawn.items()}
+    assert spread["real"] < 1e-6 and spread["FFTD"] < 0.015 < spread["GAN"]
 
 
 @pytest.mark.parametrize(("n", "seed", "words"), [

@@ -12,6 +12,8 @@ import course
 import nbformat
 import pytest
 
+from minigen.checks import exercises
+
 STEMS = build.stems()
 EDITIONS = {stem: build.editions(stem) for stem in STEMS}
 
@@ -63,6 +65,13 @@ def test_each_exercise_has_its_check_stars_minutes_and_hint(stem):
         above = cells[i - 1].source
         assert re.search(rf"### Exercise \d+\.\d+ · `{name}` · ★+ · \d+ minutes", above)
         assert "<summary>Hint</summary>" in above
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_the_board_has_a_chapters_exercises_in_its_order(stem):
+    marks = [c.metadata.get("nbgrader", {}) for c in EDITIONS[stem][1].cells]
+    names = [m["grade_id"] for m in marks if m.get("solution")]
+    assert list(exercises().values())[STEMS.index(stem)] == names
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -155,7 +164,7 @@ def test_links_in_a_chapter_lead_somewhere(stem):
     for cell in EDITIONS[stem][0].cells:
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\((?!http)([^)#]+)", cell.source):
-                assert (build.ROOT / "notebooks" / target).exists(), target
+                assert (build.ROOT / "notebooks" / target).is_file(), target
 
 
 @pytest.mark.parametrize("stem", STEMS)

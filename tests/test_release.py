@@ -92,8 +92,26 @@ def test_links_of_the_readmes_lead_somewhere():
              "data/pretrained/README.md")
     for page in pages:
         text = (ROOT / page).read_text(encoding="utf-8")
-        for target in re.findall(r"\]\((?!http)([^)#]+)", text):
-            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
+        for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", text):
+            there = (ROOT / page).parent / target if target else ROOT / page
+            assert there.is_file() or there.is_dir(), f"{page}: {target}"
+            assert not anchor or anchor in anchors(there), f"{page}: #{anchor}"
+
+
+def anchors(page):
+    """What GitHub calls the headings of a page."""
+    heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_the_readme_names_targets_that_the_makefile_has():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^\.PHONY: (.+)", makefile, re.M)[0].split()
+    named = set(re.findall(r"(?:`|^)(?:\w+=\S+ )?make ([a-z-]+)", text, re.M))
+    assert {"lab", "test", "gallery", "notebooks"} <= named <= set(targets)
+    told = {line.split()[2] for line in makefile.splitlines() if line.startswith("# make ")}
+    assert told == set(targets)
 
 
 def test_the_chapter_table_names_every_chapter():

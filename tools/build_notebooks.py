@@ -115,6 +115,8 @@ def editions(stem: str) -> tuple[NotebookNode, NotebookNode]:
     for i, cell in enumerate(student.cells):
         if cell.cell_type == "code":
             cell.source = stripped(cell.source, f"{stem}, cell {i}")
+    title, _, rest = nb.cells[0].source.partition("\n")
+    nb.cells[0].source = f"{title} · solved\n{rest}"  # two tabs of one name are told apart
     return nb, student
 
 

@@ -117,7 +117,9 @@ def number(stem: str) -> int:
 
 
 def _module(name: str) -> str:
-    return f"../minigen/{name}/" if (ROOT / "minigen" / name).is_dir() else f"../minigen/{name}.py"
+    """Where a module lies, as a file: JupyterLab opens no folder from a link."""
+    inside = "/__init__" if (ROOT / "minigen" / name).is_dir() else ""
+    return f"../minigen/{name}{inside}.py"
 
 
 def _test(module: str) -> str:

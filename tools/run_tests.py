@@ -71,7 +71,8 @@ def main() -> None:
     full = "--slow" in sys.argv[1:]
     slow = ["-m", "slow or not slow"] if full else []
     stems = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
-    lint = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT).returncode
+    lint, types = (subprocess.run([sys.executable, "-m", *words], cwd=ROOT).returncode
+                   for words in (["ruff", "check", "."], ["mypy"]))
     with tempfile.TemporaryDirectory() as folder:
         files = sorted(map(str, unit_tests()))
         both = [(f"unit tests {k + 1}", [*slow, *files[k::2]]) for k in range(2)]
@@ -83,12 +84,13 @@ def main() -> None:
                 both.append((f"{where} {chosen[0][:2]} …", ["--nbval", *books]))
             rows += side_by_side(Path(folder), both, **env)
     print(f"lint: {'clean' if lint == 0 else 'see above'}")
+    print(f"types: {'fit' if types == 0 else 'see above'}")
     for _, name, passed, failed, skipped, seconds in rows:
         print(f"{name}: {passed} passed, {failed} failed, {skipped} skipped in {seconds:.0f} s")
     passed, failed = sum(row[2] for row in rows), sum(row[3] for row in rows)
     skipped = sum(row[4] for row in rows)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(bool(lint or any(row[0] for row in rows)))
+    sys.exit(bool(lint or types or any(row[0] for row in rows)))
 
 
 if __name__ == "__main__":

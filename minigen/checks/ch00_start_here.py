@@ -2,7 +2,7 @@
 
 import torch
 
-from minigen.checks.compare import Answer, expect
+from minigen.checks.compare import Answer, Wrong, expect
 from minigen.metrics import frechet_distance
 
 
@@ -16,7 +16,10 @@ def check_to_unit_range(answer: Answer) -> None:
         "Bytes wrap around at 256: turn them into floats before the arithmetic.":
             (every * 2).float() / 255 - 1,
     }
-    expect(answer(every.clone()), want, "the bytes 0 to 255", mistakes)
+    got = answer(every.clone())
+    expect(got, want, "the bytes 0 to 255", mistakes)
+    if got.dtype != torch.float32:
+        raise Wrong(f"The type is {got.dtype}; torch.float32 is wanted, the networks' type.")
     image = torch.randint(0, 256, (2, 3, 4, 5), dtype=torch.uint8)
     expect(answer(image.clone()), image.float() / 127.5 - 1, "an image batch (2, 3, 4, 5)")
 

@@ -96,6 +96,38 @@ def check_hinge_d_loss(answer: Answer) -> None:
         expect(answer(r.clone(), f.clone()), want, f"logits of shape {shape}", mistakes)
 
 
+def check_discriminator_step(answer: Answer) -> None:
+    torch.manual_seed(1)
+    g, d = _ToyGenerator(), nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
+    x, z = torch.randn(6, 2) + 2, torch.randn(6, 3)
+    before_g = copy.deepcopy(g.state_dict())
+    reference = copy.deepcopy(d)
+    want = gan.discriminator_loss(reference(x), reference(g(z).detach()))
+    swapped = gan.discriminator_loss(reference(g(z).detach()), reference(x))
+    step = torch.optim.SGD(reference.parameters(), lr=0.1)
+    want.backward()
+    step.step()
+
+    optimiser = torch.optim.SGD(d.parameters(), lr=0.1)
+    for p in d.parameters():
+        p.grad = torch.ones_like(p)  # left over from an earlier step, as in a real loop
+    got = answer(g, d, optimiser, x.clone(), z.clone())
+    if any(p.grad is not None for p in g.parameters()):
+        raise Wrong("The step left a gradient in the generator: detach its samples, g(z).detach().")
+    if any(not torch.equal(v, before_g[k]) for k, v in g.state_dict().items()):
+        raise Wrong("The generator's weights changed; this step is the discriminator's.")
+    expect(value_of(got), want.detach(), "the loss that is returned",
+           {"Real and fake are swapped.": swapped.detach()})
+    pairs = list(zip(d.parameters(), reference.parameters(), strict=True))
+    moved = [(a - b).abs().max() for a, b in pairs]
+    if max(moved) > 1e-5:
+        if all(torch.allclose(p, r - 0.1, atol=1e-5) for p, r in pairs):
+            raise Wrong("The step added to old gradients: call optimiser.zero_grad() before "
+                        "backward().")
+        raise Wrong("The discriminator's weights are not where one step of the optimiser takes "
+                    "them: zero_grad(), backward(), step(), once each and in this order.")
+
+
 def check_modes_covered(answer: Answer) -> None:
     centres = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
     points = torch.tensor([[0.05, 0.0], [0.0, 0.1], [0.1, 0.1], [0.0, 0.05], [0.02, 0.0],
@@ -127,38 +159,6 @@ class _ToyGenerator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.layer(z)
-
-
-def check_discriminator_step(answer: Answer) -> None:
-    torch.manual_seed(1)
-    g, d = _ToyGenerator(), nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 1))
-    x, z = torch.randn(6, 2) + 2, torch.randn(6, 3)
-    before_g = copy.deepcopy(g.state_dict())
-    reference = copy.deepcopy(d)
-    want = gan.discriminator_loss(reference(x), reference(g(z).detach()))
-    swapped = gan.discriminator_loss(reference(g(z).detach()), reference(x))
-    step = torch.optim.SGD(reference.parameters(), lr=0.1)
-    want.backward()
-    step.step()
-
-    optimiser = torch.optim.SGD(d.parameters(), lr=0.1)
-    for p in d.parameters():
-        p.grad = torch.ones_like(p)  # left over from an earlier step, as in a real loop
-    got = answer(g, d, optimiser, x.clone(), z.clone())
-    if any(p.grad is not None for p in g.parameters()):
-        raise Wrong("The step left a gradient in the generator: detach its samples, g(z).detach().")
-    if any(not torch.equal(v, before_g[k]) for k, v in g.state_dict().items()):
-        raise Wrong("The generator's weights changed; this step is the discriminator's.")
-    expect(value_of(got), want.detach(), "the loss that is returned",
-           {"Real and fake are swapped.": swapped.detach()})
-    pairs = list(zip(d.parameters(), reference.parameters(), strict=True))
-    moved = [(a - b).abs().max() for a, b in pairs]
-    if max(moved) > 1e-5:
-        if all(torch.allclose(p, r - 0.1, atol=1e-5) for p, r in pairs):
-            raise Wrong("The step added to old gradients: call optimiser.zero_grad() before "
-                        "backward().")
-        raise Wrong("The discriminator's weights are not where one step of the optimiser takes "
-                    "them: zero_grad(), backward(), step(), once each and in this order.")
 
 
 def check_with_label(answer: Answer) -> None:

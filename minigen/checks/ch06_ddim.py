@@ -7,37 +7,6 @@ from minigen.checks.compare import Answer, Wrong, expect
 from minigen.inputs import is_whole
 
 
-def check_trailing(answer: Answer) -> None:
-    for T, steps in ((1000, 10), (1000, 4), (12, 12), (100, 1)):
-        got = answer(T, steps)
-        if got is None:
-            raise Wrong("Your function returned None. Is there a `return`?")
-        if not isinstance(got, list):
-            raise Wrong(f"Your function returned a {type(got).__name__}; a list of integers is "
-                        "wanted.")
-        if not all(map(is_whole, got)):
-            raise Wrong("The list holds something else than integers: // divides and drops the "
-                        "remainder.")
-        got = [int(t) for t in got]
-        want, stride = ddim.timesteps(T, steps), T // steps
-        for meaning, value in {
-            "The list rises: sampling starts with the most noise.": want[::-1],
-            "One too many each: time steps end at T − 1.": [t + 1 for t in want],
-            "That is the leading spacing, which never sees the step with the most noise.":
-                list(range(0, T, stride))[::-1],
-            "That is the leading spacing, and it rises.": list(range(0, T, stride)),
-            "Those are all the steps there are: take every (T / steps)-th.":
-                list(range(T - 1, -1, -1)),
-        }.items():
-            if got == value and got != want:
-                raise Wrong(meaning)
-        if len(got) != len(want):
-            raise Wrong(f"For T = {T} and {steps} steps your list has {len(got)} entries.")
-        if got != want:
-            raise Wrong(f"For T = {T} and {steps} steps your list begins {got[:3]}; {want[:3]} is "
-                        "wanted.")
-
-
 def check_ddim_move(answer: Answer) -> None:
     for ab, prev in ((0.2, 0.5), (0.7, 0.9), (0.4, 1.0)):
         xt, eps = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
@@ -78,6 +47,37 @@ def check_step_noise(answer: Answer) -> None:
             "The first factor is missing.": torch.tensor(eta * (1 - ab / prev) ** 0.5),
         }
         expect(answer(ab, prev, eta), want, f"ᾱ from {ab} to {prev}, η = {eta}", mistakes)
+
+
+def check_trailing(answer: Answer) -> None:
+    for T, steps in ((1000, 10), (1000, 4), (12, 12), (100, 1)):
+        got = answer(T, steps)
+        if got is None:
+            raise Wrong("Your function returned None. Is there a `return`?")
+        if not isinstance(got, list):
+            raise Wrong(f"Your function returned a {type(got).__name__}; a list of integers is "
+                        "wanted.")
+        if not all(map(is_whole, got)):
+            raise Wrong("The list holds something else than integers: // divides and drops the "
+                        "remainder.")
+        got = [int(t) for t in got]
+        want, stride = ddim.timesteps(T, steps), T // steps
+        for meaning, value in {
+            "The list rises: sampling starts with the most noise.": want[::-1],
+            "One too many each: time steps end at T − 1.": [t + 1 for t in want],
+            "That is the leading spacing, which never sees the step with the most noise.":
+                list(range(0, T, stride))[::-1],
+            "That is the leading spacing, and it rises.": list(range(0, T, stride)),
+            "Those are all the steps there are: take every (T / steps)-th.":
+                list(range(T - 1, -1, -1)),
+        }.items():
+            if got == value and got != want:
+                raise Wrong(meaning)
+        if len(got) != len(want):
+            raise Wrong(f"For T = {T} and {steps} steps your list has {len(got)} entries.")
+        if got != want:
+            raise Wrong(f"For T = {T} and {steps} steps your list begins {got[:3]}; {want[:3]} is "
+                        "wanted.")
 
 
 def check_on_the_arc(answer: Answer) -> None:
