@@ -76,17 +76,22 @@ def _config(cls: Any, a: Namespace) -> Any:
         given = dict(preset="paper", batch_size=1, steps=4_000_000) | given
         if cls is settings.Stage1:
             given.setdefault("discriminator_start", min(250_000, given["steps"]))
-    config = settings.make_config(cls, **given)
-    if _first():
-        say("\n".join(f"{k} = {v}" for k, v in dataclasses.asdict(config).items()))
-    return config
+    return settings.make_config(cls, **given)
+
+
+def _say_settings(config: Any) -> None:
+    import dataclasses
+
+    say("\n".join(f"{k} = {v}" for k, v in dataclasses.asdict(config).items()))
 
 
 def _train_stage1(a: Namespace) -> None:
     from minigen.engine.settings import Stage1
     from minigen.engine.stage1 import train_stage1
 
-    say(f"Stage 1 is in {train_stage1(_config(Stage1, a), a.resume)}")
+    config = _config(Stage1, a)
+    path = train_stage1(config, a.resume, begin=lambda: _say_settings(config))
+    say(f"Stage 1 is in {path}")
 
 
 def _train_stage2(a: Namespace) -> None:
@@ -94,8 +99,9 @@ def _train_stage2(a: Namespace) -> None:
     from minigen.engine.stage2 import train_stage2
     from minigen.files import weights_file
 
-    weights = weights_file(a.autoencoder)
-    say(f"Stage 2 is in {train_stage2(_config(Stage2, a), weights, a.resume)}")
+    config, weights = _config(Stage2, a), weights_file(a.autoencoder)
+    path = train_stage2(config, weights, a.resume, begin=lambda: _say_settings(config))
+    say(f"Stage 2 is in {path}")
 
 
 def _encode(a: Namespace) -> None:

@@ -1,15 +1,55 @@
 """argparse as the course speaks: what is wrong in one sentence, with the near word."""
 
 import argparse
+import re
+import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from minigen.errors import DataError
+from minigen.errors import DataError, say
 from minigen.names import listed, near
 
 PROGRAM = "python -m minigen"
 Kind = dict[str, Any]  # what argparse's add_argument takes for an option of a kind
+EXAMPLES = "examples:\n"
+WIDEST = 100  # longer lines are hard to read
+
+
+class _Help(argparse.HelpFormatter):
+    """Descriptions fill the terminal; examples too long for it go on in a next line."""
+
+    def __init__(self, prog: str) -> None:
+        columns = min(shutil.get_terminal_size().columns, WIDEST)
+        super().__init__(prog, max_help_position=20, width=columns - 2)
+
+    def _format_usage(self, *args: Any) -> str:
+        width, self._width = self._width, 10_000
+        text = " ".join(super()._format_usage(*args).split())
+        self._width = width
+        whole = re.sub(r"\[[^]]*\]", lambda found: found[0].replace(" ", "\0"), text)
+        filled = textwrap.fill(
+            whole, width, subsequent_indent="    ", break_on_hyphens=False, break_long_words=False)
+        return filled.replace("\0", " ") + "\n\n"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if not text.startswith(EXAMPLES):
+            return super()._fill_text(text, width, indent)
+        lines = text.removeprefix(EXAMPLES).splitlines()
+        return EXAMPLES + "\n".join(f"  {_broken(line, width - 2)}" for line in lines)
+
+
+def _broken(command: str, width: int) -> str:
+    """A command in lines as a shell takes them: broken before an option, with a \\ at the end."""
+    lines = [""]
+    for part in re.split(" (?=--)", command):
+        if lines[-1] and len(f"{lines[-1]} {part}") > width - 2:
+            lines[-1] += " \\"
+            lines.append(f"    {part}")
+        else:
+            lines[-1] += f" {part}" if lines[-1] else part
+    return "\n  ".join(lines)
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,9 +60,12 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, prog: str, examples: Iterable[str] = (), **options: Any) -> None:
         self.examples = [f"{prog} {line}".rstrip() for line in examples]
-        end = "\n  ".join(["examples:", *self.examples]) if examples else None
-        plain = argparse.RawDescriptionHelpFormatter  # the examples keep their lines
-        super().__init__(prog, epilog=end, formatter_class=plain, allow_abbrev=False, **options)
+        end = EXAMPLES + "\n".join(self.examples) if examples else None
+        super().__init__(prog, epilog=end, formatter_class=_Help, allow_abbrev=False, **options)
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+        """A help reaches any terminal too."""
+        say(message.rstrip("\n"), file)
 
     def error(self, message: str) -> NoReturn:
         start = "the following arguments are required: "

@@ -5,7 +5,6 @@ It needs no torch, so that `--help` answers at once. What a command does is in `
 
 import argparse
 import dataclasses
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +62,11 @@ EXAMPLES = {
     "reproduce": ["table1", "table3 --seeds 0 --steps 200 --out runs/short.json"],
 }
 BRIEF = f"""\
-minigen {minigen.__version__}: image generation from first principles, a course in notebooks. Try:
+minigen {minigen.__version__}: image generation from first principles, in notebooks. Try:
 
   {PROGRAM} sample                          16 new faces in one picture
   {PROGRAM} sample --label red --scale 2    the same with red hair
-  {PROGRAM} reproduce table1                the paper's Table 1, at small scale
+  {PROGRAM} reproduce table1                the paper's Table 1, small
   {PROGRAM} --help                          all commands
 """
 
@@ -99,7 +98,6 @@ def build() -> tuple[Parser, dict[str, Parser]]:
 
 
 def _command(commands: Commands, name: str, text: str, description: str) -> Parser:
-    description = textwrap.fill(description, 90)
     return commands.add_parser(
         name, help=text, description=description, prog=f"{PROGRAM} {name}", examples=EXAMPLES[name]
     )

@@ -32,7 +32,7 @@ def test_every_command_is_run_by_something_and_has_examples():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_examples_at_the_end_of_a_help_are_commands(name, capsys):
-    end = help_of(capsys, name).split("\nexamples:\n")[1].strip().splitlines()
+    end = help_of(capsys, name).split("\nexamples:\n")[1].replace(" \\\n", "").strip().splitlines()
     assert 1 <= len(end) <= 4 and len(end) == len(commands.EXAMPLES[name])
     for line in end:
         words = shlex.split(line)
@@ -40,9 +40,29 @@ def test_the_examples_at_the_end_of_a_help_are_commands(name, capsys):
         assert commands.parse(words[3:]).command == name
 
 
+@pytest.mark.parametrize("name", ["", *NAMES])
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_help_fits_the_terminal(name, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = help_of(capsys, *filter(None, [name])).splitlines()
+    assert [line for line in lines if len(line) > columns] == []
+    if name in ("train-ivqvae", "reproduce"):                 # and is not broken long before
+        assert max(map(len, lines)) > columns - 10
+
+
+@pytest.mark.parametrize("name", ["", *NAMES])
+def test_a_help_reaches_any_terminal(name):
+    process = subprocess.run(
+        [sys.executable, "-m", "minigen", *filter(None, [name]), "--help"],
+        cwd=ROOT, capture_output=True, env=os.environ | dict(PYTHONIOENCODING="ascii", LC_ALL="C"))
+    assert process.returncode == 0 and process.stderr == b""
+    assert process.stdout.startswith(b"usage: ") and b"help" in process.stdout
+
+
 def test_the_brief_help_names_commands(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
     lines = [re.split(r"  +", line.strip())[0] for line in out.splitlines() if "python -m" in line]
     assert len(lines) == 4 and lines[-1].endswith("--help") and len(out.splitlines()) < 10
     for line in lines[:-1]:

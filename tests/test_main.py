@@ -176,9 +176,9 @@ def test_one_sentence_exit_code_2_and_no_trace(case, tmp_path, monkeypatch, caps
         pytest.skip("this system has no named pipes")
     before = sorted(tmp_path.rglob("*"))
     assert main(arguments) == 2
-    err = [
-        line for line in capsys.readouterr().err.splitlines() if "|" not in line
-    ]  # without progress bars
+    out = capsys.readouterr()
+    assert not out.out
+    err = [line for line in out.err.splitlines() if "|" not in line]  # without progress bars
     assert len(err) == 1 and err[0].startswith("minigen: ") and words in err[0]
     assert sorted(tmp_path.rglob("*")) == before and Path("file").read_text() == "mine"
 
@@ -247,6 +247,23 @@ def test_bare_names_are_taken_wherever_weights_are_and_a_file_wins(tmp_path, mon
     Path("ivqvae").write_text("mine")
     assert main(["sample", "--weights=fftd", "--steps=1", "--images=1", "--out=y2"]) == 2
     assert "'ivqvae' is not a whole safetensors file" in capsys.readouterr().err
+
+
+def test_settings_are_told_when_a_training_begins_and_not_before(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stage1 = ["train-ivqvae", "--data=toyfaces:40", "--steps=1", "--batch-size=2",
+              "--init-images=40", "--perceptual=none", "--out=one"]
+    assert main(["encode", "toyfaces:4", AUTO, "--out=z"]) == 0
+    stage2 = ["train-fftd", AUTO, "--latents=z", "--steps=1", "--batch-size=2", "--out=two"]
+    for words, fewer in ((stage1, "--no-decay"), (stage2, "--no-decay")):
+        capsys.readouterr()
+        assert main([*words, "--steps=2", fewer]) == 0
+        assert "batch_size = 2\n" in capsys.readouterr().out
+        for again, sentence in (([], "holds a training already"),
+                                (["--resume", fewer], "--steps 1 asks for fewer")):
+            assert main([*words, *again]) == 2
+            out = capsys.readouterr()
+            assert sentence in out.err and not out.out
 
 
 def test_a_full_disk_is_told_and_nothing_half_written_stays(tmp_path, monkeypatch, capsys):

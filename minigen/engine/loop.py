@@ -111,13 +111,14 @@ class Stopped(KeyboardInterrupt):
 
 def train(
     task: Task, out: Path | str, *, kind: str, config: dict[str, Any], n: int,
-    resume: bool = False, progress: bool = True,
+    resume: bool = False, progress: bool = True, begin: Callable[[], object] | None = None,
 ) -> int:
     """Run `task` on n images for config["steps"] steps. Returns: the number of the last step.
 
     config: seed, batch_size, steps, save_every, sample_every, log_every, keep, max_skipped, as
     stored in config.json. The first two losses of a step stand behind the bar, all of them in
-    losses.csv. SIGTERM and Ctrl-C save at the end of the step and raise `Stopped`.
+    losses.csv. begin: called by the first process when everything is checked and the training
+    begins. SIGTERM and Ctrl-C save at the end of the step and raise `Stopped`.
     Raises: DataError for a folder that may not be used (`runs.check_folder`), or has done more
     steps, or of whose checkpoints none is whole; and after max_skipped steps in a row without a
     finite gradient; failed_batch.json then tells which images.
@@ -134,6 +135,8 @@ def train(
         done = _go_on(task, out, kind, run, steps) if resume else 0
         wait_for_all()                                        # all have read before one writes
         log = runs.Log(out, done) if rank() == 0 else None
+        if begin and rank() == 0:
+            begin()
         stack.enter_context(_noting_signals(asked))
         bar = stack.enter_context(tqdm(
             range(done + 1, steps + 1), initial=done, total=steps, desc=kind, bar_format=BAR,

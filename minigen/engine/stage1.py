@@ -5,6 +5,7 @@ Source: Liu, Chen, Gao 2026, Algorithm 1, §5.
 
 import contextlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -205,16 +206,20 @@ def _perceptual(config: Stage1, size: int, device: torch.device) -> nn.Module | 
     return {"toy": ToyPerceptual, "lpips": LPIPS}[kind]().to(device)
 
 
-def train_stage1(config: Stage1, resume: bool = False, progress: bool = True) -> Path:
+def train_stage1(
+    config: Stage1, resume: bool = False, progress: bool = True,
+    begin: Callable[[], object] | None = None,
+) -> Path:
     """Stage 1: train IVQ-VAE on images.
 
     Writes config.json, losses.csv, sample grids, checkpoints, and at the end ivqvae.safetensors,
-    whose path is returned.
+    whose path is returned. begin: called once, when all is checked and the training begins.
     """
     device = pick_device(config.device)
     with processes(device):
         task = IVQVAETask(config, device)
         n, digest = len(task.images), task.images.digest
-        path = stages.run(task, "ivqvae", config, n, resume, progress, data_digest=digest)
+        path = stages.run(task, "ivqvae", config, n, resume, progress, begin,
+                          data_digest=digest)
         del task                  # DistributedDataParallel must be gone before the processes part
     return path

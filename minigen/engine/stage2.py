@@ -3,6 +3,7 @@
 Source: Liu, Chen, Gao 2026, Algorithm 2, §5.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +116,12 @@ class FFTDTask:
 
 
 def train_stage2(
-    config: Stage2, autoencoder: Path | str, resume: bool = False, progress: bool = True
+    config: Stage2, autoencoder: Path | str, resume: bool = False, progress: bool = True,
+    begin: Callable[[], object] | None = None,
 ) -> Path:
     """Stage 2: train FFTD on latents that `encode_images` made with the weights `autoencoder`.
 
-    Writes what stage 1 writes; returns the path of fftd.safetensors.
+    Writes what stage 1 writes; returns the path of fftd.safetensors. begin: as stage 1's.
     Raises: DataError where the latents are of another autoencoder.
     """
     device = pick_device(config.device)
@@ -135,6 +137,6 @@ def train_stage2(
                             f"'{autoencoder}' does not make: encode again.")
         task = FFTDTask(config, device, stored | dict(autoencoder=model))
         path = stages.run(task, "fftd", config, len(stored["z"]), resume, progress,
-                          tokenizer=stored["tokenizer"], data_digest=stored["data"])
+                          begin, tokenizer=stored["tokenizer"], data_digest=stored["data"])
         del task                  # DistributedDataParallel must be gone before the processes part
     return path

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,18 +66,20 @@ def require_trained(average: AveragedModel) -> None:
 
 
 def run(
-    stage: Stage, kind: str, config: Config, n: int, resume: bool, progress: bool, **data: str
+    stage: Stage, kind: str, config: Config, n: int, resume: bool, progress: bool,
+    begin: Callable[[], object] | None = None, **data: str,
 ) -> Path:
     """Train a stage on n images; at the end its weights go to KIND.safetensors in the folder.
 
-    data: digests of what it learns from, since the same path may hold other data another day.
+    begin: as `loop.train`'s. data: digests of what it learns from, since the same path may hold other data another day.
     Returns: that path. Raises: DataError as `loop.train`, and for a file that came there meanwhile.
     """
     path = Path(config.out) / f"{kind}.safetensors"
     existed = path.exists()
     settings = dataclasses.asdict(config) | data
     last = loop.train(
-        stage, config.out, kind=kind, config=settings, n=n, resume=resume, progress=progress)
+        stage, config.out, kind=kind, config=settings, n=n, resume=resume, progress=progress,
+        begin=begin)
     if rank() == 0:
         if path.exists() and not existed:
             raise DataError(f"'{path}' has appeared meanwhile and was left as it is: move it away "
