@@ -376,7 +376,7 @@ r"""
 
 *25 minutes.*
 
-The paper reports **FID** (Eq. 31): chapter 0's Fréchet distance in the features of the Inception network, on 50,000 samples. The same checkpoint has been measured between 9 and 17 by different people, because of: the number of samples; the reference set (all 30,000? 27,000? 28,000?); how *those* were resized; which port of the network; rounding; steps, η, guidance, average or raw weights. So a value without its protocol is no result, and `minigen` prints both in one line:
+The paper reports **FID** (Eq. 31): chapter 0's Fréchet distance in the features of the Inception network, on 50,000 samples. The same checkpoint has been measured between 9 and 17 by different people, because of: the number of samples; the reference set (all 30,000? 27,000? 28,000?); how *those* were resized; which port of the network; rounding; steps, η, guidance, average or raw weights. So a value without its protocol is no result, and `minigen` prints both together:
 
 ```
 python -m minigen fid --weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors --data data/celebahq256 --images 50000
@@ -395,7 +395,7 @@ for name, sampler in samplers.items():
         parts.drawn(folder), images, features=features, cache=runs / "cache",
         protocol=protocol, device=sampler.device,
     )
-    print(f"{name}: {measured[name]['line']}\n")
+    print(f"{name}:\n{measured[name]['line']}\n")
 assert scale == "full" or measured["longer"]["distance"] < measured["here"]["distance"]
 
 # %% [markdown]

@@ -1,10 +1,11 @@
 """Chapter 8: how good are the images? FID with the standard Inception network, KID, neighbours.
 
-The printed line states the whole protocol, because the value alone means nothing. Source: Heusel
+What is printed states the whole protocol, because the value alone means nothing. Source: Heusel
 et al. 2017 (FID), Binkowski et al. 2018 (KID), Kynkäänniemi et al. 2019 (precision, recall); Liu,
 Chen, Gao 2026, Eq. 31.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Distances between samples (uint8 images) and `images`.
 
-    Returns: distance, kid, precision, recall by name, and with the protocol as one "line".
+    Returns: distance, kid, precision, recall by name, and as "line" their text, with the protocol.
     features: a name of `FEATURES`, or (name, network) of one that is loaded already. limit: use
     only so many reference images.
     Raises: DataError for unknown features, images of another kind, or fewer than 5 on a side.
@@ -203,7 +204,7 @@ def _line(
     values: dict[str, float], features: str, fake: Tensor, real: Tensor, images: Images,
     protocol: dict[str, Any],
 ) -> str:
-    """What was measured, on what and how, in one line."""
+    """What was measured, on what and how, in a few lines short enough for a notebook."""
     if features == "inception":
         names = ("FID", "KID")
         network = "torch-fidelity Inception, its own resizing to 299"
@@ -215,11 +216,16 @@ def _line(
     if images.folder is not None:
         resize = f", resized by {images.folder.manifest['resize']['kernel']}"
     details = "".join(f", {k} {v}" for k, v in protocol.items())
-    few = "" if n > dim else f"; {n} samples for {dim} features: the value is mostly bias"
-    return (f"{names[0]} {values['distance']:.2f}, {names[1]} {values['kid']:.5g}, "
-            f"precision {values['precision']:.2f}, recall {values['recall']:.2f}: {n} samples "
-            f"against {m} training images at {images.size} pixels{resize} "
-            f"(the last three of at most 10,000 each), {network}{details}{few}")
+    lines = [
+        f"{names[0]} {values['distance']:.2f}, {names[1]} {values['kid']:.5g},",
+        f"precision {values['precision']:.2f}, recall {values['recall']:.2f} "
+        "(the last three of at most 10,000 each):",
+        f"{n} samples against {m} training images at {images.size} pixels{resize},",
+        network + details,
+    ]
+    if n <= dim:
+        lines.append(f"{n} samples for {dim} features: the value is mostly bias")
+    return "\n".join(textwrap.fill(line, 90) for line in lines)
 
 
 def nearest(samples: Iterable[Tensor], network: Network, reference: Tensor) -> Tensor:

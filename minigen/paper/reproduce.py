@@ -8,6 +8,7 @@ is the order of the rows, not the values: other images, other sizes, minutes of 
 import json
 import os
 import statistics
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from minigen.paper.tables import TABLES, Table
 
 # digits behind the point, 1 for the others
 DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "obedience": 3, "diversity": 3, "parameters": 0}
+WIDE = 94                                         # letters a line of a notebook's output holds
 
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns
 
@@ -188,20 +190,35 @@ def _measured_elsewhere(table: Table, row: str, seed: int, steps: int) -> Cell |
 
 
 def as_text(name: str, out: Path | str | None = None) -> str:
-    """The table measured so far, mean ± deviation over seeds, and the paper's values beside it."""
+    """The table measured so far, mean ± deviation over seeds, and the paper's values.
+
+    These stand beside ours where a line of 94 letters has room for them, and below otherwise.
+    """
     table, cells = TABLES[name], read(name, out)
-    width = max(map(len, table.rows))
-    head = "".join(f"{c.replace('_', ' '):>16}" for c in table.columns)
-    lines = [table.title, " " * width + head + "   seeds   the paper"]
+    rows = [["", *(c.replace("_", " ") for c in table.columns), "seeds"]]
     for row in table.rows:
         mine = [c for c in cells if c["row"] == row]
-        line = f"{row:<{width}}"
-        for column in table.columns:
-            values = [c[column] for c in mine]
-            digits = DIGITS.get(column, 1)
-            text = f"{statistics.mean(values):.{digits}f}" if values else "–"
-            if len(values) > 1:
-                text += f" ± {statistics.stdev(values):.{digits}f}"
-            line += f"{text:>16}"
-        lines.append(line + f"{len(mine):>8}   {table.paper.get(row, '–')}")
-    return "\n".join([*lines, table.note])
+        rows.append([row, *(_value(c, [m[c] for m in mine]) for c in table.columns),
+                     str(len(mine))])
+    first, *widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [row[0].ljust(first) + "".join(f"  {text:>{w}}" for text, w
+                                           in zip(row[1:], widths, strict=True)) for row in rows]
+    if table.paper:
+        told = ["the paper", *(table.paper.get(row, "–") for row in table.rows)]
+        beside = [f"{line}   {words}" for line, words in zip(lines, told, strict=True)]
+        if max(map(len, beside)) <= WIDE:
+            lines = beside
+        else:
+            lines.append("The paper's values:")
+            lines += [f"  {row:<{first}}  {words}" for row, words in table.paper.items()]
+    notes = (textwrap.fill(part, 90) for part in table.note.splitlines())
+    return "\n".join([table.title, *lines, *notes])
+
+
+def _value(column: str, values: list[float]) -> str:
+    """Mean ± deviation; a number of parameters is counted, so it has no deviation."""
+    digits = DIGITS.get(column, 1)
+    text = f"{statistics.mean(values):.{digits}f}" if values else "–"
+    if len(values) > 1 and column != "parameters":
+        text += f" ± {statistics.stdev(values):.{digits}f}"
+    return text

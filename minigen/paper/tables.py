@@ -213,7 +213,7 @@ TABLES = {
         | {f"η = 1, {n}": dict(model="unet", steps=n, eta=1.0) for n in (20, 100)},
         {"DDIM 50": "FID 37.98, 851 ms", "DDIM 100": "FID 16.83, 1140 ms"},
         "The paper's column is of its latent model, at 50 and 100 steps. 300 images a cell. So "
-        "few give\na larger distance than the results table's 2,000: 300 fresh real faces have "
+        "few give a larger distance than the results table's 2,000: 300 fresh real faces have "
         "81 ± 16.",
         "images"),
     "guidance": Table(

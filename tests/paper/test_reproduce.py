@@ -1,4 +1,5 @@
 import json
+import re
 import types
 from pathlib import Path
 
@@ -144,30 +145,39 @@ def test_the_text_line_by_line(table, tmp_path, monkeypatch):
     out = tmp_path / "t.json"
     list(reproduce.reproduce("table0", seeds=[0, 1, 2], out=out, rows=["a"]))
     list(reproduce.reproduce("table0", seeds=[4], out=out, rows=["longer"]))
-    title, head, a, longer, note = reproduce.as_text("table0", out).splitlines()
+    title, head, a, longer, told, paper, note = reproduce.as_text("table0", out).splitlines()
     assert (title, note) == ("Table 0: a test", "A note.")
-    assert head.split() == [
-        *(c for c in columns[:-2]),
-        "codes",
-        "used",
-        "ms",
-        "seeds",
-        "the",
-        "paper",
-    ]
+    assert head.split() == [*columns[:-2], "codes", "used", "ms", "seeds"]
     # three decimals, four for the loss, none for parameters, one for the others; the deviation is
-    # of a sample
-    means = (
-        ["2.235 ± 1.000"] * 2
-        + ["2.2346 ± 1.0000"]
-        + ["2.235 ± 1.000"] * 2
-        + ["2 ± 1"]
-        + ["2.2 ± 1.0"] * 3
-    )
-    assert a == f"{'a':<6}" + "".join(f"{m:>16}" for m in means) + f"{3:>8}   –"
+    # of a sample; parameters are counted and have none
+    means = ["2.235 ± 1.000"] * 2 + ["2.2346 ± 1.0000"] + ["2.235 ± 1.000"] * 2 + ["2"]
+    means += ["2.2 ± 1.0"] * 3
     single = ["11.000"] * 2 + ["11.0000"] + ["11.000"] * 2 + ["11"] + ["11.0"] * 3
-    assert longer == "longer" + "".join(f"{m:>16}" for m in single) + f"{1:>8}   as far"
-    assert head.index("l1") + 2 == a.index("2.235") + len("2.235 ± 1.000")
+    for line, values in ((a, [*means, "3"]), (longer, [*single, "1"])):
+        assert re.split("  +", line)[1:] == values
+    for k, name in enumerate(columns):             # a header ends where its column ends
+        name = name.replace("_", " ")
+        end = head.index(name) + len(name)
+        assert a[:end].endswith(means[k]) and longer[:end].endswith(single[k])
+    assert (told, paper) == ("The paper's values:", "  longer  as far")
+
+
+def test_the_papers_values_stand_beside_where_there_is_room(table, tmp_path, monkeypatch):
+    out = tmp_path / "t.json"
+    list(reproduce.reproduce("table0", seeds=[0], out=out, rows=["a"]))
+    _, head, a, b, _ = reproduce.as_text("table0", out).splitlines()
+    assert head == "      l1  perceptual  frechet  codes used  seeds   the paper"
+    assert a.endswith("    1   FID 1") and b.endswith("–      0   –")
+    room = 94 - (len(a) - len("FID 1"))
+    for spare, lines in ((0, 5), (-1, 7)):
+        told = table._replace(paper={"a": "x" * (room - spare)})
+        monkeypatch.setitem(reproduce.TABLES, "table0", told)
+        assert len(reproduce.as_text("table0", out).splitlines()) == lines
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+def test_every_line_fits_a_notebook(name):
+    assert max(map(len, reproduce.as_text(name).splitlines())) <= reproduce.WIDE == 94
 
 
 def test_results_lie_in_the_clone_or_where_they_are_told_to(tmp_path):
