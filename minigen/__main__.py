@@ -73,7 +73,8 @@ def _config(cls: Any, a: Namespace) -> Any:
     names = [f.name for f in dataclasses.fields(cls)]
     given: dict[str, Any] = {name: getattr(a, name) for name in names if hasattr(a, name)}
     if a.paper_protocol:
-        given = dict(preset="paper", batch_size=1, steps=4_000_000) | given
+        protocol: dict[str, Any] = dict(preset="paper", batch_size=1, steps=4_000_000)
+        given = protocol | given
         if cls is settings.Stage1:
             given.setdefault("discriminator_start", min(250_000, given["steps"]))
     return settings.make_config(cls, **given)

@@ -210,6 +210,8 @@ class FFTD(nn.Module):
     Raises: ValueError for sizes that do not divide, an unknown fusion or label, another shape of z.
     """
 
+    card: dict  # what load_weights finds beside the weights
+
     def __init__(self, latent_channels: int = 4, grid: int = 4, patch: int = 1, dim: int = 128,
                  depth: int = 5, heads: int = 4, levels: int = 2, fusion: str = "adaptive",
                  num_classes: int = 0, mlp_ratio: int = 4, dropout: float = 0.0):

@@ -85,7 +85,7 @@ class Sampler:
         self.eta = check_number("eta", eta, low=0, high=1)
         self.scale = check_number("scale", scale, low=0, high=1000)
         self.batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
-        self.model = load_weights(fftd.FFTD, weights)
+        self.model: Any = load_weights(fftd.FFTD, weights)
         self.decoder = load_weights(ivqvae.IVQVAE, autoencoder)
         if self.model.card.get("tokenizer") != latents.fingerprint(self.decoder):
             raise DataError(f"{Path(weights).name} was trained on latents of another autoencoder "

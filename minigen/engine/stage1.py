@@ -7,7 +7,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -119,7 +119,7 @@ class IVQVAETask:
             self.average.update_parameters(self.model)
             # the codebook in use, not its mean
             codebook = self.model.quantizer.state_dict()
-            self.average.module.quantizer.load_state_dict(codebook)
+            self._averaged().quantizer.load_state_dict(codebook)
         return losses
 
     def _autoencoder_step(
@@ -169,10 +169,13 @@ class IVQVAETask:
         stepped = step_if_finite(self.discriminator_optimiser, CLIP, rate)
         return dict(discriminator=total, judge_skipped=torch.tensor(float(not stepped)))
 
+    def _averaged(self) -> ivqvae.IVQVAE:
+        return cast(ivqvae.IVQVAE, self.average.module)
+
     def sample(self, path: Path) -> None:
         """Some images, and below them what sixteen tokens leave of them."""
         x = self.images(torch.arange(min(8, len(self.images))))
-        with evaluating(self.average.module) as model:
+        with evaluating(self._averaged()) as model:
             x_hat = model.decode_indices(model.encode_indices(x.to(self.device))).cpu()
         stages.save_grid(path, torch.cat([x, x_hat]), len(x), row_titles=["real", "tokens"])
 
@@ -185,13 +188,13 @@ class IVQVAETask:
         generator = generator_of(self.config.seed, "statistics")
         chosen = torch.randperm(len(self.images), generator=generator)[:20_000]
         batches = (self.images(part).to(self.device) for part in chosen.split(64))
-        with evaluating(self.average.module) as model:
+        with evaluating(self._averaged()) as model:
             z_q = torch.cat([model.quantizer.embed(model.encode_indices(x)) for x in batches])
             per_channel = z_q.movedim(1, 0).flatten(1)                      # (C, N · grid²)
             model.latent_mean.copy_(per_channel.mean(1))
             model.latent_std.copy_(per_channel.std(1).clamp_min(1e-6))
         data, seed = self.images.digest, self.config.seed
-        save_weights(path, self.average.module, data=data, steps=steps, seed=seed)
+        save_weights(path, self._averaged(), data=data, steps=steps, seed=seed)
 
 
 def _perceptual(config: Stage1, size: int, device: torch.device) -> nn.Module | None:

@@ -102,12 +102,12 @@ def _drawn(
     """Faces of a longer-trained model, "unet" or "fftd", and the seconds they took."""
     generator, diffusion = seeded(seed), Diffusion()
     pixels = model == "unet"
-    net = load_weights(unet.UNet if pixels else fftd.FFTD, model)
+    net: Any = load_weights(unet.UNet if pixels else fftd.FFTD, model)
     decoder = load_weights(ivqvae.IVQVAE, "ivqvae")
     start = time.perf_counter()
     shape = (3, 32, 32) if pixels else (4, 4, 4)
     noise = torch.randn(images, *shape, generator=generator)
-    guided = net if y is None else guidance.Guided(net, int(net.num_classes), scale)
+    guided = net if y is None else guidance.Guided(net, net.num_classes, scale)
     x = ddpm.last(ddim.ddim_sample(
         guided, diffusion, noise, y, steps=steps, eta=eta, clip=(-1, 1) if pixels else None,
         generator=generator))
