@@ -209,7 +209,6 @@ class FFTD(nn.Module):
     Source: Liu, Chen, Gao 2026, §3, Algorithm 2.
     Raises: ValueError for sizes that do not divide, an unknown fusion or label, another shape of z.
     """
-
     card: dict  # what load_weights finds beside the weights
 
     def __init__(self, latent_channels: int = 4, grid: int = 4, patch: int = 1, dim: int = 128,

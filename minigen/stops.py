@@ -3,6 +3,7 @@
 import contextlib
 import signal
 from collections.abc import Iterator
+from types import FrameType
 
 # the signals that came while `stoppable` was at work, for those who missed them
 PENDING: list[int] = []
@@ -22,17 +23,34 @@ class Asked(KeyboardInterrupt):
         self.number = number
 
 
+def _importing(frame: FrameType | None) -> bool:
+    """Whether Python stands in an import there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextlib.contextmanager
 def stoppable(asked: list[int]) -> Iterator[None]:
     """SIGTERM inside the block is raised like Ctrl-C, so that everything is left in good order.
 
+    In the middle of an import it is raised when that has ended: torch's aborts the process.
     asked: a list to which the number of either signal is added.
     """
     PENDING.clear()
 
-    def stop(number: int, _: object) -> None:
+    def stop(number: int, frame: FrameType | None) -> None:
         asked.append(number)
         PENDING.append(number)
+        answer(number, frame)
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        if _importing(frame) and hasattr(signal, "setitimer"):  # Windows has none
+            signal.signal(signal.SIGALRM, lambda _, later: answer(number, later))
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            return
         raise Asked(number)
 
     both = (signal.SIGTERM, signal.SIGINT)
@@ -45,6 +63,8 @@ def stoppable(asked: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
         PENDING.clear()

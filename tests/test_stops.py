@@ -1,6 +1,9 @@
+import importlib
 import os
 import signal
+import sys
 import threading
+import time
 
 import pytest
 
@@ -50,3 +53,16 @@ def test_what_was_raised_and_swallowed_is_raised_again():
             pass
         check()
     check()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer")
+def test_an_import_ends_before_the_signal_is_raised(tmp_path, monkeypatch):
+    """Raised in the middle of torch's import it would abort the process."""
+    text = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.2)\ndone = 1\n"
+    (tmp_path / "slow_to_import.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = []
+    with pytest.raises(Asked), stoppable(asked):
+        importlib.import_module("slow_to_import")
+        time.sleep(5)
+    assert sys.modules["slow_to_import"].done == 1 and asked == [signal.SIGTERM]
