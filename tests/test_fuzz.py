@@ -24,7 +24,7 @@ from minigen.checks import board
 from minigen.data import ImageSource, PreparedImages, prepare
 from minigen.data.layout import read_labels
 from minigen.data.pictures import read_picture
-from minigen.engine import checkpoints, drawing, parts, runs
+from minigen.engine import checkpoints, encoding, parts, runs
 from minigen.engine.settings import Stage1, Stage2, make_config
 from minigen.errors import DataError
 from tests.conftest import peer
@@ -227,7 +227,7 @@ def weight_file(data):
         path.write_bytes(data)
         for read in (
             lambda p: files.load_weights(gan.Generator, p),
-            drawing.read_latents,
+            encoding.read_latents,
             files.read_tensors,
         ):
             try:
