@@ -1,5 +1,6 @@
 """Every exercise: its solution passes, and every mistake listed fails with words that name it."""
 
+import functools
 import importlib
 import json
 import math
@@ -738,6 +739,7 @@ WRONG |= {
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
+@functools.cache
 def solutions():
     """The functions of the chapters' solution cells, run in one namespace as the chapters would."""
     found = {}
