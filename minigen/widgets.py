@@ -1,7 +1,9 @@
 """Controls over ipywidgets: a figure that follows them, and a still one where no kernel runs."""
 
 import html
+import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -10,14 +12,21 @@ from minigen.inputs import described, is_number, refuse
 from minigen.plots import below, folded, picture, show
 
 # Runs in the page when the controls are shown (as the text of a widget a <script> would not).
-# ipywidgets gives the handle of a slider, and the number beside it, no name for a screen reader:
-# they get the label's. And the still picture, known by its words, steps aside for the live one; in
-# a page without a kernel it stays.
-WHEN_SHOWN = """<style data-still="{still}" onload="
+# The still picture, known by its words, steps aside for the live one, and takes its caption, the
+# output after it, along; in a page without a kernel both stay. ipywidgets has no names for a screen
+# reader: the box gets one, and the handle of a slider and the number beside it their label's.
+WHEN_SHOWN = """<style data-still="{still}" data-name="{name}" onload="
     const box = this.closest('.minigen-explore'), cell = box.closest('.jp-OutputArea') ?? document;
-    for (const image of cell.querySelectorAll('img'))
-        if (image.alt === this.dataset.still)
-            (image.closest('.jp-OutputArea-child') ?? image).style.display = 'none';
+    for (const image of cell.querySelectorAll('img')) {
+        if (image.alt !== this.dataset.still || box.contains(image))
+            continue;
+        const still = image.closest('.jp-OutputArea-child');
+        for (const part of still ? [still, still.nextElementSibling] : [image])
+            part.style.display = 'none';
+    }
+    box.setAttribute('role', 'group');
+    box.setAttribute('aria-label', this.dataset.name);
+    box.querySelector('.minigen-said').setAttribute('role', 'status');
     const name = () => box.querySelectorAll('.widget-slider').forEach(slider => {
         const label = slider.querySelector('label').textContent;
         slider.querySelector('[role=slider]')?.setAttribute('aria-label', label);
@@ -27,16 +36,16 @@ WHEN_SHOWN = """<style data-still="{still}" onload="
     });
     name();
     new MutationObserver(name).observe(box, {childList: true, subtree: true});
-"></style>"""
+">.minigen-explore .minigen-said { white-space: normal; height: auto; min-height: 1.6em }</style>"""
 
 
 def explore(draw: Callable[..., Figure], static: Figure, caption: str, **controls: Any) -> Any:
     """Show controls whose values go to `draw(**values) -> Figure`, and the picture beside them.
 
     A control is (low, high, start) of integers or floats, a slider; or (list of choices, start): a
-    menu where the choices are words, a slider where they are numbers. The caption stands below.
-    Where no kernel runs, the figure `static` stands there. A value `draw` cannot take is answered
-    below the picture, which stays as it was.
+    menu where the choices are words, a slider where they are numbers. Where no kernel runs, the
+    figure `static` stands there, its caption below. A line under the live picture says when it is
+    being drawn, and answers a value that `draw` cannot take; the picture then stays as it was.
     Returns: the widget (None where ipywidgets is missing, which is said).
     """
     if not callable(draw):
@@ -52,38 +61,37 @@ def explore(draw: Callable[..., Figure], static: Figure, caption: str, **control
     caption = folded(caption)
     label = f"{0.55 * max(map(len, controls), default=0) + 1:.1f}em"
     inputs = {name: _control(w, name, spec, label) for name, spec in controls.items()}
-    live, message = w.HTML(), w.Label()
-    named = WHEN_SHOWN.replace("{still}", html.escape(caption))
-    script = w.HTML(named, layout=w.Layout(display="none"))
-
-    def say(words: str) -> None:
-        message.value = words
-        message.layout.display = None if words else "none"
+    live, message = w.HTML(), w.Label(layout=w.Layout(flex="1 1 100%"))
+    message.add_class("minigen-said")
+    told = "A picture that follows " + ", ".join(c.description for c in inputs.values())
+    script = w.HTML(layout=w.Layout(display="none"))
+    script.value = (WHEN_SHOWN.replace("{name}", html.escape(told))
+                              .replace("{still}", html.escape(caption)))
 
     def update(change: Any = None) -> None:
         chosen = {name: c.value for name, c in inputs.items()}
+        message.value = "drawing …"
         try:
             live.value = picture(draw(**chosen), f"The picture for {_in_words(chosen)}.")
-            say("")
+            message.value = ""
         except ValueError as e:
             if change is None:                    # the first picture: an error here fails the cell
                 raise
-            say(f"Not drawn: {e}")
+            message.value = f"Not drawn: {e}"
 
     update()
     for c in inputs.values():
         c.observe(update, "value")
-    # the picture's column takes what is free, so the controls stay a narrow one; below it they fill
-    # the row
-    narrow = w.Layout(flex="1 1 18em", flex_flow="row wrap", align_content="flex-start")
-    column = w.Box(list(inputs.values()), layout=narrow)
-    free = w.Layout(flex="1000 1 auto", max_width="100%", margin="4px 0")
-    shown = w.VBox([live, message], layout=free)
-    box = w.Box([column, shown, script], layout=w.Layout(flex_flow="row wrap"))
+    # beside the picture the controls are a column of 30em, and the picture's takes what is free;
+    # where a wide picture leaves less they stand above it, side by side
+    column = w.Box(list(inputs.values()), layout=w.Layout(
+        flex="1 1 30em", flex_flow="row wrap", align_content="flex-start"))
+    live.layout = w.Layout(flex="1000 1 auto", max_width="100%", margin="4px 0")
+    box = w.Box([column, live, message, script], layout=w.Layout(flex_flow="row wrap"))
     box.add_class("minigen-explore")
     display({"text/html": picture(static, caption), "text/plain": caption}, raw=True)
-    display(box)
     display(below(caption))
+    display(box)
     return box
 
 
@@ -103,7 +111,7 @@ def _control(w: Any, name: str, spec: Any, label: str) -> Any:
     if not choosing and not (listed and len(spec) == 3 and all(map(is_number, spec))):
         wanted = "(low, high, start) or ([choices], start)"
         refuse(f"the control '{name}'", wanted, described(spec))
-    layout = w.Layout(flex="1 1 18em", max_width="26em", min_width="0", margin="2px 8px 2px 0")
+    layout = w.Layout(flex="1 1 26em", max_width="34em", min_width="0", margin="2px 8px 2px 0")
     style = dict(description=name.replace("_", " "), style={"description_width": label},
                  layout=layout)
     # continuous_update off: one redraw a drag, not one a step
@@ -121,4 +129,27 @@ def _control(w: Any, name: str, spec: Any, label: str) -> Any:
         raise ValueError(f"the control '{name}' starts at {start}, outside {low} to {high}")
     if all(isinstance(v, int) for v in spec):
         return w.IntSlider(value=start, min=low, max=high, **slider)
-    return w.FloatSlider(value=start, min=low, max=high, step=(high - low) / 100, **slider)
+    step = _step(low, high, start)
+    digits = 2 if step is None else max(2, -math.floor(math.log10(step)))
+    return w.FloatSlider(
+        value=start, min=low, max=high, step=step, readout_format=f".{digits}f", **slider)
+
+
+def _step(low: float, high: float, start: float) -> float | None:
+    """The largest 1, 2 or 5 × 10^k that leads from low to start and to high in 80 steps or more.
+
+    A slider jumps to the nearest step, so a start between two would show a number of its own.
+    Returns: None, a slider without steps, where not even a 10,000th of the range leads there.
+    """
+    origin, end, at = (Fraction(str(float(v))) for v in (low, high, start))
+    width = end - origin
+    if not width:
+        return None
+    top = math.floor(math.log10(width))
+    for exponent in range(top, top - 6, -1):
+        for digit in (5, 2, 1):
+            step = digit * Fraction(10) ** exponent
+            fits = (width / step).denominator == ((at - origin) / step).denominator == 1
+            if fits and 80 <= width / step <= 10_000:
+                return float(step)
+    return None

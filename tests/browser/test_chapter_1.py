@@ -44,12 +44,20 @@ def test_run_all(page):
 
 
 def test_the_live_picture_stands_alone(page):
-    """The still one, which is there for readers without a kernel, steps aside."""
+    """The still one, there for readers without a kernel, steps aside, and with it its caption."""
     cells = page.locator(CODE).filter(has=page.locator(".minigen-explore"))
     assert cells.count() == 2
     for cell in cells.all():
         (seen,) = [p for p in cell.locator("img").all() if p.is_visible()]
         assert seen.get_attribute("alt").startswith("The picture for ")
+        outputs = cell.locator(".jp-OutputArea-output").all()
+        (live,) = [o for o in outputs if o.is_visible() and o.inner_text().strip()]
+        assert live.locator(".minigen-explore").count() == 1
+
+
+def test_the_sliders_have_room(page):
+    for track in page.locator(".minigen-explore .widget-slider .noUi-target").all():
+        assert track.bounding_box()["width"] >= 150
 
 
 def test_the_controls_can_be_told_without_seeing_them(page):
@@ -57,6 +65,8 @@ def test_the_controls_can_be_told_without_seeing_them(page):
         label = slider.locator("label").inner_text()
         assert label and slider.get_by_role("slider", name=label, exact=True).count() == 1
         assert slider.get_by_role("textbox", name=f"{label}, as a number", exact=True).count() == 1
+    boxes = page.get_by_role("group", name="A picture that follows ")
+    assert boxes.count() == 2 and boxes.get_by_role("status").count() == 2
 
 
 def test_no_serious_barrier_in_the_cells(page):
