@@ -140,12 +140,15 @@ def bound(mean, deviation):
                  "your q": Normal(mean, deviation)}
     lines = {name: d.log_prob(z).exp() for name, d in densities.items()}
     curves(lines, x=z, xlabel="z", ax=left)
+    left.lines[-1].set(ls=(0, (2, 2)), lw=3)          # q may lie on the prior: both are seen
+    legend(left)
     lower = elbo(mean, deviation)
     right.bar([0], [max(lower, -11.8) + 12], bottom=-12, color=COLOURS[2], width=0.6)
     right.axhline(log_p, color="black", lw=1)
     right.set_ylim(-12, 0)
     right.set_xticks([0], ["ELBO"])
-    right.set_title(f"ELBO {lower:.2f}, log p(x) {log_p:.2f}", fontsize=8)
+    title = f"ELBO {lower:.2f}, log p(x) {log_p:.2f}"
+    right.set_title(title.replace("-", "−"), fontsize=8)
     return fig
 
 # %% [markdown]
@@ -659,9 +662,10 @@ ax = axes[0, 0]
 ax.plot(linear_rate, linear_distortion, color="grey", label="best linear VAE, computed")
 ax.plot(rates, distortions, "o", color=COLOURS[1], label="convolutional VAE, trained")
 for r, d, price in zip(rates, distortions, prices, strict=True):
-    ax.annotate(f"  β = {price:g}", (r, d), fontsize=8)
+    ax.annotate(f"β = {price:g}", (r, d), (6, 5), textcoords="offset points", fontsize=8)
 ax.set_xlabel("rate, nats per image", fontsize=9)
 ax.set_ylabel("distortion, ½ squared error", fontsize=9)
+ax.set_ylim(0, 64)
 legend(ax)
 show(fig, """Distortion against rate. A grey curve, computed for linear VAEs, falls from a
      distortion of about 56 at rate 0; the five trained VAEs lie on or near it, some a little

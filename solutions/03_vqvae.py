@@ -20,6 +20,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from matplotlib.colors import ListedColormap
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -28,7 +29,7 @@ from minigen import check, pixelcnn, vae, vqvae
 from minigen.data import ATTRIBUTES, ToyFaces, batches
 from minigen.files import load_weights
 from minigen.metrics import obedience, predict_attributes, results, results_table, toy_frechet
-from minigen.plots import COLOURS, curves, heat, image_grid, panels, points, show
+from minigen.plots import COLOURS, curves, heat, image_grid, legend, panels, points, show
 from minigen.widgets import explore
 
 scale, device = minigen.setup()
@@ -429,8 +430,8 @@ fig, axes = panels(1, 2, height=2.3)
 curves(losses, ylabel="mean", logy=True, ax=axes[0, 0])
 curves({"perplexity of a batch": [s.perplexity for s in history]}, smooth=10, ax=axes[0, 1])
 show(fig, """Left: squared error and commitment loss fall on a log scale. Right: the perplexity
-     of a batch's codes falls from 300 to about 40 while the encoder runs away from its first
-     codebook, and recovers to some hundreds when the dead codes are revived.""")
+     of a batch's codes falls from 300 to about 30 while the encoder runs away from its first
+     codebook, jumps to about 250 when the dead codes are revived, and climbs on to 300.""")
 assert history[-1].reconstruction < 0.3 * history[0].reconstruction
 assert history[-1].perplexity > 50
 
@@ -459,9 +460,11 @@ assert used > 0.6 * K
 fig, axes = panels(1, 1, height=2.0)
 ax = axes[0, 0]
 ax.bar(range(K), share.sort(descending=True).values * 100, width=1.0, color=COLOURS[0])
-ax.axhline(100 / K, color="black", lw=0.8, ls="--")
+ax.axhline(100 / K, color="black", lw=0.8, ls="--", label=f"equal use: 1 of {K}")
+ax.set_xlim(-5, K + 5)
 ax.set_xlabel("codes, sorted by use", fontsize=9)
 ax.set_ylabel("per cent", fontsize=9)
+legend(ax)
 show(fig, """Share of each of the 512 codes, sorted: a gentle slope around the dashed line of
      equal use, without a long tail of unused codes.""")
 
@@ -485,15 +488,16 @@ show(image_grid(model.decode_indices(swapped), columns=8, titles=[f"code {k}" fo
 # %% tags=["nbval-ignore-output"]
 fig, axes = panels(2, 4, height=1.6)
 for ax, k in zip(axes.flat, picked, strict=True):
-    where = (test_codes == k).float().mean(0)
-    heat(ax, 100 * where, title=f"code {k}, % of faces", low=0)
-show(fig, """For each of the eight codes a 4×4 map of the places where it is used in two
-     thousand faces, yellow for often: the common ones at this one place only, the rare ones
-     elsewhere.""")
+    where = 100 * (test_codes == k).float().mean(0)
+    heat(ax, where, title=f"code {k}, up to {where.max():.1f} %", low=0)
+show(fig, """For each of the eight codes a 4×4 map of the places where it is used, in per cent
+     of two thousand faces; each map has its own scale, its maximum in the title. The first two
+     codes are used at this one place only; the next three most often here, but elsewhere too;
+     the last three most often in the top row.""")
 
 # %% [markdown]
 r"""
-Codes are specialists: a code that is common at one place is hardly used at another. But a code does not own a patch. The decoder reads all tokens together, and changing one changes the middle of the face, both eyes included. Nor does one
+The commonest codes are specialists: this is the only place where they are used. A rarer one has several places, or is at home at another. But a code does not own a patch. The decoder reads all tokens together, and changing one changes the middle of the face, both eyes included. Nor does one
 token from a face with glasses make glasses: its neighbours still say "none".
 
 **Play:** the token editor. Choose a face, a place (row and column, from 0) and a code.
@@ -575,7 +579,7 @@ check(mask)
 
 # %%
 def receptive_field(first, layers, grid=16, at=(9, 8)):
-    """What a stack of masked layers sees from one place, by its gradient: a picture."""
+    """What a stack of masked layers sees from one place, by its gradient: a map of 0, 1, 2."""
     row, column = at
     later_layers = [pixelcnn.MaskedConv2d(1, 1, 3, "B") for _ in range(layers)]
     stack = nn.Sequential(pixelcnn.MaskedConv2d(1, 1, first, "A"), *later_layers)
@@ -584,24 +588,33 @@ def receptive_field(first, layers, grid=16, at=(9, 8)):
     x = torch.zeros(1, 1, grid, grid, requires_grad=True)
     stack(x)[0, 0, row, column].backward()
 
-    n = torch.arange(grid * grid).view(1, grid, grid)
-    picture = torch.where(n < row * grid + column, -1.0, -0.6)     # earlier; what comes later
-    picture[x.grad[0] > 0] = 0.3
-    picture[0, row, column] = 1.0
+    n = torch.arange(grid * grid).view(grid, grid)
+    picture = torch.where(n < row * grid + column, 1, 0)     # 1: earlier, 0: what comes later
+    picture[x.grad[0, 0] > 0] = 2                            # 2: seen
     return picture
 
 
 fields = {"3×3, A": receptive_field(3, 0), "+ 2 layers B": receptive_field(3, 2),
           "+ 8 layers B": receptive_field(3, 8), "7×7 first": receptive_field(7, 8)}
-show(image_grid(torch.stack(list(fields.values())), columns=4, titles=list(fields), width=6),
-     """What the white place sees on a 16×16 grid: light grey. Dark grey is what comes later and
-     may not be seen; black is what it should see and does not. After one layer it sees the four
-     neighbours before it, after more layers a cone above, but a wedge to the right stays black,
-     the blind spot; a 7×7 first layer makes it smaller.""")
+kinds = {"later: may not be seen": "#e4e4e4", "earlier, but not seen": COLOURS[1],
+         "seen": "#003355"}
+fig, axes = panels(1, 4, height=2.2)
+for ax, (name, field) in zip(axes.flat, fields.items(), strict=True):
+    ax.imshow(field, cmap=ListedColormap(kinds.values()), vmin=0, vmax=2)
+    ax.plot(8, 9, "x", color="black", ms=5, label="the place to predict")
+    ax.set_title(name, fontsize=9)
+    ax.set_axis_off()
+for name, colour in kinds.items():
+    ax.plot([], [], "s", color=colour, ms=9, label=name)
+legend(fig)
+show(fig, """What the place with the cross sees on a 16×16 grid: dark blue. Light grey comes
+     later and may not be seen; orange is what it should see and does not. After one layer it
+     sees the four neighbours before it, after more layers a cone above, but a wedge to the
+     right stays orange, the blind spot; a 7×7 first layer makes it smaller.""")
 
 # %% [markdown]
 r"""
-The black wedge to the right is PixelCNN's **blind spot**: with masked 3×3 kernels no number of layers ever reaches it. (The authors later cured it with two stacks of layers.) Our map is only 4×4, and a first kernel of 7×7 reaches every earlier place at once: no blind spot. Prove both
+The orange wedge to the right is PixelCNN's **blind spot**: with masked 3×3 kernels no number of layers ever reaches it. (The authors later cured it with two stacks of layers.) Our map is only 4×4, and a first kernel of 7×7 reaches every earlier place at once: no blind spot. Prove both
 claims, nothing later and everything earlier, by the **Jacobian**: the derivative of the logits at each place with respect to the embedded token at each other place.
 """
 
@@ -619,7 +632,7 @@ print("sees itself or later places:", bool(depends.triu().any()),
       "  sees every earlier place:", bool(depends.tril(-1).sum() == 16 * 15 // 2))
 
 # %%
-fig, axes = panels(1, 1, height=2.4, width=3.2)
+fig, axes = panels(1, 1, height=2.6, width=2.7)
 ax = axes[0, 0]
 ax.imshow(depends.float(), cmap="Blues", vmin=0, vmax=1.4)
 ax.set_xlabel("token", fontsize=9)
@@ -669,9 +682,11 @@ training = pixelcnn.train_pixelcnn(live_prior, data, steps=steps, lr=4e-3)
 spent = [s.bits for s in tqdm(training, total=steps, desc="PixelCNN")]
 
 fig = curves({"bits an image": spent}, ylabel="bits", height=2.3)
-fig.axes[0].axhline(16 * math.log2(K), color="grey", lw=0.8, ls="--")
+fig.axes[0].axhline(16 * math.log2(K), color="black", lw=0.8, ls="--",
+                    label="sixteen uniform codes: 144")
+legend(fig.axes[0])
 show(fig, """Bits per image by step, falling from the dashed line at 144, sixteen uniform codes,
-     to well below.""")
+     to about 112.""")
 assert spent[-1] < 0.85 * spent[0] and abs(spent[0] - 16 * math.log2(K)) < 0.1
 
 # %% [markdown]

@@ -112,13 +112,14 @@ for name, kind in kinds.items():
     likeness[name] = [float((unit(here[0]) * unit(g)).sum(1).mean()) for g in moved]
 
 # %%
-cosines = {name: round(values[2], 2) for name, values in likeness.items()}
+cosines = [f"{name} {values[2]:.2f}" for name, values in likeness.items()]
 print(f"plain: gradient at the first block {sizes['plain'][0]:.0e} of the last one's")
-print("cosine of the gradients after a move of 0.1:", cosines)
+print("cosine of the gradients after a move of 0.1:", ", ".join(cosines))
 assert sizes["plain"][0] < 1e-6 < sizes["both"][0]
 assert likeness["both"][2] > 0.9 > 0.5 > likeness["normalised"][2]
 
-fig, axes = panels(1, 2, height=2.5)
+fig, axes = panels(1, 2, height=2.6)
+fig.get_layout_engine().set(wspace=0.08)
 left, right = axes[0]
 curves(sizes, xlabel="block (1: the first)", ylabel="size of the gradient, relative",
        logy=True, ax=left)
@@ -248,6 +249,12 @@ def look(face, row, column):
 # %% [markdown]
 r"""
 **Play:** move the query, the white square, over the face. Does a lens look at the other lens? What does the background look at?
+
+<details><summary>Answer</summary>
+
+Here it does: from this lens the largest weight by far, 0.15 or ten times an even share, falls on the edge of the other one. It is no rule: from the place just below, still on the lens, it falls on the neck. The background, at the corner above left, looks nearly everywhere: no weight is above 0.03.
+
+</details>
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -655,7 +662,9 @@ for k in ("l1", "perceptual", "frechet"):
 with tempfile.TemporaryDirectory() as folder:
     for cell in reproduce.reproduce("table1", rows=["f = 16 (2×2 map)"], seeds=[0],
                                     steps=size["cell_steps"], out=Path(folder) / "t.json"):
-        print(cell)
+        print(f"{cell['row']}, {cell['steps']} steps in {cell['seconds']} s")
+        print(f"  L1 {cell['l1']:.3f}, perceptual distance {cell['perceptual']:.3f}, "
+              f"toy Fréchet distance {cell['frechet']:.0f}, codes used {cell['codes_used']}")
 
 # %% [markdown]
 r"""

@@ -230,17 +230,20 @@ def ideal(x, t):
 
 roll = swiss_roll(2000)
 starts = 1.2 * torch.randn(24, 2, generator=torch.Generator().manual_seed(2))
-fig, axes = panels(1, 2, height=3.2)
+fig, axes = panels(1, 2, height=3.6)
 for ax, eta in zip(axes.flat, (0.0, 1.0), strict=True):
     states = ddim.ddim_sample(ideal, diffusion, starts, steps=100, eta=eta,
                               generator=torch.Generator().manual_seed(3))
     path = torch.stack([starts, *(s.x for s in states)])
-    ax.scatter(*roll[::3].T, s=1, color=COLOURS[5], linewidths=0)
-    ax.plot(path[..., 0], path[..., 1], lw=0.7, color=COLOURS[1], alpha=0.8)
+    ax.plot(path[..., 0], path[..., 1], lw=0.7, color=COLOURS[1], alpha=0.5)
+    ax.scatter(*roll[::3].T, s=3, color=COLOURS[5], linewidths=0, zorder=3, label="swiss roll")
+    ax.scatter(*path[-1].T, s=14, color="black", linewidths=0, zorder=4, label="ends of paths")
     ax.set_title(f"η = {eta:.0f}", fontsize=9)
-    ax.set(aspect="equal", xticks=[], yticks=[], xlim=(-2.5, 2.5), ylim=(-2.5, 2.5))
+    ax.set(aspect="equal", xticks=[], yticks=[], xlim=(-4.2, 4.2), ylim=(-4.2, 4.2))
+legend(fig, markerscale=2)
 show(fig, """Paths of 24 points from noise to the swiss roll. With η = 0 smooth curves; with
-     η = 1 jagged random walks all over the plane, which end on the roll as well.""")
+     η = 1 jagged random walks all over the plane. The black points, where the paths end, lie on
+     the roll in both.""")
 
 # %% [markdown]
 r"""
@@ -279,7 +282,8 @@ by_spacing = torch.cat([faces_from(noise(8), steps=6, spacing=s) for s in spacin
 show(image_grid(by_spacing, columns=8, row_titles=list(spacings)), """Eight noises sampled in
      six steps with three spacings: the same faces; with leading a little paler and smoother,
      with trailing and linspace stronger in colour, and grainier.""")
-print({s: ddim.timesteps(1000, 6, s) for s in spacings})
+for s in spacings:
+    print(f"{s:<10}{ddim.timesteps(1000, 6, s)}")
 
 # %% [markdown]
 r"""
@@ -597,13 +601,14 @@ rows = {
     "masked": known * mask,
     "once": fill(0, 1),
     "3 times": fill(0, 3),
-    "3 times, other seed": fill(1, 3),
+    "3 times,\nother seed": fill(1, 3),
 }
-show(image_grid(torch.cat(list(rows.values())).clamp(-1, 1).cpu(), columns=4,
-                row_titles=list(rows), width=4.5),
-     """Four faces with glasses, the same with eyes and glasses cut out, and three fillings:
-     glasses are put back where their ends were left, with other eyes; doing each step three
-     times makes the lines a little cleaner.""")
+fig = image_grid(torch.cat(list(rows.values())).clamp(-1, 1).cpu(), columns=4,
+                 row_titles=list(rows), width=4.5)
+fig.set_figheight(4.7)                  # the row titles leave the images less width
+show(fig, """Four faces with glasses, the same with eyes and glasses cut out, and three
+     fillings: glasses are put back where their ends were left, with other eyes; doing each step
+     three times makes the lines a little cleaner.""")
 filled = list(rows.values())[2:]
 print("known pixels unchanged:", all(torch.equal(x * mask, known * mask) for x in filled))
 
@@ -632,9 +637,9 @@ with torch.device("meta"):          # shapes only: nothing is computed
         "U-Net, 32×32 (ours)": billions(UNet(**PRESETS["small"])),
         "U-Net, 256×256 (the paper's baseline)": billions(UNet(**PRESETS["paper"])),
     }
+print("multiplications:")
 for name, giga in work.items():
-    print(f"{name:<40} {giga:8.2f} billion multiplications a step, "
-          f"{1000 * giga / 1000:8.1f} trillion for 1000 steps")
+    print(f"{name:<38}{giga:8.2f} billion a step, {giga:6.1f} trillion for 1000 steps")
 
 # %%
 numbers = {

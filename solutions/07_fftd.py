@@ -131,7 +131,8 @@ print("after normalising, deviations:", [round(float(v), 1) for v in z.std((0, 2
 try:
     latents.decode(IVQVAE(), z[:1], made_with=encoded.tokenizer)
 except ValueError as e:
-    print("with another autoencoder:", str(e).split(":")[0].split(" the autoencoder")[0], "…")
+    why = str(e).split(": ")[1].split(". ")[0]
+    print(f"another autoencoder is refused: {why}.")
 
 # %% [markdown]
 r"""
@@ -658,7 +659,9 @@ show(fig, """Toy Fréchet distance (left) and test loss (right) of five models, 
 
 mean = {name: statistics.mean(c["frechet"] for c in cells if c["row"] == row)
         for row, name in names.items()}
-print("mean Fréchet distance:", {name: round(value, 1) for name, value in mean.items()})
+print("mean Fréchet distance:")
+for name, value in mean.items():
+    print(f"  {name:<20}{value:6.1f}")
 
 # %% [markdown]
 r"""

@@ -14,10 +14,13 @@ In this chapter you will
 """
 
 # %%
+import contextlib
 import csv
+import io
 import math
 import os
 import tempfile
+import textwrap
 from pathlib import Path
 
 import torch
@@ -331,7 +334,9 @@ except minigen.DataError as e:
     print("without --resume:", str(e).split("' ")[1])
 
 # %% tags=["nbval-ignore-output"]
-ten_steps("stopped", 10, resume=True)
+with contextlib.redirect_stdout(io.StringIO()) as said:
+    ten_steps("stopped", 10, resume=True)
+print(textwrap.fill(said.getvalue(), 90))
 
 # %%
 whole, stopped = (checkpoints.latest(runs / name, "ivqvae") for name in ("whole", "stopped"))
@@ -389,7 +394,7 @@ FID needs the Inception weights from the network once; without them that is said
 features, measured = "toy" if scale == "small" else "inception", {}
 for name, sampler in samplers.items():
     folder = runs / f"samples-{name}"
-    drawing.draw_images(sampler, folder, setup["samples"], progress=False)    # goes on after a stop
+    drawing.draw_images(sampler, folder, setup["samples"], progress=False)
     protocol = dict(DDIM_steps=sampler.steps, eta=0, seed=0)
     measured[name] = evaluate.evaluate(
         parts.drawn(folder), images, features=features, cache=runs / "cache",

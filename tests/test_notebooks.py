@@ -127,6 +127,14 @@ def test_code_fits_a_notebooks_width(stem):
             assert not wide, f"{stem}: {wide[0]}"
 
 
+@pytest.mark.parametrize("stem", STEMS)
+def test_printed_lines_fit(stem):
+    """JupyterLab at 1,280 pixels breaks a longer printed line, even inside a word."""
+    printed = [o.text for c in code_cells(stem) for o in c.outputs if o.output_type == "stream"]
+    wide = [line for text in printed for line in text.splitlines() if len(line) > 94]
+    assert not wide, f"{stem}: {len(wide)} lines, first: {wide[0]}"
+
+
 def paragraphs(markdown):
     """Markdown's paragraphs, less code: blocks between fences and words between backticks."""
     text = re.sub(r"^```.*?^```", "", markdown, flags=re.M | re.S)
