@@ -58,8 +58,8 @@ def test_what_was_raised_and_swallowed_is_raised_again():
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer")
 def test_an_import_ends_before_the_signal_is_raised(tmp_path, monkeypatch):
     """Raised in the middle of torch's import it would abort the process."""
-    text = "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.2)\ndone = 1\n"
-    (tmp_path / "slow_to_import.py").write_text(text)
+    lines = ["import os, signal, time", "os.kill(os.getpid(), signal.SIGTERM)", "time.sleep(0.2)"]
+    (tmp_path / "slow_to_import.py").write_text("\n".join([*lines, "done = 1"]))
     monkeypatch.syspath_prepend(tmp_path)
     asked = []
     with pytest.raises(Asked), stoppable(asked):
