@@ -70,14 +70,15 @@ def explore(draw: Callable[..., Figure], static: Figure, caption: str, **control
 
     def update(change: Any = None) -> None:
         chosen = {name: c.value for name, c in inputs.items()}
-        message.value = "drawing …"
+        message.value, answer = "drawing …", ""
         try:
             live.value = picture(draw(**chosen), f"The picture for {_in_words(chosen)}.")
-            message.value = ""
         except ValueError as e:
             if change is None:                    # the first picture: an error here fails the cell
                 raise
-            message.value = f"Not drawn: {e}"
+            answer = f"Not drawn: {e}"
+        finally:
+            message.value = answer
 
     update()
     for c in inputs.values():
