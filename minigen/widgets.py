@@ -70,23 +70,25 @@ def explore(draw: Callable[..., Figure], static: Figure, caption: str, **control
 
     def update(change: Any = None) -> None:
         chosen = {name: c.value for name, c in inputs.items()}
-        message.value = "drawing …"
+        message.value, answer = "drawing …", ""
         try:
             live.value = picture(draw(**chosen), f"The picture for {_in_words(chosen)}.")
-            message.value = ""
         except ValueError as e:
             if change is None:                    # the first picture: an error here fails the cell
                 raise
-            message.value = f"Not drawn: {e}"
+            answer = f"Not drawn: {e}"
+        finally:
+            message.value = answer
 
     update()
     for c in inputs.values():
         c.observe(update, "value")
-    # beside the picture the controls are a column of 30em, and the picture's takes what is free;
-    # where a wide picture leaves less they stand above it, side by side
+    # beside the picture the controls are a column of this width or more: a slider needs a track to
+    # be set by; where a wide picture leaves less they stand above it, side by side
+    least = "18em" if all(isinstance(c, w.Dropdown) for c in inputs.values()) else "25em"
     column = w.Box(list(inputs.values()), layout=w.Layout(
-        flex="1 1 30em", flex_flow="row wrap", align_content="flex-start"))
-    live.layout = w.Layout(flex="1000 1 auto", max_width="100%", margin="4px 0")
+        flex=f"3 1 {least}", flex_flow="row wrap", align_content="flex-start"))
+    live.layout = w.Layout(flex="1 1 auto", max_width="100%", margin="4px 0")
     box = w.Box([column, live, message, script], layout=w.Layout(flex_flow="row wrap"))
     box.add_class("minigen-explore")
     display({"text/html": picture(static, caption), "text/plain": caption}, raw=True)
@@ -111,7 +113,7 @@ def _control(w: Any, name: str, spec: Any, label: str) -> Any:
     if not choosing and not (listed and len(spec) == 3 and all(map(is_number, spec))):
         wanted = "(low, high, start) or ([choices], start)"
         refuse(f"the control '{name}'", wanted, described(spec))
-    layout = w.Layout(flex="1 1 26em", max_width="34em", min_width="0", margin="2px 8px 2px 0")
+    layout = w.Layout(flex="1 1 25em", max_width="34em", min_width="0", margin="2px 8px 2px 0")
     style = dict(description=name.replace("_", " "), style={"description_width": label},
                  layout=layout)
     # continuous_update off: one redraw a drag, not one a step

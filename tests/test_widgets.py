@@ -72,6 +72,17 @@ def test_while_a_picture_is_drawn_a_line_says_so(shown):
     assert said == ["drawing …"] and message.value == ""
 
 
+def test_the_line_does_not_go_on_after_an_error_of_the_code(shown):
+    def draw(level):
+        return grey({0.0: 0.0}[level])
+
+    box = widgets.explore(draw, grey(0), "A grey square.", level=(-1.0, 1.0, 0.0))
+    (slider,), _, message = parts(box)
+    with pytest.raises(KeyError):
+        slider.value = 0.5
+    assert message.value == ""
+
+
 def test_a_screen_reader_hears_what_the_controls_are_for(shown):
     controls = dict(hair_length=(["long", "short"], "long"), level=(-1.0, 1.0, 0.0))
     box = widgets.explore(lambda level, **_: grey(level), grey(0), "A grey square.", **controls)
