@@ -624,7 +624,7 @@ r"""
 
 <details><summary>Answer</summary>
 
-By eye the mouths go at about $t = 150$, the glasses at 200, the colours of the backgrounds between 300 and 400. The longer-trained network sees further: up to 300 all glasses are right, though a mouth or an eye has changed; at 400 it puts glasses on the first and the fifth face, who wear none; the backgrounds keep their hue to about 500, and at 700 all six are nearly one brownish face.
+By eye the mouths go at about $t = 150$, the glasses at 200, the colours of the backgrounds between 300 and 400. The longer-trained network sees further: up to 300 all glasses are right, though a mouth or an eye has changed; at 400 pale rims appear on the first face, who wears none; the backgrounds keep their hue to about 450, and at 700 little is left but a noisy head.
 
 </details>
 """
