@@ -70,7 +70,21 @@ WRONG = {
         ["prepare", "photos", "--out", "file/x"],
         "a file stands where a folder is needed",
     ),
-    "no prepared folder": (["verify", "photos"], "no whole folder of prepared images"),
+    "no prepared folder": (
+        ["verify", "photos"],
+        "'photos' is no folder of `prepare` (it lacks manifest.json): python -m minigen prepare "
+        "SOURCE --out photos makes one.",
+    ),
+    "nothing to verify": (
+        ["verify", "nothere"],
+        "There is no folder 'nothere': python -m minigen prepare SOURCE --out nothere makes one.",
+    ),
+    "this folder": (["verify", "."], "'.' is no folder of `prepare` (it lacks manifest.json): "),
+    "a file to verify": (["verify", "file"], "'file' is a file, no folder of `prepare`: "),
+    "no data to measure by": (
+        ["fid", *PAIR, "--data=nothere", "--features=toy", "--out=x"],
+        "There is no folder 'nothere'",
+    ),
     "no table": (["reproduce", "table5"], "There is no table 'table5'"),
     "no cell": (
         ["reproduce", "table1", "--steps", "0", "--out", "x"],
@@ -86,7 +100,7 @@ WRONG = {
     "no rate": (["train-ivqvae", "--lr=nan", "--out=x"], "lr is a finite number"),
     "no lambda": (["train-ivqvae", "--lambda-d=2", "--out=x"], "lambda_d"),
     "no faces": (["train-ivqvae", "--data=toyfaces:abc", "--out=x"], "toyfaces:N"),
-    "no data": (["train-ivqvae", "--data=photos", "--out=x"], "no whole folder of prepared images"),
+    "no data": (["train-ivqvae", "--data=photos", "--out=x"], "'photos' is no folder of `prepare`"),
     "no device": (["train-ivqvae", "--device=cuda:99", "--out=x"], "no device 'cuda:99'"),
     "strange device": (
         ["encode", "toyfaces:4", AUTO, "--device=abc", "--out=x"],
@@ -255,12 +269,12 @@ def test_settings_are_told_when_a_training_begins_and_not_before(tmp_path, monke
               "--init-images=40", "--perceptual=none", "--out=one"]
     assert main(["encode", "toyfaces:4", AUTO, "--out=z"]) == 0
     stage2 = ["train-fftd", AUTO, "--latents=z", "--steps=1", "--batch-size=2", "--out=two"]
-    for words, fewer in ((stage1, "--no-decay"), (stage2, "--no-decay")):
+    for words in (stage1, stage2):
         capsys.readouterr()
-        assert main([*words, "--steps=2", fewer]) == 0
+        assert main([*words, "--steps=2", "--no-decay"]) == 0
         assert "batch_size = 2\n" in capsys.readouterr().out
         for again, sentence in (([], "holds a training already"),
-                                (["--resume", fewer], "--steps 1 asks for fewer")):
+                                (["--resume", "--no-decay"], "--steps 1 asks for fewer")):
             assert main([*words, *again]) == 2
             out = capsys.readouterr()
             assert sentence in out.err and not out.out
