@@ -56,13 +56,15 @@ def _verify(a: Namespace) -> None:
 def _reproduce(a: Namespace) -> None:
     from minigen.paper import reproduce
 
+    plan = reproduce.plan(a.table, a.seeds, a.steps, a.out)
+    say(reproduce.told(plan))
     new = 0
-    for cell in reproduce.reproduce(a.table, a.seeds, a.steps, a.out):
+    for cell in reproduce.reproduce(plan.name, a.seeds, a.steps, a.out):
         say("  ".join(f"{k} {v}" for k, v in cell.items() if k != "options"))
         new += 1
-    say(reproduce.as_text(a.table, a.out))
+    say(reproduce.as_text(plan.name, reproduce.measured_file(plan.name, a.out)))
     if new:
-        say(f"New cells: {new}, in {reproduce.results_file(a.table, a.out)}")
+        say(f"New cells: {new}, in {plan.path}")
 
 
 def _config(cls: Any, a: Namespace) -> Any:

@@ -259,13 +259,15 @@ def _add_reproduce(commands: Commands) -> None:
         "Train and measure every cell of a table, go on where a run was stopped, print it. The "
         "results that come with the course count as measured.",
     )
-    tables = "table1, table2, table3, table7, table8, table9, table3_pixels or guidance"
+    tables = (
+        "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9 or guidance"
+    )
     p.add_argument("table", help=tables)
     option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")
     steps = "training steps (or images drawn) of a cell (default: the table's)"
     option(p, "--steps", WHOLE, steps)
     out = (
-        "results file (default: TABLE.json in data/reproduce of a clone, elsewhere in "
-        "runs/reproduce, or in reproduce of MINIGEN_HOME)"
+        "results file (default: TABLE.json in runs/reproduce, or in reproduce of MINIGEN_HOME "
+        "where that is set)"
     )
     option(p, "--out", PATH, out)
