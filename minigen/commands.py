@@ -25,6 +25,7 @@ from minigen.arguments import (
     written,
 )
 from minigen.engine import settings
+from minigen.names import near
 
 Commands = argparse._SubParsersAction  # what add_subparsers returns
 PAIR = "--weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors"
@@ -77,8 +78,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     Raises: DataError for a wrong one, in one sentence, with the near word where there is one.
     """
     parser, commands = build()
+    if argv[:1] == ["help"]:  # `help sample` is `sample --help`
+        argv = [*argv[1:2], "--help"]
     refuse_unknown(parser, argv, commands)
-    return parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more:
+        command = commands[args.command]
+        guess = near(f"--{more[0]}", command._option_string_actions)
+        command.error(f"{args.command} takes no '{more[0]}'{guess}")
+    return args
 
 
 def build() -> tuple[Parser, dict[str, Parser]]:

@@ -31,7 +31,8 @@ def test_names_in_a_row():
 
 def test_dashes_alone_make_no_option_near():
     options = ["--help", "--label", "--images"]
-    assert near("--model", options) == "" and near("-imges", options) == ": did you mean '--images'?"
+    assert near("--model", options) == ""
+    assert near("-imges", options) == ": did you mean '--images'?"
 
 
 def test_one_is_no_plural():

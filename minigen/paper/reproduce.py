@@ -154,6 +154,9 @@ def plan(
     if path.is_dir() or not path.name:
         raise DataError(f"'{path}' could not be read: a folder stands where a file is needed; "
                         "choose another --out.")
+    if below := [p for p in path.parents if p.is_file()]:
+        raise DataError(f"'{path}' could not be written: '{below[0]}' is a file; choose another "
+                        "--out.")
     source = measured_file(name, out)
     cells = read(name, source)
     if other := {c["steps"] for c in cells} - {steps}:
