@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minigen import disk
+from minigen import disk, names
 from minigen.errors import DataError, say
 from minigen.stops import stoppable
 
@@ -32,10 +32,12 @@ def _prepare(a: Namespace) -> None:
     classes = ", ".join(f"{c} {n}" for c, n in manifest["class_counts"].items()) or "none"
     splits = ", ".join(f"{s} {n}" for s, n in manifest["splits"].items())
     skipped, upscaled = len(manifest["skipped"]), manifest["upscaled"]
-    facts = [f"{manifest['count']} images of {a.size}×{a.size} in {a.out}", f"classes: {classes}"]
+    images = names.counted(manifest["count"], "image")
+    facts = [f"{images} of {a.size}×{a.size} in {a.out}", f"classes: {classes}"]
     facts += [f"splits: {splits}"] if splits else []
-    facts += [f"{skipped} files skipped"] if skipped else []
-    facts += [f"{upscaled} were smaller and were enlarged"] if upscaled else []
+    facts += [f"{names.counted(skipped, 'file')} skipped"] if skipped else []
+    were = "was" if upscaled == 1 else "were"
+    facts += [f"{upscaled} {were} smaller and {were} enlarged"] if upscaled else []
     say("; ".join(facts) + ".")
 
 
@@ -50,19 +52,22 @@ def _verify(a: Namespace) -> None:
 
     images = PreparedImages(a.folder)
     images.verify()
-    say(f"{len(images)} images in {a.folder}: whole, every pixel as it was prepared.")
+    count = names.counted(len(images), "image")
+    say(f"{count} in {a.folder}: whole, every pixel as it was prepared.")
 
 
 def _reproduce(a: Namespace) -> None:
     from minigen.paper import reproduce
 
+    plan = reproduce.plan(a.table, a.seeds, a.steps, a.out)
+    say(reproduce.told(plan))
     new = 0
-    for cell in reproduce.reproduce(a.table, a.seeds, a.steps, a.out):
+    for cell in reproduce.reproduce(plan.name, a.seeds, a.steps, a.out):
         say("  ".join(f"{k} {v}" for k, v in cell.items() if k != "options"))
         new += 1
-    say(reproduce.as_text(a.table, a.out))
+    say(reproduce.as_text(plan.name, reproduce.measured_file(plan.name, a.out)))
     if new:
-        say(f"New cells: {new}, in {reproduce.results_file(a.table, a.out)}")
+        say(f"New cells: {new}, in {plan.path}")
 
 
 def _config(cls: Any, a: Namespace) -> Any:
@@ -70,8 +75,8 @@ def _config(cls: Any, a: Namespace) -> Any:
 
     from minigen.engine import settings
 
-    names = [f.name for f in dataclasses.fields(cls)]
-    given: dict[str, Any] = {name: getattr(a, name) for name in names if hasattr(a, name)}
+    fields = [f.name for f in dataclasses.fields(cls)]
+    given: dict[str, Any] = {name: getattr(a, name) for name in fields if hasattr(a, name)}
     if a.paper_protocol:
         protocol: dict[str, Any] = dict(preset="paper", batch_size=1, steps=4_000_000)
         given = protocol | given
@@ -100,7 +105,7 @@ def _train_stage2(a: Namespace) -> None:
     from minigen.engine.stage2 import train_stage2
     from minigen.files import weights_file
 
-    config, weights = _config(Stage2, a), weights_file(a.autoencoder)
+    config, weights = _config(Stage2, a), weights_file(a.autoencoder, "IVQVAE")
     path = train_stage2(config, weights, a.resume, begin=lambda: _say_settings(config))
     say(f"Stage 2 is in {path}")
 
@@ -109,7 +114,7 @@ def _encode(a: Namespace) -> None:
     from minigen.engine.encoding import encode_images
     from minigen.files import weights_file
 
-    weights = weights_file(a.autoencoder)
+    weights = weights_file(a.autoencoder, "IVQVAE")
     path = encode_images(
         a.data, weights, a.out, a.batch_size, a.device, overwrite=a.overwrite)
     say(f"Latents are in {path}")
@@ -119,14 +124,13 @@ def _sampler(a: Namespace) -> Any:
     from minigen.engine import drawing
     from minigen.files import weights_file
 
-    weights, autoencoder = weights_file(a.weights or "fftd"), weights_file(a.autoencoder)
+    weights = weights_file(a.weights or "fftd", "FFTD")
+    autoencoder = weights_file(a.autoencoder, "IVQVAE")
     return drawing.Sampler(weights, autoencoder, a.seed, a.steps, a.eta, a.label, a.scale,
                            a.batch_size, a.device)
 
 
 def _sample(a: Namespace) -> None:
-    from minigen import names
-    from minigen.arguments import PROGRAM
     from minigen.engine import drawing
 
     one = a.out.suffix.lower() == ".png" if a.out else not (a.weights or a.png or a.zip)
@@ -138,22 +142,42 @@ def _sample(a: Namespace) -> None:
     images, steps = (16, 50) if one else (64, 500)
     a.images = images if a.images is None else a.images
     a.steps = steps if a.steps is None else a.steps
-    sampler = _sampler(a)
+    count, sampler = names.counted(a.images, "image"), _sampler(a)
     classes = drawing.classes_of(sampler.model)
     a.out = a.out or Path("runs") / (_picture_name(a, sampler.label, classes) if one else "samples")
     if one:
         seconds = drawing.draw_picture(sampler, a.out, a.images)
-        how = f"{a.steps} DDIM steps on {sampler.device}"
-        say(f"{a.images} images in {a.out}, drawn in {seconds:.1f} s ({how}).")
+        how = f"{names.counted(a.steps, 'DDIM step')} on {sampler.device}"
+        say(f"{count} in {a.out}, drawn in {seconds:.1f} s ({how}).")
     else:
         seconds = drawing.draw_images(sampler, a.out, a.images, a.png, a.zip)
         each = 1000 * seconds / a.images
-        say(f"{a.images} images in {a.out}, {seconds:.1f} s, {each:.1f} ms an image.")
-    if not a.weights:
-        other = "red" if sampler.label != classes.index("red") else "blond"
-        say(f"Try next (hair is {names.listed(classes)}):\n"
-            f"  {PROGRAM} sample --images 64 --seed {a.seed + 1}\n"
-            f"  {PROGRAM} sample --label {other} --scale 2")
+        say(f"{count} in {a.out}, {seconds:.1f} s, {each:.1f} ms an image.")
+    if one and not a.weights:
+        say(f"Try next (hair is {names.listed(classes)}):\n  "
+            + "\n  ".join(_next(a, sampler.label, classes)))
+
+
+def _next(a: Namespace, label: int | None, classes: list[str]) -> list[str]:
+    """Two commands for other pictures: what was asked for, with one thing changed."""
+    from minigen.arguments import PROGRAM, written
+
+    hair = None if label is None else classes[label]
+    asked = dict(images=(a.images, 16), steps=(a.steps, 50), seed=(a.seed, 0), label=(hair, None),
+                 scale=(a.scale, 1), eta=(a.eta, 0), device=(a.device, ""))
+
+    def command(**change: Any) -> str:
+        values = {k: (change.get(k, value), usual) for k, (value, usual) in asked.items()}
+        options = [f"--{k} {written(v)}" for k, (v, usual) in values.items() if v != usual]
+        return " ".join([PROGRAM, "sample", *options])
+
+    if hair is None:
+        other = command(label="red")
+    elif a.scale == 1:
+        other = command(scale=2)
+    else:
+        other = command(label="red" if hair != "red" else "blond")
+    return [command(seed=a.seed + 1), other]
 
 
 def _picture_name(a: Namespace, label: int | None, classes: list[str]) -> str:
@@ -178,8 +202,8 @@ def _fid(a: Namespace) -> None:
     sampler = _sampler(a)
     data = images.Images(a.data, sampler.decoder.config["size"], verify=True)
     if len(data) < evaluate.FEWEST:
-        raise DataError(f"'{a.data}' holds {len(data)} images; at least {evaluate.FEWEST} are "
-                        "needed to compare with.")
+        raise DataError(f"'{a.data}' holds {names.counted(len(data), 'image')}; at least "
+                        f"{evaluate.FEWEST} are needed to compare with.")
     network = evaluate.network_of(a.features, sampler.device)     # before an hour goes into drawing
     drawing.draw_images(sampler, a.out, a.images)
     if processes.rank() == 0:

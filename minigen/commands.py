@@ -25,6 +25,7 @@ from minigen.arguments import (
     written,
 )
 from minigen.engine import settings
+from minigen.names import near
 
 Commands = argparse._SubParsersAction  # what add_subparsers returns
 PAIR = "--weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors"
@@ -77,8 +78,15 @@ def parse(argv: list[str]) -> argparse.Namespace:
     Raises: DataError for a wrong one, in one sentence, with the near word where there is one.
     """
     parser, commands = build()
+    if argv[:1] == ["help"]:  # `help sample` is `sample --help`
+        argv = [*argv[1:2], "--help"]
     refuse_unknown(parser, argv, commands)
-    return parser.parse_args(argv)
+    args, more = parser.parse_known_args(argv)
+    if more:
+        command = commands[args.command]
+        guess = near(f"--{more[0]}", command._option_string_actions)
+        command.error(f"{args.command} takes no '{more[0]}'{guess}")
+    return args
 
 
 def build() -> tuple[Parser, dict[str, Parser]]:
@@ -259,13 +267,15 @@ def _add_reproduce(commands: Commands) -> None:
         "Train and measure every cell of a table, go on where a run was stopped, print it. The "
         "results that come with the course count as measured.",
     )
-    tables = "table1, table2, table3, table7, table8, table9, table3_pixels or guidance"
+    tables = (
+        "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9 or guidance"
+    )
     p.add_argument("table", help=tables)
     option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")
     steps = "training steps (or images drawn) of a cell (default: the table's)"
     option(p, "--steps", WHOLE, steps)
     out = (
-        "results file (default: TABLE.json in data/reproduce of a clone, elsewhere in "
-        "runs/reproduce, or in reproduce of MINIGEN_HOME)"
+        "results file (default: TABLE.json in runs/reproduce, or in reproduce of MINIGEN_HOME "
+        "where that is set)"
     )
     option(p, "--out", PATH, out)

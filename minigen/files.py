@@ -20,17 +20,12 @@ from torch import Tensor, nn
 
 from minigen import disk
 from minigen.errors import DataError, first_line
-from minigen.names import near
+from minigen.names import listed, near
 
 Model = TypeVar("Model", bound=nn.Module)
 Contents = tuple[dict[str, Tensor], dict[str, str]]  # of a safetensors file: tensors, metadata
 COUNTS = ("depth", "layers", "blocks", "levels")  # arguments that count parts of a network
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-
-
-def in_clone() -> bool:
-    """Whether this package lies in a clone of the course; an installed one has its data inside."""
-    return (Path(__file__).resolve().parent.parent / "data" / "digits.npz").exists()
 
 
 def data_path(*parts: str) -> Path:
@@ -175,12 +170,13 @@ def _require_finite(state: dict[str, Tensor], what: str, so: str) -> None:
                             f"{so}. A smaller learning rate, in another --out?")
 
 
-def shipped() -> list[str]:
-    """The bare names of the trained models that come with the course: ["cgan", …, "vqvae"]."""
+def shipped(kind: str | None = None) -> list[str]:
+    """The bare names of the trained models that come with the course (of one class): ["cgan", …]"""
     names = []
     for path in sorted(data_path("pretrained").glob("*.safetensors")):
         with safe_open(path, "pt") as f:
-            if "class" in (f.metadata() or {}):  # others are measurements
+            found = (f.metadata() or {}).get("class")  # others are measurements
+            if found and found == (kind or found):
                 names.append(path.stem)
     return names
 
@@ -189,23 +185,27 @@ def _is_bare(name: str) -> bool:
     return "/" not in name and os.sep not in name and not name.endswith(".safetensors")
 
 
-def _shipped_file(name: str) -> Path:
-    names = shipped()
-    if name not in names:
-        guess = near(name, names) or "."
-        raise DataError(
-            f"There are no weights '{name}', neither a file nor a model of the course{guess} The "
-            f"course has {', '.join(names)}; `make pretrained` builds them anew.")
+def _shipped_file(name: str, kind: str | None) -> Path:
+    if name not in shipped():
+        guess = near(name, shipped(kind)) or "."
+        raise DataError(f"There are no weights '{name}', neither a file nor a model of the course"
+                        f"{guess} {_fitting(kind)}")
     return data_path("pretrained", f"{name}.safetensors")
 
 
-def weights_file(name: str | Path) -> Path:
+def _fitting(kind: str | None) -> str:
+    names = shipped(kind)
+    return f"Of the course's weights {listed(names, 'and') or 'none'} fit{'s'[len(names) > 1:]}."
+
+
+def weights_file(name: str | Path, kind: str | None = None) -> Path:
     """The file that a person means by `name`: one of that name, else the course's weights ("fftd").
 
-    Raises: DataError for a bare name that is neither, with the names there are.
+    Raises: DataError for a bare name that is neither, with the names there are of a class `kind`.
     """
     name = str(name)
-    return Path(name) if Path(name).is_file() or not _is_bare(name) else _shipped_file(name)
+    whole = Path(name).is_file() or not _is_bare(name)
+    return Path(name) if whole else _shipped_file(name, kind)
 
 
 def load_weights(cls: type[Model], path: str | Path) -> Model:
@@ -219,7 +219,7 @@ def load_weights(cls: type[Model], path: str | Path) -> Model:
         or does not hold together.
     """
     if isinstance(path, str) and _is_bare(path):
-        path = _shipped_file(path)
+        path = _shipped_file(path, cls.__name__)
     path = Path(path)
     if not path.is_file():
         folder = path.parent.name or path.parent
@@ -227,7 +227,7 @@ def load_weights(cls: type[Model], path: str | Path) -> Model:
     state, meta = read_tensors(path)
     if meta.get("class") != cls.__name__:
         kept = meta.get("class", "no class of this course")
-        raise DataError(f"{path.name} holds {kept}, not {cls.__name__}.")
+        raise DataError(f"{path.name} holds {kept}, not {cls.__name__}. {_fitting(cls.__name__)}")
     config, card = _plain(path, meta, "config"), _plain(path, meta, "card")
     model = _built(cls, config, state, path)
     for k, v in model.state_dict().items():

@@ -7,9 +7,12 @@ MOST = 20
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """`: did you mean 'sample'?`, or nothing where no known name is near `word`."""
-    by_small = {name.lower(): name for name in reversed(list(known))}
-    found = difflib.get_close_matches(word.lower(), by_small, n=1)
+    """`: did you mean 'sample'?`, or nothing where no known name is near `word`.
+
+    What all options have in common, their dashes, does not make them near.
+    """
+    by_small = {name.lower().lstrip("-"): name for name in reversed(list(known))}
+    found = difflib.get_close_matches(word.lower().lstrip("-"), by_small, n=1)
     return f": did you mean '{by_small[found[0]]}'?" if found else ""
 
 
@@ -19,3 +22,8 @@ def listed(names: Iterable[str], last: str = "or") -> str:
     if len(names) > MOST:
         return f"{', '.join(names[:MOST])}, … ({len(names):,} in all)"
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def counted(n: int, what: str) -> str:
+    """`1 image`, `2 images`."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

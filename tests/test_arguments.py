@@ -72,7 +72,10 @@ def test_examples_stand_at_the_end_of_a_help_line_by_line():
             "encode",
             "encode needs data, --autoencoder, as in: python -m minigen encode toyfaces:4096",
         ),
-        ("sample more", "unrecognized arguments: more"),
+        ("sample more", "sample takes no 'more' (python -m minigen sample --help tells more)."),
+        ("sample images", "sample takes no 'images': did you mean '--images'?"),
+        ("sample --model gann", "no option '--model'. (python -m minigen sample --help lists"),
+        ("help nothing", "There is no command 'nothing'."),
         ("--", "COMMAND"),
     ],
 )
@@ -88,3 +91,14 @@ def test_words_after_two_dashes_are_no_options():
     assert commands.parse(["prepare", "--out", "x", "--", "--odd-name"]).source == Path(
         "--odd-name"
     )
+
+
+@pytest.mark.parametrize(("words", "same"), [("help", "--help"), ("help sample", "sample --help")])
+def test_help_is_a_command_too(words, same, capsys):
+    said = []
+    for line in (words, same):
+        with pytest.raises(SystemExit) as end:
+            main(line.split())
+        assert end.value.code == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[0].startswith("usage: python -m minigen")

@@ -296,15 +296,21 @@ def load(name):
 @pytest.mark.parametrize("find", [files.weights_file, load])
 def test_bare_names_of_no_weights_are_told_with_the_near_one(find, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = r"no weights 'gna', .* did you mean 'gan'\? The course has cgan, .*, vqvae; `make"
+    words = r"no weights 'gna', .* did you mean 'gan'\? Of the course's weights cgan"
     with pytest.raises(DataError, match=words):
         find("gna")
-    words = "no weights 'toy_reference', neither a file nor a model of the course. The course has"
+    words = "no weights 'toy_reference', neither a file nor a model of the course. Of the course's"
     with pytest.raises(DataError, match=words):
         find("toy_reference")
 
 
-def test_an_installed_package_is_no_clone(tmp_path, monkeypatch):
-    assert files.in_clone()
-    monkeypatch.setattr(files, "__file__", str(tmp_path / "site-packages" / "minigen" / "files.py"))
-    assert not files.in_clone()
+def test_which_of_the_courses_weights_fit_is_told(tmp_path):
+    for find in (lambda: files.weights_file("gann", "FFTD"), lambda: load("fftd")):
+        with pytest.raises(DataError) as told:
+            find()
+        one = "gann" in str(told.value)
+        fit = "fftd fits" if one else "cgan and gan fit"
+        assert str(told.value).endswith(f" Of the course's weights {fit}.")
+        assert "did you mean" not in str(told.value)          # gan is near, and of no use there
+    with pytest.raises(DataError, match="Of the course's weights none fits"):
+        files.load_weights(gan.Discriminator, "gan")

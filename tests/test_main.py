@@ -30,7 +30,7 @@ def test_prepare_prints_what_it_did(tmp_path, capsys):
     assert "skipped cat/x.txt: not an image" in out and "The folders are taken as classes" in out
     assert (
         "2 images of 16×16" in out
-        and "cat 1, dog 1; 1 files skipped; 2 were smaller and were enlarged." in out
+        and "cat 1, dog 1; 1 file skipped; 2 were smaller and were enlarged." in out
     )
     assert main(["verify", str(tmp_path / "out")]) == 0
     assert "2 images" in capsys.readouterr().out
@@ -70,23 +70,37 @@ WRONG = {
         ["prepare", "photos", "--out", "file/x"],
         "a file stands where a folder is needed",
     ),
-    "no prepared folder": (["verify", "photos"], "no whole folder of prepared images"),
+    "no prepared folder": (
+        ["verify", "photos"],
+        "'photos' is no folder of `prepare` (it lacks manifest.json): python -m minigen prepare "
+        "SOURCE --out photos makes one.",
+    ),
+    "nothing to verify": (
+        ["verify", "nothere"],
+        "There is no folder 'nothere': python -m minigen prepare SOURCE --out nothere makes one.",
+    ),
+    "this folder": (["verify", "."], "'.' is no folder of `prepare` (it lacks manifest.json): "),
+    "a file to verify": (["verify", "file"], "'file' is a file, no folder of `prepare`: "),
+    "no data to measure by": (
+        ["fid", *PAIR, "--data=nothere", "--features=toy", "--out=x"],
+        "There is no folder 'nothere'",
+    ),
     "no table": (["reproduce", "table5"], "There is no table 'table5'"),
     "no cell": (
         ["reproduce", "table1", "--steps", "0", "--out", "x"],
         "at least one of its training steps",
     ),
     "few images": (["reproduce", "table3", "--steps", "9", "--out", "x"], "at least 128 images"),
-    "no seed": (["reproduce", "table1", "--seeds", "-1", "--out", "x"], "seed is a whole number"),
+    "no seed": (["reproduce", "1", "--seeds", "-1", "--out", "x"], "--seeds is a whole number"),
     "results in a folder": (
         ["reproduce", "table1", "--out", "photos"],
         "a folder stands where a file",
     ),
-    "results below a file": (["reproduce", "table1", "--out", "file/x.json"], "file"),
-    "no rate": (["train-ivqvae", "--lr=nan", "--out=x"], "lr is a finite number"),
-    "no lambda": (["train-ivqvae", "--lambda-d=2", "--out=x"], "lambda_d"),
+    "results below a file": (["reproduce", "table1", "--out", "file/x.json"], "'file' is a file"),
+    "no rate": (["train-ivqvae", "--lr=nan", "--out=x"], "--lr is a finite number"),
+    "no lambda": (["train-ivqvae", "--lambda-d=2", "--out=x"], "--lambda-d is"),
     "no faces": (["train-ivqvae", "--data=toyfaces:abc", "--out=x"], "toyfaces:N"),
-    "no data": (["train-ivqvae", "--data=photos", "--out=x"], "no whole folder of prepared images"),
+    "no data": (["train-ivqvae", "--data=photos", "--out=x"], "'photos' is no folder of `prepare`"),
     "no device": (["train-ivqvae", "--device=cuda:99", "--out=x"], "no device 'cuda:99'"),
     "strange device": (
         ["encode", "toyfaces:4", AUTO, "--device=abc", "--out=x"],
@@ -112,16 +126,35 @@ WRONG = {
     ),
     "a text for weights": (["encode", "toyfaces:4", "--autoencoder=file", "--out=x"], "file"),
     "a folder for weights": (["encode", "toyfaces:4", "--autoencoder=photos", "--out=x"], "photos"),
-    "no batch": (["encode", "toyfaces:4", AUTO, "--batch-size=0", "--out=x"], "batch_size"),
+    "no batch": (["encode", "toyfaces:4", AUTO, "--batch-size=0", "--out=x"], "--batch-size is"),
     "latents below a file": (["encode", "toyfaces:4", AUTO, "--out=file/x"], "file"),
-    "no images": (["sample", *PAIR, "--images=0", "--out=x"], "images is a whole number"),
-    "negative images": (["sample", *PAIR, "--images=-1", "--out=x"], "images is a whole number"),
+    "no images": (["sample", *PAIR, "--images=0", "--out=x"], "--images is a whole number"),
+    "negative images": (["sample", *PAIR, "--images=-1", "--out=x"], "--images is a whole number"),
     "too many images": (["sample", *PAIR, "--images=100000000000", "--out=x"], "images"),
-    "too many steps": (["sample", *PAIR, "--steps=1001", "--out=x"], "1 to T=1000"),
+    "too many steps": (
+        ["sample", *PAIR, "--steps=1001", "--out=x"],
+        "--steps is a whole number, at least 1 and at most 1,000; got 1001.",
+    ),
+    "no steps": (
+        ["sample", *PAIR, "--steps=0", "--out=x"],
+        "--steps is a whole number, at least 1 and at most 1,000; got 0.",
+    ),
+    "another kind of picture": (
+        ["sample", "--steps=1", "--out=x.jpg"],
+        "Pictures are written as PNG, so 'x.jpg' cannot be one: choose --out x.png, or a folder",
+    ),
+    "measured in a picture": (
+        ["fid", *PAIR, "--data=toyfaces:9", "--features=toy", "--steps=1", "--out=x.png"],
+        "'x.png' is the name of one picture, and a folder is needed",
+    ),
+    "an autoencoder of another kind": (
+        ["train-fftd", "--autoencoder=vae", "--out=x"],
+        "holds VAE, not IVQVAE. Of the course's weights ivqvae fits.",
+    ),
     "eta": (["sample", *PAIR, "--eta=nan", "--out=x"], "eta"),
     "weights swapped": (
         ["sample", "--weights=" + AUTO.split("=")[1], AUTO, "--out=x"],
-        "holds IVQVAE, not FFTD",
+        "holds IVQVAE, not FFTD. Of the course's weights fftd fits.",
     ),
     "samples over photos": (["sample", *PAIR, "--steps=1", "--out=photos"], "holds other files"),
     "samples over a file": (["sample", *PAIR, "--steps=1", "--out=file"], "is a file"),
@@ -137,7 +170,7 @@ WRONG = {
     "weights misspelled": (
         ["sample", "--weights=fttd", "--out=x"],
         "There are no weights 'fttd', neither a file nor a model of the course: did you mean "
-        "'fftd'?",
+        "'fftd'? Of the course's weights fftd fits.",
     ),
     "a fid of no weights": (
         ["fid", "--weights=fttd", "--data=toyfaces:9", "--out=x"],
@@ -145,20 +178,20 @@ WRONG = {
     ),
     "weights of another kind": (
         ["sample", "--weights=gan", "--out=x"],
-        "holds Generator, not FFTD",
+        "holds Generator, not FFTD. Of the course's weights fftd fits.",
     ),
     "no such hair": (["sample", "--label=rad"], "got 'rad': did you mean 'red'?"),
     "no such class": (["sample", "--label=5"], "or its number, 0 to 4; got 5."),
     "guidance from the class": (
         ["sample", "--label=red", "--scale=-1"],
-        "scale is a finite number, at least 0",
+        "--scale is a finite number, at least 0",
     ),
     "a picture over mine": (["sample", "--steps=1", "--out=mine.png"], "was not drawn by"),
     "a picture over a folder": (["sample", "--steps=1", "--out=folder.png"], "was not drawn by"),
     "a picture below a file": (["sample", "--steps=1", "--out=file/x.png"], "file"),
     "a picture in files": (["sample", "--png", "--out=x.png"], "'x.png' is one picture"),
     "a huge picture": (["sample", "--images=1025"], "A picture holds at most 1,024 images"),
-    "no seconds": (["bench", "--seconds=nan"], "seconds is a finite number"),
+    "no seconds": (["bench", "--seconds=nan"], "--seconds is a finite number"),
 }
 
 
@@ -199,16 +232,28 @@ def test_sample_without_arguments_draws_a_picture_and_says_what_to_try_next(
             fast = [] if hint.endswith("sample") else ["--steps", "2"]
             assert main([*hint.split()[3:], *fast]) == 0
     assert sorted(p.name for p in Path("runs").iterdir()) == [
-        "faces.png", "faces_hair-red_scale-2_steps-2.png", "faces_images-64_seed-1_steps-2.png"]
+        "faces.png", "faces_hair-red_steps-2.png", "faces_seed-1_steps-2.png"]
     assert Path("runs/faces.png").read_bytes() == before
 
 
 def test_a_class_is_one_picture_by_name_and_by_number(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for label in ("red", "3"):
-        assert main(["sample", "--steps=1", "--images=2", f"--label={label}"]) == 0
-        assert "--label blond" in capsys.readouterr().out     # red was seen
+        assert main(["sample", "--steps=1", "--images=1", f"--label={label}"]) == 0
+        assert capsys.readouterr().out.startswith("1 image in ")
     assert len(list(Path("runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("asked", "second"), [
+    ("", "--label red"), ("--label red", "--label red --scale 2"),
+    ("--label red --scale 3", "--label blond --scale 3"),
+    ("--label blond --scale 3", "--label red --scale 3")])
+def test_what_to_try_next_keeps_what_was_asked_for(asked, second, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    few = "python -m minigen sample --images 2 --steps 1"
+    assert main([*few.split()[3:], "--seed", "4", *asked.split()]) == 0
+    first, other = [line.strip() for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert first == f"{few} --seed 5 {asked}".strip() and other == f"{few} --seed 4 {second}"
 
 
 def test_pictures_and_folders_are_chosen_by_out_and_weights(tmp_path, monkeypatch, capsys):
@@ -224,7 +269,7 @@ def test_pictures_and_folders_are_chosen_by_out_and_weights(tmp_path, monkeypatc
     ):
         assert not Path(made).exists() and main(["sample", *few, *words]) == 0
         assert Path(made).is_file()
-        assert ("Try next" in capsys.readouterr().out) == ("--weights=fftd" not in words)
+        assert ("Try next" in capsys.readouterr().out) == (words == ["--out=E.PNG"])
 
 
 def test_torchruns_other_processes_draw_no_second_picture(tmp_path, monkeypatch, capsys):
@@ -255,12 +300,12 @@ def test_settings_are_told_when_a_training_begins_and_not_before(tmp_path, monke
               "--init-images=40", "--perceptual=none", "--out=one"]
     assert main(["encode", "toyfaces:4", AUTO, "--out=z"]) == 0
     stage2 = ["train-fftd", AUTO, "--latents=z", "--steps=1", "--batch-size=2", "--out=two"]
-    for words, fewer in ((stage1, "--no-decay"), (stage2, "--no-decay")):
+    for words in (stage1, stage2):
         capsys.readouterr()
-        assert main([*words, "--steps=2", fewer]) == 0
+        assert main([*words, "--steps=2", "--no-decay"]) == 0
         assert "batch_size = 2\n" in capsys.readouterr().out
         for again, sentence in (([], "holds a training already"),
-                                (["--resume", fewer], "--steps 1 asks for fewer")):
+                                (["--resume", "--no-decay"], "--steps 1 asks for fewer")):
             assert main([*words, *again]) == 2
             out = capsys.readouterr()
             assert sentence in out.err and not out.out

@@ -1,6 +1,6 @@
 import pytest
 
-from minigen.names import listed, near
+from minigen.names import counted, listed, near
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,13 @@ def test_names_in_a_row():
     many = listed([f"c{k}" for k in range(1000)])
     assert many.startswith("c0, c1, ") and many.endswith("c19, … (1,000 in all)")
     assert listed(map(str, range(20))).endswith("18 or 19")
+
+
+def test_dashes_alone_make_no_option_near():
+    options = ["--help", "--label", "--images"]
+    assert near("--model", options) == ""
+    assert near("-imges", options) == ": did you mean '--images'?"
+
+
+def test_one_is_no_plural():
+    assert [counted(n, "file") for n in (0, 1, 2)] == ["0 files", "1 file", "2 files"]

@@ -29,3 +29,25 @@ def test_prepared_images_that_do_not_belong_together(tmp_path):
     np.save(tmp_path / "out" / "images.npy", np.zeros((2, 16, 16, 3), np.uint8))
     with pytest.raises(DataError, match="prepare it again"):
         PreparedImages(tmp_path / "out")
+
+
+def test_what_is_no_prepared_folder_is_told_without_a_number(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "manifest.json").write_text("{}")
+    for name, words in (
+        ("nothere", "There is no folder '.*nothere': python -m minigen prepare SOURCE --out"),
+        ("", r"is no folder of `prepare` \(it lacks manifest.json\)"),
+        ("file", "file' is a file, no folder of `prepare`"),
+        ("half", r"is no folder of `prepare` \(it lacks images.npy\)"),
+        ("x" * 300, "There is no folder"),
+    ):
+        with pytest.raises(DataError, match=words) as told:
+            PreparedImages(tmp_path / name)
+        assert "Errno" not in str(told.value)
+
+
+def test_the_folder_one_stands_in_is_not_offered_as_a_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="prepare SOURCE --out data/NAME makes one"):
+        PreparedImages(".")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minigen import disk
 from minigen.errors import DataError
 
 FORMAT = "minigen-images-1"
@@ -36,6 +38,7 @@ def read_manifest(path: str | Path) -> Manifest:
 
     Raises: DataError for any other file.
     """
+    require_prepared(path)
     try:
         manifest = json.loads((Path(path) / "manifest.json").read_text(encoding="utf-8"))
         if manifest["format"] != FORMAT:
@@ -57,8 +60,22 @@ def read_manifest(path: str | Path) -> Manifest:
         return manifest
     except KeyError as e:
         raise DataError(f"The manifest of '{path}' has no field {e}: {_anew(path)}") from None
-    except (OSError, ValueError, TypeError, RecursionError) as e:
+    except OSError as e:
+        raise DataError(disk.sentence_of(e)) from None
+    except (ValueError, TypeError, RecursionError) as e:
         raise DataError(_no_folder(path, e)) from None
+
+
+def require_prepared(path: str | Path) -> None:
+    """Raise DataError unless `path` is a folder that holds the two files of `prepare`."""
+    if not os.path.exists(path):
+        raise DataError(f"There is no folder '{path}': {_anew(path)} makes one.")
+    if not os.path.isdir(path):
+        raise DataError(f"'{path}' is a file, no folder of `prepare`: {_anew('FOLDER')} makes one.")
+    for name in ("manifest.json", "images.npy"):
+        if not os.path.exists(Path(path) / name):
+            raise DataError(f"'{path}' is no folder of `prepare` (it lacks {name}): {_anew(path)} "
+                            "makes one.")
 
 
 def _no_folder(path: str | Path, why: object) -> str:
@@ -66,7 +83,8 @@ def _no_folder(path: str | Path, why: object) -> str:
 
 
 def _anew(path: str | Path) -> str:
-    return f"python -m minigen prepare SOURCE --out {path}"
+    place = "data/NAME" if str(path) == "." else path
+    return f"python -m minigen prepare SOURCE --out {place}"
 
 
 class PreparedImages(torch.utils.data.Dataset):

@@ -30,6 +30,7 @@ from minigen.names import listed, near
 
 PART = 64                                         # images
 MOST_IN_A_PICTURE = 1024
+OTHERS = {".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}      # kinds of pictures
 SIDE = 128                                        # pixels of a face in it: 32×32, four times
 
 
@@ -76,12 +77,8 @@ class Sampler:
     ) -> None:
         self.device = pick_device(device or "")
         self.seed = check_number("seed", seed, int, *SEEDS)
-        self.steps = check_number("steps", steps, int, low=1)
         self.diffusion = Diffusion()
-        try:
-            ddim.timesteps(self.diffusion.T, self.steps)
-        except ValueError as e:                           # more than the model knows
-            raise DataError(str(e)) from None
+        self.steps = check_number("steps", steps, int, low=1, high=self.diffusion.T)
         self.eta = check_number("eta", eta, low=0, high=1)
         self.scale = check_number("scale", scale, low=0, high=1000)
         self.batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
@@ -126,11 +123,17 @@ def draw_images(
 
     png: also as files, one an image. as_zip: also as one zip of PNG.
     Raises: DataError for an n that is no number of images, a folder with other files, a disk
-    without room.
+    without room; for an `out` that is the name of a picture.
     """
     start = time.perf_counter()
     out, size = Path(out), sampler.decoder.config["size"]
     n = check_number("images", n, int, low=1, high=MANY)
+    if out.suffix.lower() in OTHERS:
+        raise DataError(f"Pictures are written as PNG, so '{out}' cannot be one: choose "
+                        f"--out {out.with_suffix('.png')}, or a folder such as --out runs/samples.")
+    if out.suffix.lower() == ".png":
+        raise DataError(f"'{out}' is the name of one picture, and a folder is needed: choose "
+                        "--out runs/samples.")
     room.require_disk(out, n * 3 * size**2, f"{n:,} images of {size}×{size}")
     check_export(out, n, png, as_zip)
 

@@ -138,7 +138,7 @@ def make_config(cls: type[S], **given: Any) -> S:
         if not config.discriminator_start:
             config.discriminator_start = max(1, round((1 - JUDGED[preset]) * config.steps))
         if config.discriminator_start > config.steps:
-            raise DataError(f"discriminator_start is a step from 1 to {config.steps}, the last; "
+            raise DataError(f"--discriminator-start is a step from 1 to {config.steps}, the last; "
                             f"got {config.discriminator_start}, and the adversarial loss would "
                             "never start. Leave it out, or choose an earlier step.")
     parts = processes.world() * accumulate
@@ -154,15 +154,15 @@ def _checked(field: dataclasses.Field, value: Any) -> Any:
     if limits["choices"]:
         if value not in limits["choices"]:
             *most, last = limits["choices"]
-            raise DataError(f"{field.name} is {', '.join(most)} or {last}; got {value!r}.")
+            raise DataError(f"{_option(field.name)} is {', '.join(most)} or {last}; got {value!r}.")
         return value
     if kind is bool:
         if not isinstance(value, bool):
-            raise DataError(f"{field.name} is True or False; got {value!r}.")
+            raise DataError(f"{_option(field.name)} is True or False; got {value!r}.")
         return value
     if kind is str:
         if field.name in ("out", "data", "latents") and not str(value).strip():
-            raise DataError(f"{field.name} is empty; it names a file or folder.")
+            raise DataError(f"{_option(field.name)} is empty; it names a file or folder.")
         return str(value)
     bounds = {k: limits[k] for k in ("low", "high", "below", "above")}
     return check_number(field.name, value, kind, **bounds)
@@ -174,7 +174,7 @@ def check_number(
 ) -> Any:
     """The value as an int or float, if it is one of its range.
 
-    Raises: DataError that names it, its range and what came.
+    Raises: DataError that names it as the command line does, its range and what came.
     """
     try:
         if isinstance(value, bool):
@@ -188,5 +188,9 @@ def check_number(
         limits = {"at least": low, "above": above, "at most": high, "below": below}
         bounds = " and ".join(f"{words} {x:,}" for words, x in limits.items() if x is not None)
         what = "whole number" if kind is int else "finite number"
-        raise DataError(f"{name} is a {what}, {bounds}; got {value!r}.")
+        raise DataError(f"{_option(name)} is a {what}, {bounds}; got {value!r}.")
     return value
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

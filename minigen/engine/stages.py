@@ -71,7 +71,8 @@ def run(
 ) -> Path:
     """Train a stage on n images; at the end its weights go to KIND.safetensors in the folder.
 
-    begin: as `loop.train`'s. data: digests of what it learns from, since the same path may hold other data another day.
+    begin: as `loop.train`'s. data: digests of what it learns from, since the same path may hold
+    other data another day.
     Returns: that path. Raises: DataError as `loop.train`, and for a file that came there meanwhile.
     """
     path = Path(config.out) / f"{kind}.safetensors"

@@ -6,13 +6,15 @@ is the order of the rows, not the values: other images, other sizes, minutes of 
 """
 
 import json
+import math
 import os
+import re
 import statistics
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from tqdm.auto import tqdm
@@ -20,8 +22,8 @@ from tqdm.auto import tqdm
 from minigen import disk, stops
 from minigen.engine.settings import MANY, check_number
 from minigen.errors import DataError
-from minigen.files import data_path, in_clone, write_text
-from minigen.names import near
+from minigen.files import data_path, write_text
+from minigen.names import counted, listed, near
 from minigen.paper.tables import TABLES, Table
 
 # digits behind the point, 1 for the others
@@ -31,18 +33,60 @@ WIDE = 94                                         # letters a line of a notebook
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns
 
 
-def results_file(name: str, out: Path | str | None = None) -> Path:
-    """Where a table's results are written: `out`, or NAME.json in data/reproduce of a clone.
+class Plan(NamedTuple):
+    """What `reproduce` is asked for.
 
-    An installed package is left as it is: then they go to reproduce/ in MINIGEN_HOME, or where
-    that is not set to runs/reproduce/ here.
+    source: the file that the cells there are were read from. path: where new ones go. asked: all
+    pairs (row, seed); wanted: those that are not measured yet.
+    """
+
+    name: str
+    steps: int
+    source: Path
+    path: Path
+    cells: list[Cell]
+    asked: list[tuple[str, int]]
+    wanted: list[tuple[str, int]]
+
+
+def results_file(name: str, out: Path | str | None = None) -> Path:
+    """Where a table's new results are written: `out`, or NAME.json in runs/reproduce.
+
+    Where MINIGEN_HOME is set, in reproduce/ there. What comes with the course is left as it is,
+    unless `out` names it.
     """
     if out is not None:
         return Path(out)
-    if in_clone():
-        return _shipped(name)
     home = os.environ.get("MINIGEN_HOME")
     return (Path(home).expanduser() if home else Path("runs")) / "reproduce" / f"{name}.json"
+
+
+def measured_file(name: str, out: Path | str | None = None) -> Path:
+    """Where a table's results are read: `results_file`, or before that is there the course's."""
+    path = results_file(name, out)
+    return path if out is not None or path.exists() else _shipped(name)
+
+
+def table_of(word: str) -> str:
+    """The table that a person means: "table3", or just "3".
+
+    Raises: DataError for none, with the near one and the list.
+    """
+    for name in (word, f"table{word}"):
+        if name in TABLES:
+            return name
+    order = sorted(TABLES, key=lambda name: (_number(name) or math.inf, name))
+    number = _number(word)
+    same = [name for name in order if _number(name) == number]
+    beside = [name for name in order if number and _number(name) in (number - 1, number + 1)]
+    guess, known = near(word, same or beside) or ".", listed(order, "and")
+    raise DataError(f"There is no table '{word}' to reproduce{guess} There are {known}.")
+
+
+def _number(name: str) -> int | None:
+    """3 of "table3_pixels"."""
+    found = re.search("[0-9]{1,9}", name)
+    return int(found[0]) if found else None
 
 
 def _shipped(name: str) -> Path:
@@ -53,12 +97,10 @@ def _shipped(name: str) -> Path:
 def read(name: str, out: Path | str | None = None) -> list[Cell]:
     """The cells measured so far: [{row, seed, steps, seconds, …columns}].
 
-    Without `out`, and before anything is written, those that come with the course.
+    Without `out` those that come with the course, whatever was measured since.
     Raises: DataError for a file that is no such list.
     """
-    path = results_file(name, out)
-    if out is None and not path.exists():
-        path = _shipped(name)
+    path = _shipped(name) if out is None else Path(out)
     if not path.exists():
         return []
     try:
@@ -90,21 +132,15 @@ def _whole(record: Any, name: str) -> bool:
         for c in cells)
 
 
-def reproduce(
+def plan(
     name: str, seeds: Sequence[int] = (0, 1, 2), steps: int | None = None,
     out: Path | str | None = None, rows: Sequence[str] | None = None,
-) -> Iterator[Cell]:
-    """Measure the cells of a table that its file lacks; yields every new one.
+) -> Plan:
+    """What there is of a table, and what is to be measured; nothing is made.
 
-    The file is written after each.
-    steps: how much goes into a cell, in the table's unit (training steps, or images drawn). rows:
-    only these. Cells measured with other steps are refused, since one table should mean one
-    training length.
-    Raises: DataError for an unknown table or row, or a file with cells of other steps.
+    Arguments and errors: as `reproduce`'s.
     """
-    if name not in TABLES:
-        raise DataError(f"There is no table '{name}' to reproduce{near(name, TABLES) or '.'} There "
-                        f"are {', '.join(TABLES)}.")
+    name = table_of(name)
     table, path = TABLES[name], results_file(name, out)
     steps = table.steps if steps is None else steps
     rows = list(table.rows) if rows is None else rows
@@ -114,44 +150,86 @@ def reproduce(
     if table.unit == "images" and steps < 128:
         raise DataError("A cell needs at least 128 images, or there is no distance of 64 features; "
                         f"got {steps}.")
-    seeds = [check_number("a seed", s, int, 0, 2**32) for s in seeds]
+    seeds = [check_number("seeds", s, int, 0, 2**32) for s in seeds]
     if unknown := [r for r in rows if r not in table.rows]:
         raise DataError(f"{name} has no row '{unknown[0]}'; it has {', '.join(table.rows)}.")
     if path.is_dir() or not path.name:
         raise DataError(f"'{path}' could not be read: a folder stands where a file is needed; "
                         "choose another --out.")
-    read(name, out)
+    if below := [p for p in path.parents if p.is_file()]:
+        raise DataError(f"'{path}' could not be written: '{below[0]}' is a file; choose another "
+                        "--out.")
+    source = measured_file(name, out)
+    cells = read(name, source)
+    if other := {c["steps"] for c in cells} - {steps}:
+        raise DataError(f"{source.name} holds cells of {other.pop()} {table.unit}, not {steps}; "
+                        "name another file with --out.")
+    if changed := [c["row"] for c in cells if c["options"] != str(table.rows.get(c["row"]))]:
+        raise DataError(f"{source.name} was measured with another definition of '{changed[0]}'; "
+                        "move it away to start anew.")
+    done = {(c["row"], c["seed"]) for c in cells}
+    asked = [(row, seed) for seed in dict.fromkeys(seeds) for row in rows]
+    wanted = [pair for pair in asked if pair not in done]
+    return Plan(name, steps, source, path, cells, asked, wanted)
+
+
+def told(plan: Plan) -> str:
+    """A plan in a sentence or two: how much is there, how much will be measured, and where."""
+    there, source = len(plan.asked) - len(plan.wanted), _from_here(plan.source)
+    if plan.wanted:
+        start = f"{there} of {counted(len(plan.asked), 'cell')} in {source}; " if there else ""
+        return f"{start}{counted(len(plan.wanted), 'cell')} to measure, into {plan.path}."
+    seconds = sum(c.get("seconds", 0) for c in plan.cells if (c["row"], c["seed"]) in plan.asked)
+    other = max((c["seed"] for c in plan.cells), default=-1) + 1
+    return (f"Read from {source}: {counted(there, 'cell')}, measured in {seconds:,} s; nothing is "
+            f"left to measure. `--seeds {other}` measures another.")
+
+
+def _from_here(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def reproduce(
+    name: str, seeds: Sequence[int] = (0, 1, 2), steps: int | None = None,
+    out: Path | str | None = None, rows: Sequence[str] | None = None,
+) -> Iterator[Cell]:
+    """Measure the cells of a table that its file lacks; yields every new one.
+
+    The file is written after each; it begins with what comes with the course, where `out` is not
+    given.
+    name: "table3" or "3". steps: how much goes into a cell, in the table's unit (training steps, or
+    images drawn). rows: only these. Cells measured with other steps are refused, since one table
+    should mean one training length.
+    Raises: DataError for an unknown table or row, or a file with cells of other steps.
+    """
+    asked = (seeds, steps, out, rows)
+    first = plan(name, *asked)
+    path = first.path
+    if not first.wanted:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name[:200]}.lock")
     busy = (f"Another process is measuring into '{path}': wait for it, or name another file with "
             "--out.")
     with disk.held(lock, busy):
         try:
-            yield from _measure(name, seeds, steps, out, rows)
+            # again, now that nobody can come between
+            yield from _measure(plan(name, *asked), shared=out is None)
         finally:
             lock.unlink(missing_ok=True)
 
 
-def _measure(
-    name: str, seeds: Sequence[int], steps: int, out: Path | str | None, rows: Sequence[str]
-) -> Iterator[Cell]:
-    table, path = TABLES[name], results_file(name, out)
-    cells, stamp = read(name, out), _stamp(path)
-    if other := {c["steps"] for c in cells} - {steps}:
-        raise DataError(f"{path.name} holds cells of {other.pop()} {table.unit}, not {steps}; name "
-                        "another file with --out.")
-    if changed := [c["row"] for c in cells if c["options"] != str(table.rows.get(c["row"]))]:
-        raise DataError(f"{path.name} was measured with another definition of '{changed[0]}'; move "
-                        "it away to start anew.")
-    done = {(c["row"], c["seed"]) for c in cells}
-    asked = [(row, seed) for seed in dict.fromkeys(seeds) for row in rows]
-    wanted = [pair for pair in asked if pair not in done]
+def _measure(plan: Plan, shared: bool) -> Iterator[Cell]:
+    """shared: whether a cell may be taken from another table."""
+    name, steps, _, path, cells, _, wanted = plan
+    table, stamp = TABLES[name], _stamp(path)
     command = f"python -m minigen reproduce {name}"
     command += f" --steps {steps}" if steps != table.steps else ""
     for row, seed in tqdm(wanted, desc=name, unit="cell", disable=not wanted):
         stops.check()
         start = time.time()
-        cell = _measured_elsewhere(table, row, seed, steps) if out is None else None
+        cell = _measured_elsewhere(table, row, seed, steps) if shared else None
         if cell is None:
             options = table.rows[row]
             values = table.cell(seed, steps, **options)
@@ -179,11 +257,11 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _measured_elsewhere(table: Table, row: str, seed: int, steps: int) -> Cell | None:
-    """The same cell from another table's committed results, under this row's name, or None."""
+    """The same cell from another table's results, under this row's name, or None."""
     wanted = (str(table.rows[row]), seed, steps)
     for name, other in TABLES.items():
         if other is not table and other.cell is table.cell:
-            for cell in read(name):
+            for cell in read(name, measured_file(name)):
                 if (cell["options"], cell["seed"], cell["steps"]) == wanted:
                     return cell | dict(row=row)
     return None

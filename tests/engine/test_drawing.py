@@ -54,10 +54,10 @@ def test_png_files_and_zip(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    (dict(steps=0), "steps"), (dict(steps=1001), "1 to T=1000"), (dict(steps=2.5), "steps"),
+    (dict(steps=0), "steps"), (dict(steps=1001), "at most 1,000; got 1001"), (dict(steps=2.5), "steps"),
     (dict(eta=float("nan")), "eta"), (dict(eta=-0.1), "eta"), (dict(eta=2), "eta"),
-    (dict(seed=-1), "seed"), (dict(seed="x"), "seed"), (dict(batch_size=0), "batch_size"),
-    (dict(batch_size=10**12), "batch_size"), (dict(scale=float("inf"), label=1), "scale"),
+    (dict(seed=-1), "seed"), (dict(seed="x"), "seed"), (dict(batch_size=0), "batch-size"),
+    (dict(batch_size=10**12), "batch-size"), (dict(scale=float("inf"), label=1), "scale"),
     (dict(scale=2), "--label"), (dict(label=-1), "0 to 4; got -1"), (dict(label=1.5), "label"),
     (dict(device="abc"), "device 'abc'")])
 def test_settings_that_are_none_are_told_before_anything_is_loaded(given, words):
@@ -71,6 +71,15 @@ def test_a_number_of_images_that_is_none_or_too_large_for_the_disk(tmp_path, n, 
     with pytest.raises(DataError, match=r"images is a whole number|images of 32×32 need"):
         drawing.draw_images(drawing.Sampler(*PAIR, steps=1), tmp_path / "out", n, progress=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("x.jpg", "Pictures are written as PNG.*--out .*x.png"), ("x.TIFF", "written as PNG"),
+    ("x.png", "a folder is needed")])
+def test_a_folder_is_not_named_like_a_picture(tmp_path, name, words):
+    with pytest.raises(DataError, match=words):
+        drawing.draw_images(drawing.Sampler(*PAIR, steps=1), tmp_path / name, 1, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_both_png_and_zip(tmp_path):

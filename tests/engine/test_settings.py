@@ -60,14 +60,14 @@ def test_every_number_refuses_what_is_none_and_names_itself(cls, field):
     bad = [float("nan"), float("inf"), -float("inf"), -1, "5", None, True, [1], 10**40]
     if type(field.default) is int:
         bad += [1.5, 1.0]
-    words = f"^{field.name} is a (whole|finite) number, (at least|above)"
+    words = f"^--{field.name.replace('_', '-')} is a (whole|finite) number, (at least|above)"
     for value in bad:
         with pytest.raises(DataError, match=words):
             make_config(cls, **{field.name: value})
 
 
 @pytest.mark.parametrize(("cls", "given", "words"), [
-    (Stage1, dict(lambda_d=2), "lambda_d .* at most 1"), (Stage1, dict(lr=0), "lr .* above 0"),
+    (Stage1, dict(lambda_d=2), "lambda-d .* at most 1"), (Stage1, dict(lr=0), "lr .* above 0"),
     (Stage1, dict(lr=1.5), "at most 1"), (Stage1, dict(preset=[]), "no preset"),
     (Stage1, dict(ema=1.0), "ema .* below 1"), (Stage2, dict(dropout=1.0), "below 1"),
     (Stage2, dict(levels=4), "at most 3"),

@@ -180,16 +180,77 @@ def test_every_line_fits_a_notebook(name):
     assert max(map(len, reproduce.as_text(name).splitlines())) <= reproduce.WIDE == 94
 
 
-def test_results_lie_in_the_clone_or_where_they_are_told_to(tmp_path):
-    assert (
-        reproduce.results_file("table1")
-        == data_path("pretrained").parent / "reproduce" / "table1.json"
-    )
-    assert (
-        reproduce.results_file("table1").is_file()
-        and reproduce.results_file("x", str(tmp_path / "y")) == tmp_path / "y"
-    )
+def test_results_go_to_runs_or_where_they_are_told_to(tmp_path, monkeypatch):
+    monkeypatch.delenv("MINIGEN_HOME", raising=False)
+    assert reproduce.results_file("table1") == Path("runs/reproduce/table1.json")
+    monkeypatch.setenv("MINIGEN_HOME", str(tmp_path))
+    assert reproduce.results_file("table1") == tmp_path / "reproduce" / "table1.json"
+    assert reproduce.results_file("x", str(tmp_path / "y")) == tmp_path / "y"
     assert reproduce.read("nothing", tmp_path / "none.json") == []
+
+
+def test_in_a_clone_the_courses_results_are_read_and_left_as_they_are(tmp_path, monkeypatch):
+    """A reader's own run must not change what a chapter shows."""
+    monkeypatch.setenv("MINIGEN_HOME", str(tmp_path))
+    course = data_path("pretrained").parent / "reproduce" / "guidance.json"
+    before, text = course.read_bytes(), reproduce.as_text("guidance")
+    assert reproduce.measured_file("guidance") == course
+
+    def cell(seed, steps, **_):
+        return dict(obedience=0.5, diversity=0.5, frechet=9.0)
+
+    made = reproduce.TABLES["guidance"]._replace(cell=cell)
+    monkeypatch.setitem(reproduce.TABLES, "guidance", made)
+    assert len(list(reproduce.reproduce("guidance", seeds=[7]))) == 6
+    own = tmp_path / "reproduce" / "guidance.json"
+    assert reproduce.measured_file("guidance") == own
+    assert reproduce.read("guidance", own)[:-6] == reproduce.read("guidance")
+    assert course.read_bytes() == before and reproduce.as_text("guidance") == text
+
+
+def test_what_will_be_measured_is_told_before(table, tmp_path):
+    out = tmp_path / "t.json"
+
+    def sentence(*seeds):
+        return reproduce.told(reproduce.plan("table0", seeds, out=out))
+
+    assert sentence(0, 1) == f"4 cells to measure, into {out}."
+    list(reproduce.reproduce("table0", seeds=[0], out=out, rows=["a"]))
+    assert sentence(0, 1) == f"1 of 4 cells in {out}; 3 cells to measure, into {out}."
+    list(reproduce.reproduce("table0", seeds=[0], out=out))
+    changed = json.loads(out.read_text(encoding="utf-8"))
+    for cell in changed["cells"]:
+        cell["seconds"] = 600
+    out.write_text(json.dumps(changed), encoding="utf-8")
+    assert sentence(0) == (f"Read from {out}: 2 cells, measured in 1,200 s; nothing is left to "
+                           "measure. `--seeds 1` measures another.")
+
+
+def test_a_plan_and_a_measured_table_leave_nothing_behind(table, tmp_path):
+    reproduce.plan("table0", out=tmp_path / "new" / "t.json")
+    assert list(reproduce.reproduce("table0", seeds=[], out=tmp_path / "new" / "t.json")) == []
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("word", "guess"), [
+    ("tabel1", "table1"), ("TABLE1", "table1"), ("table4", "table3"), ("table10", "table9"),
+    ("table3_pixles", "table3_pixels"), ("gudance", "guidance"),
+    ("5", None), ("table44", None), ("nothing", None)])
+def test_of_tables_the_number_is_near_before_the_letters(word, guess):
+    said = f": did you mean '{guess}'? There are" if guess else ". There are"
+    with pytest.raises(DataError) as told:
+        reproduce.table_of(word)
+    assert str(told.value) == (
+        f"There is no table '{word}' to reproduce{said} table1, table2, table3, table3_pixels, "
+        "table7, table8, table9 and guidance.")
+
+
+def test_a_table_may_be_named_by_its_number(table, tmp_path, capsys):
+    assert [reproduce.table_of(word) for word in ("3", "table3", "guidance")] == [
+        "table3", "table3", "guidance"]
+    assert main(["reproduce", "0", "--seeds", "0", "--out", str(tmp_path / "t.json")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("2 cells to measure, into ") and "Table 0: a test" in out
 
 
 def test_a_cell_without_a_key_is_no_result(tmp_path):
@@ -257,7 +318,7 @@ def test_a_file_of_another_kind_is_named_and_left(tmp_path, content):
 
 @pytest.mark.parametrize(("given", "words"), [
     (dict(steps=0), "at least one of its"), (dict(steps=1.5), "at least one of its"),
-    (dict(seeds=[-1]), "a seed"), (dict(seeds=["x"]), "a seed"),
+    (dict(seeds=[-1]), "seeds is"), (dict(seeds=["x"]), "seeds is"),
     (dict(rows=["none such"]), "has no row")])
 def test_what_cannot_be_measured_is_told_and_nothing_is_made(tmp_path, given, words):
     with pytest.raises(DataError, match=words):
@@ -295,7 +356,6 @@ def installed(monkeypatch, tmp_path, table):
     package, here = tmp_path / "package", tmp_path / "here"
     (package / "reproduce").mkdir(parents=True)
     here.mkdir()
-    monkeypatch.setattr(reproduce, "in_clone", lambda: False)
     monkeypatch.setattr(reproduce, "data_path", lambda name: package / name)
     monkeypatch.delenv("MINIGEN_HOME", raising=False)
     monkeypatch.chdir(here)
@@ -310,11 +370,13 @@ def test_an_installed_package_is_read_and_left_as_it_is(installed, tmp_path, mon
     own = (tmp_path / home if home else Path("runs")) / "reproduce" / "table0.json"
     before = installed.read_bytes()
     assert reproduce.results_file("table0") == own and len(reproduce.read("table0")) == 2
+    assert reproduce.measured_file("table0") == installed
     assert list(reproduce.reproduce("table0", seeds=[0])) == []            # measured already
     assert not own.exists() and "0.150" not in reproduce.as_text("table0")
     assert [c["seed"] for c in reproduce.reproduce("table0", seeds=[0, 1])] == [1, 1]
     assert installed.read_bytes() == before and len(reproduce.read("table0", own)) == 4
-    assert "0.150 ± 0.071" in reproduce.as_text("table0")                  # ours with theirs
+    assert "0.150 ± 0.071" in reproduce.as_text("table0", own)             # ours with theirs
+    assert len(reproduce.read("table0")) == 2                              # a chapter's are theirs
     assert [p.name for p in installed.parent.iterdir()] == ["table0.json"]
     with pytest.raises(DataError, match="cells of 5 training steps, not 6"):
         next(reproduce.reproduce("table0", steps=6, seeds=[0]))
@@ -322,12 +384,13 @@ def test_an_installed_package_is_read_and_left_as_it_is(installed, tmp_path, mon
 
 def test_the_command_says_where_new_cells_are(installed, capsys):
     assert main(["reproduce", "table0", "--seeds", "0"]) == 0
-    assert "New cells" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "New cells" not in out and out.startswith(f"Read from {installed}: 2 cells")
     assert main(["reproduce", "table0", "--seeds", "0", "1"]) == 0
     assert f"New cells: 2, in {Path('runs/reproduce/table0.json')}\n" in capsys.readouterr().out
 
 
 def test_a_table_misspelled(capsys):
     assert main(["reproduce", "tabel1"]) == 2
-    words = "no table 'tabel1' to reproduce: did you mean 'table1'? There are table1, "
+    words = "no table 'tabel1' to reproduce: did you mean 'table1'? There are table1, table2, "
     assert words in capsys.readouterr().err
