@@ -6,7 +6,7 @@ import shutil
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from minigen.errors import DataError, say
 from minigen.names import listed, near
@@ -63,7 +63,7 @@ class Parser(argparse.ArgumentParser):
         end = EXAMPLES + "\n".join(self.examples) if examples else None
         super().__init__(prog, epilog=end, formatter_class=_Help, allow_abbrev=False, **options)
 
-    def _print_message(self, message: str, file: IO[str] | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         """A help reaches any terminal too."""
         say(message.rstrip("\n"), file)
 

@@ -645,7 +645,7 @@ The paper says so: as $f$ grows from 8 to 64, L1, LPIPS and reconstruction FID a
 python -m minigen reproduce table1
 ```
 
-trains one model for each row and three seeds, and keeps what it has measured in `data/reproduce/`, so it can be stopped and go on. Here is what it found when it was last run, and below it one cell again, live, with only a few steps.
+trains one model for each row and three seeds, and writes every cell down, so it can be stopped and go on. What it found comes with the course (`data/reproduce/`), so today the command only prints it; with `--seeds 3` it measures another seed, into `runs/reproduce/`. Here are the results, and below them one cell again, live, with only a few steps.
 """
 
 # %%

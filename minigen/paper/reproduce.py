@@ -136,10 +136,7 @@ def plan(
     name: str, seeds: Sequence[int] = (0, 1, 2), steps: int | None = None,
     out: Path | str | None = None, rows: Sequence[str] | None = None,
 ) -> Plan:
-    """What there is of a table, and what is to be measured; nothing is made.
-
-    Arguments and errors: as `reproduce`'s.
-    """
+    """What there is of a table, and what is to be measured. Arguments, errors: as `reproduce`'s."""
     name = table_of(name)
     table, path = TABLES[name], results_file(name, out)
     steps = table.steps if steps is None else steps
