@@ -54,7 +54,8 @@ def test_png_files_and_zip(tmp_path):
 
 
 @pytest.mark.parametrize(("given", "words"), [
-    (dict(steps=0), "steps"), (dict(steps=1001), "at most 1,000; got 1001"), (dict(steps=2.5), "steps"),
+    (dict(steps=0), "steps"), (dict(steps=1001), "at most 1,000; got 1001"),
+    (dict(steps=2.5), "steps"),
     (dict(eta=float("nan")), "eta"), (dict(eta=-0.1), "eta"), (dict(eta=2), "eta"),
     (dict(seed=-1), "seed"), (dict(seed="x"), "seed"), (dict(batch_size=0), "batch-size"),
     (dict(batch_size=10**12), "batch-size"), (dict(scale=float("inf"), label=1), "scale"),
