@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from minigen import room
 from minigen.errors import say
+from minigen.names import counted
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +72,8 @@ def environment() -> None:
     advice = "the course is tested with 3.10 to 3.13; install one of those."
     say(f"Python {platform.python_version()}: {'good.' if tested else advice}")
     threads = torch.get_num_threads()
-    say(f"PyTorch {torch.__version__}, {threads} threads on {cores()} processor cores.")
+    say(f"PyTorch {torch.__version__}, {counted(threads, 'thread')} on "
+        f"{counted(cores(), 'processor core')}.")
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         size = gpu.total_memory / 2**30

@@ -25,5 +25,5 @@ def listed(names: Iterable[str], last: str = "or") -> str:
 
 
 def counted(n: int, what: str) -> str:
-    """`1 image`, `2 images`."""
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+    """`1 image`, `1,000 images`."""
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

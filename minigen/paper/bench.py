@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minigen import ddim, fftd, ivqvae
 from minigen.ddpm import simple_loss
 from minigen.diffusion import Diffusion
+from minigen.names import counted
 
 Action = Callable[[], Any]
 
@@ -175,7 +176,7 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
         model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([500], device=device))
     flops = counter.get_total_flops()
     size = sum(p.numel() for p in model.parameters())
-    lines = [f"{preset} preset on {device} ({torch.get_num_threads()} threads); matrix products "
+    lines = [f"{preset} preset on {device} ({counted(torch.get_num_threads(), 'thread')}); matrix products "
              f"reach {roof / 1e9:.0f} GFLOP/s",
              f"FFTD: {size / 1e6:.2f} M parameters, {flops / 1e9:.4f} GFLOP a step"]
 
