@@ -1,6 +1,7 @@
 """What is released holds together: pins, licences, links, sizes, and no file to unpickle."""
 
 import ast
+import itertools
 import json
 import os
 import re
@@ -102,6 +103,31 @@ def anchors(page):
     """What GitHub calls the headings of a page."""
     heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.M)
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_the_readme_explains_every_tool():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for tool in (ROOT / "tools").glob("*.py"):
+        assert f"](tools/{tool.name}) |" in text
+
+
+def public_functions(path):
+    """A module's functions and its classes' methods, less those for use inside."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    classes = [node.body for node in body if isinstance(node, ast.ClassDef)]
+    for node in itertools.chain(body, *classes):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node
+
+
+def test_every_public_function_has_its_hints():
+    for path in (ROOT / "minigen").rglob("*.py"):
+        for function in public_functions(path):
+            given = [*function.args.args, *function.args.kwonlyargs]
+            bare = [a.arg for a in given if not a.annotation and a.arg not in ("self", "cls")]
+            assert not bare, f"{path.name}: {function.name} {bare}"
+            assert function.returns is not None, (
+                f"{path.name}: {function.name}")
 
 
 def test_the_readme_names_targets_that_the_makefile_has():

@@ -176,8 +176,9 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
         model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([500], device=device))
     flops = counter.get_total_flops()
     size = sum(p.numel() for p in model.parameters())
-    lines = [f"{preset} preset on {device} ({counted(torch.get_num_threads(), 'thread')}); matrix products "
-             f"reach {roof / 1e9:.0f} GFLOP/s",
+    threads = counted(torch.get_num_threads(), "thread")
+    lines = [f"{preset} preset on {device} ({threads}); matrix products reach "
+             f"{roof / 1e9:.0f} GFLOP/s",
              f"FFTD: {size / 1e6:.2f} M parameters, {flops / 1e9:.4f} GFLOP a step"]
 
     def turns(make, batch, make_theirs=None):
