@@ -32,10 +32,10 @@ def _prepare(a: Namespace) -> None:
     classes = ", ".join(f"{c} {n}" for c, n in manifest["class_counts"].items()) or "none"
     splits = ", ".join(f"{s} {n}" for s, n in manifest["splits"].items())
     skipped, upscaled = len(manifest["skipped"]), manifest["upscaled"]
-    images = names.counted(manifest["count"], "image")
+    images = names.how_many(manifest["count"], "image")
     facts = [f"{images} of {a.size}×{a.size} in {a.out}", f"classes: {classes}"]
     facts += [f"splits: {splits}"] if splits else []
-    facts += [f"{names.counted(skipped, 'file')} skipped"] if skipped else []
+    facts += [f"{names.how_many(skipped, 'file')} skipped"] if skipped else []
     were = "was" if upscaled == 1 else "were"
     facts += [f"{upscaled} {were} smaller and {were} enlarged"] if upscaled else []
     say("; ".join(facts) + ".")
@@ -52,7 +52,7 @@ def _verify(a: Namespace) -> None:
 
     images = PreparedImages(a.folder)
     images.verify()
-    count = names.counted(len(images), "image")
+    count = names.how_many(len(images), "image")
     say(f"{count} in {a.folder}: whole, every pixel as it was prepared.")
 
 
@@ -60,7 +60,7 @@ def _reproduce(a: Namespace) -> None:
     from minigen.paper import reproduce
 
     plan = reproduce.plan(a.table, a.seeds, a.steps, a.out)
-    say(reproduce.told(plan))
+    say(reproduce.in_words(plan))
     new = 0
     for cell in reproduce.reproduce(plan.name, a.seeds, a.steps, a.out):
         say("  ".join(f"{k} {v}" for k, v in cell.items() if k != "options"))
@@ -142,12 +142,12 @@ def _sample(a: Namespace) -> None:
     images, steps = (16, 50) if one else (64, 500)
     a.images = images if a.images is None else a.images
     a.steps = steps if a.steps is None else a.steps
-    count, sampler = names.counted(a.images, "image"), _sampler(a)
+    count, sampler = names.how_many(a.images, "image"), _sampler(a)
     classes = drawing.classes_of(sampler.model)
     a.out = a.out or Path("runs") / (_picture_name(a, sampler.label, classes) if one else "samples")
     if one:
         seconds = drawing.draw_picture(sampler, a.out, a.images)
-        how = f"{names.counted(a.steps, 'DDIM step')} on {sampler.device}"
+        how = f"{names.how_many(a.steps, 'DDIM step')} on {sampler.device}"
         say(f"{count} in {a.out}, drawn in {seconds:.1f} s ({how}).")
     else:
         seconds = drawing.draw_images(sampler, a.out, a.images, a.png, a.zip)
@@ -202,7 +202,7 @@ def _fid(a: Namespace) -> None:
     sampler = _sampler(a)
     data = images.Images(a.data, sampler.decoder.config["size"], verify=True)
     if len(data) < evaluate.FEWEST:
-        raise DataError(f"'{a.data}' holds {names.counted(len(data), 'image')}; at least "
+        raise DataError(f"'{a.data}' holds {names.how_many(len(data), 'image')}; at least "
                         f"{evaluate.FEWEST} are needed to compare with.")
     network = evaluate.network_of(a.features, sampler.device)     # before an hour goes into drawing
     drawing.draw_images(sampler, a.out, a.images)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from minigen import room
 from minigen.errors import say
-from minigen.names import counted
+from minigen.names import how_many
 
 if TYPE_CHECKING:
     import torch
@@ -72,8 +72,8 @@ def environment() -> None:
     advice = "the course is tested with 3.10 to 3.13; install one of those."
     say(f"Python {platform.python_version()}: {'good.' if tested else advice}")
     threads = torch.get_num_threads()
-    say(f"PyTorch {torch.__version__}, {counted(threads, 'thread')} on "
-        f"{counted(cores(), 'processor core')}.")
+    say(f"PyTorch {torch.__version__}, {how_many(threads, 'thread')} on "
+        f"{how_many(cores(), 'processor core')}.")
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         size = gpu.total_memory / 2**30

@@ -24,6 +24,6 @@ def listed(names: Iterable[str], last: str = "or") -> str:
     return f" {last} ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def counted(n: int, what: str) -> str:
+def how_many(n: int, what: str) -> str:
     """`1 image`, `1,000 images`."""
     return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"

@@ -9,7 +9,7 @@ from types import FrameType
 PENDING: list[int] = []
 
 
-def check() -> None:
+def raise_pending() -> None:
     """Raise `Asked` where a signal came and what it raised was swallowed, as some imports do."""
     if PENDING:
         raise Asked(PENDING[-1])

@@ -63,9 +63,9 @@ def explore(draw: Callable[..., Figure], static: Figure, caption: str, **control
     inputs = {name: _control(w, name, spec, label) for name, spec in controls.items()}
     live, message = w.HTML(), w.Label(layout=w.Layout(flex="1 1 100%"))
     message.add_class("minigen-said")
-    told = "A picture that follows " + ", ".join(c.description for c in inputs.values())
+    group = "A picture that follows " + ", ".join(c.description for c in inputs.values())
     script = w.HTML(layout=w.Layout(display="none"))
-    script.value = (WHEN_SHOWN.replace("{name}", html.escape(told))
+    script.value = (WHEN_SHOWN.replace("{name}", html.escape(group))
                               .replace("{still}", html.escape(caption)))
 
     def update(change: Any = None) -> None:

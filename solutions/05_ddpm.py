@@ -483,10 +483,10 @@ def ideal_net(x, t):
     return ideal_eps(short, roll, x, t)
 
 
-dice = torch.Generator().manual_seed(3)
+generator = torch.Generator().manual_seed(3)
 t = torch.arange(200).repeat_interleave(100)
-x0 = roll[torch.randint(2000, (len(t),), generator=dice)]
-eps = torch.randn(len(t), 2, generator=dice)
+x0 = roll[torch.randint(2000, (len(t),), generator=generator)]
+eps = torch.randn(len(t), 2, generator=generator)
 xt = short.add_noise(x0, t, eps)
 by_t = {}
 with torch.no_grad():
@@ -507,10 +507,10 @@ The loss does not go to zero, and *cannot*: even the ideal denoiser cannot know 
 """
 
 # %% tags=["nbval-ignore-output"]
-start_noise = torch.randn(500, 2, generator=dice)
-dice, drawn = torch.Generator().manual_seed(4), {}
+start_noise = torch.randn(500, 2, generator=generator)
+generator, drawn = torch.Generator().manual_seed(4), {}
 for name, denoiser in (("ideal", ideal_net), ("network", point_net)):
-    drawn[name] = ddpm.last(ddpm.ddpm_sample(denoiser, short, start_noise, generator=dice))
+    drawn[name] = ddpm.last(ddpm.ddpm_sample(denoiser, short, start_noise, generator=generator))
 drawn["fresh data"] = swiss_roll(500, seed=9)
 show(points(list(drawn.values()), columns=3, limit=2.6, titles=list(drawn)), """Samples with the
      ideal denoiser, with the network, and fresh data: all three show the spiral; the network's
@@ -745,7 +745,7 @@ assert bits["learned"].sum() < bits["large"].sum() < bits["small"].sum()
 at, v = torch.arange(40), []
 with torch.no_grad():
     for t in at:
-        eps = torch.randn(200, 64, generator=dice)
+        eps = torch.randn(200, 64, generator=generator)
         xt = few.add_noise(digits[1500:1700], t[None], eps)
         v.append(digit_net(xt, t[None])[:, 64:].mean())
 choices = {

@@ -425,8 +425,8 @@ own = torch.tensor([hair.index("black"), hair.index("blond")], device=device)
 inverted = ddim.ddim_invert(unet, diffusion, original, own, steps=40, refine=2)
 code = ddpm.last(inverted)
 edited = [faces_from(code, torch.full_like(own, k), steps=40, clip=None) for k in range(5)]
-six = torch.stack([original.cpu(), *edited], dim=1).flatten(0, 1)
-show(image_grid(six, columns=6, titles=["face", *hair]), """Two faces and, from their own noise,
+strip = torch.stack([original.cpu(), *edited], dim=1).flatten(0, 1)
+show(image_grid(strip, columns=6, titles=["face", *hair]), """Two faces and, from their own noise,
      the same with five hair colours asked for: the hair follows the label, while face, shirt,
      glasses and background mostly stay.""")
 obeyed = obedience(torch.cat(edited), "hair", torch.arange(5).repeat_interleave(2))

@@ -259,8 +259,9 @@ gates = []
 with torch.no_grad():
     condition = F.silu(model.condition(t_all))
     for i, block in enumerate(model.blocks):
-        six = model.norms[model.level_of[i]](condition).view(len(t_all), 6, -1) + block.table
-        gates.append(six[:, [2, 5]].abs().mean(-1))       # (t, attention or feed-forward)
+        modulation = model.norms[model.level_of[i]](condition).view(len(t_all), 6, -1)
+        gate = (modulation + block.table)[:, [2, 5]]             # of attention and feed-forward
+        gates.append(gate.abs().mean(-1))                        # (t, 2)
 fig, axes = panels(1, 2)
 for k, name in enumerate(("attention", "feed-forward")):
     curves({f"block {i + 1}": gate[:, k] for i, gate in enumerate(gates)}, x=t_all, xlabel="t",

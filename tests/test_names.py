@@ -1,6 +1,6 @@
 import pytest
 
-from minigen.names import counted, listed, near
+from minigen.names import how_many, listed, near
 
 
 @pytest.mark.parametrize(
@@ -36,5 +36,5 @@ def test_dashes_alone_make_no_option_near():
 
 
 def test_one_is_no_plural():
-    assert [counted(n, "file") for n in (0, 1, 2, 1000)] == [
+    assert [how_many(n, "file") for n in (0, 1, 2, 1000)] == [
         "0 files", "1 file", "2 files", "1,000 files"]

@@ -21,12 +21,12 @@ def test_ring_and_its_modes():
 
 def test_points_are_a_centre_and_a_little_noise():
     """The same draws by hand: which centre for each point, then its noise."""
-    got, dice = (
+    got, generator = (
         ring_of_gaussians(6, modes=5, radius=3.0, std=0.2, seed=4),
         torch.Generator().manual_seed(4),
     )
-    which = torch.randint(5, (6,), generator=dice).tolist()
-    noise = torch.randn(6, 2, generator=dice)
+    which = torch.randint(5, (6,), generator=generator).tolist()
+    noise = torch.randn(6, 2, generator=generator)
     centres = torch.tensor(
         [[3 * math.cos(2 * math.pi * k / 5), 3 * math.sin(2 * math.pi * k / 5)] for k in which]
     )

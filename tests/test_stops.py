@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from minigen.stops import Asked, check, stoppable
+from minigen.stops import Asked, raise_pending, stoppable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -51,8 +51,8 @@ def test_what_was_raised_and_swallowed_is_raised_again():
             signal.pause()
         except BaseException:  # as some imports do
             pass
-        check()
-    check()
+        raise_pending()
+    raise_pending()
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timer")

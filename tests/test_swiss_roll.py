@@ -22,12 +22,12 @@ def test_the_roll_is_its_seed():
 def test_points_by_hand():
     """The share of the way from a square root, so that each piece of the line gets as many
     points; then the noise."""
-    got, dice = (
+    got, generator = (
         swiss_roll(5, turns=2.5, radius=3.0, std=0.3, seed=4),
         torch.Generator().manual_seed(4),
     )
-    share = 0.15 + 0.85 * torch.rand(5, generator=dice) ** 0.5
-    noise = torch.randn(5, 2, generator=dice)
+    share = 0.15 + 0.85 * torch.rand(5, generator=generator) ** 0.5
+    noise = torch.randn(5, 2, generator=generator)
     angle = 5 * torch.pi * share
     line = 3 * torch.stack([share * torch.cos(angle), share * torch.sin(angle)], 1)
     torch.testing.assert_close(got, line + 0.3 * noise)

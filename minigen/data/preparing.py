@@ -122,7 +122,7 @@ def _write(source: ImageSource, folder: Path, size: int, kernel: str) -> Manifes
         warnings.simplefilter("ignore")  # Pillow's name no file; what it refuses is listed below
         _write_header(f, (0, size, size, 3))
         for chunk in _chunks(source, size):
-            stops.check()
+            stops.raise_pending()
             pictures = pool.map(lambda x: _load(x, size, kernel, source.classes), chunk)
             for item, picture in zip(chunk, pictures, strict=True):
                 bar.update()

@@ -26,7 +26,7 @@ from minigen.engine.settings import MANY, SEEDS, check_number
 from minigen.errors import DataError, Diverged
 from minigen.files import load_weights, replacing
 from minigen.guidance import Guided
-from minigen.names import counted, listed, near
+from minigen.names import how_many, listed, near
 
 PART = 64                                         # images
 MOST_IN_A_PICTURE = 1024
@@ -134,7 +134,7 @@ def draw_images(
     if out.suffix.lower() == ".png":
         raise DataError(f"'{out}' is the name of one picture, and a folder is needed: choose "
                         "--out runs/samples.")
-    room.require_disk(out, n * 3 * size**2, f"{counted(n, 'image')} of {size}×{size}")
+    room.require_disk(out, n * 3 * size**2, f"{how_many(n, 'image')} of {size}×{size}")
     check_export(out, n, png, as_zip)
 
     def make(first: int, last: int) -> dict[str, Tensor]:
@@ -161,12 +161,12 @@ def draw_picture(sampler: Sampler, out: Path | str, n: int, progress: bool = Tru
         raise DataError(f"A picture holds at most {MOST_IN_A_PICTURE:,} images; got {n:,}: for "
                         "more choose a folder, --out runs/samples.")
     _check_picture(out)
-    room.require_disk(out, n * 3 * max(SIDE, size) ** 2, f"A picture of {counted(n, 'image')}")
+    room.require_disk(out, n * 3 * max(SIDE, size) ** 2, f"A picture of {how_many(n, 'image')}")
     images = []
     at_once = not progress or n <= sampler.batch_size
     with tqdm(total=n, unit="image", desc="drawing", disable=at_once) as bar:
         for first in range(0, n, sampler.batch_size):
-            stops.check()
+            stops.raise_pending()
             images.append(sampler(first, min(n, first + sampler.batch_size)))
             bar.update(len(images[-1]))
     mark = PngImagePlugin.PngInfo()

@@ -125,7 +125,7 @@ def train(
     """
     out, steps = Path(out), config["steps"]
     asked: list[int] = []                                     # the signals that came
-    stops.check()
+    stops.raise_pending()
     two = 2 * _bytes_of(task.state())                         # one stays till the next is whole
     room.require_disk(out, two, "Two checkpoints of this training")
     with contextlib.ExitStack() as stack:

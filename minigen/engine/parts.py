@@ -52,7 +52,7 @@ def parts(
         silent = not progress or rank() > 0
         with tqdm(total=total, unit="image", desc=folder.name, disable=silent) as bar:
             for k, path in enumerate(paths):
-                stops.check()
+                stops.raise_pending()
                 first, last = k * size, min(total, (k + 1) * size)
                 if k % world() == rank() and not _holds(folder, k, last - first):
                     save_tensors(path, make(first, last), run=_run_of(folder), number=str(k))
@@ -68,13 +68,13 @@ def _claimed(folder: Path, key: dict[str, Any], total: int) -> Iterator[None]:
     A folder that was made is taken away again where it stays empty.
     """
     made = not folder.exists()
-    check_folder(folder, key)
+    check_parts(folder, key)
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"Another process is writing to '{folder}': wait for it, or choose another folder."
     try:
         with disk.held(folder / LOCK, busy):
             try:
-                check_folder(folder, key)         # again, now that nobody else can come between
+                check_parts(folder, key)         # again, now that nobody else can come between
                 write_text(folder / TABLE, json.dumps(dict(key, count=total), sort_keys=True))
                 disk.clear_leftovers(folder, "part-?????.safetensors")
                 disk.clear_leftovers(folder, "??????.png")
@@ -91,7 +91,7 @@ def _claimed(folder: Path, key: dict[str, Any], total: int) -> Iterator[None]:
                 folder.rmdir()
 
 
-def check_folder(folder: Path | str, key: dict[str, Any]) -> None:
+def check_parts(folder: Path | str, key: dict[str, Any]) -> None:
     """Raise DataError unless the folder may hold parts of this key.
 
     It may where it is new, empty, or holds such parts.

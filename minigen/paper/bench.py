@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minigen import ddim, fftd, ivqvae
 from minigen.ddpm import simple_loss
 from minigen.diffusion import Diffusion
-from minigen.names import counted
+from minigen.names import how_many
 
 Action = Callable[[], Any]
 
@@ -176,7 +176,7 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
         model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([500], device=device))
     flops = counter.get_total_flops()
     size = sum(p.numel() for p in model.parameters())
-    threads = counted(torch.get_num_threads(), "thread")
+    threads = how_many(torch.get_num_threads(), "thread")
     lines = [f"{preset} preset on {device} ({threads}); matrix products reach "
              f"{roof / 1e9:.0f} GFLOP/s",
              f"FFTD: {size / 1e6:.2f} M parameters, {flops / 1e9:.4f} GFLOP a step"]

@@ -23,7 +23,7 @@ from minigen import disk, stops
 from minigen.engine.settings import MANY, check_number
 from minigen.errors import DataError
 from minigen.files import data_path, write_text
-from minigen.names import counted, listed, near
+from minigen.names import how_many, listed, near
 from minigen.paper.tables import TABLES, Table
 
 # digits behind the point, 1 for the others
@@ -170,15 +170,15 @@ def plan(
     return Plan(name, steps, source, path, cells, asked, wanted)
 
 
-def told(plan: Plan) -> str:
+def in_words(plan: Plan) -> str:
     """A plan in a sentence or two: how much is there, how much will be measured, and where."""
     there, source = len(plan.asked) - len(plan.wanted), _from_here(plan.source)
     if plan.wanted:
-        start = f"{there} of {counted(len(plan.asked), 'cell')} in {source}; " if there else ""
-        return f"{start}{counted(len(plan.wanted), 'cell')} to measure, into {plan.path}."
+        start = f"{there} of {how_many(len(plan.asked), 'cell')} in {source}; " if there else ""
+        return f"{start}{how_many(len(plan.wanted), 'cell')} to measure, into {plan.path}."
     seconds = sum(c.get("seconds", 0) for c in plan.cells if (c["row"], c["seed"]) in plan.asked)
     other = max((c["seed"] for c in plan.cells), default=-1) + 1
-    return (f"Read from {source}: {counted(there, 'cell')}, measured in {seconds:,} s; nothing is "
+    return (f"Read from {source}: {how_many(there, 'cell')}, measured in {seconds:,} s; nothing is "
             f"left to measure. `--seeds {other}` measures another.")
 
 
@@ -224,7 +224,7 @@ def _measure(plan: Plan, shared: bool) -> Iterator[Cell]:
     command = f"python -m minigen reproduce {name}"
     command += f" --steps {steps}" if steps != table.steps else ""
     for row, seed in tqdm(wanted, desc=name, unit="cell", disable=not wanted):
-        stops.check()
+        stops.raise_pending()
         start = time.time()
         cell = _measured_elsewhere(table, row, seed, steps) if shared else None
         if cell is None:
@@ -279,8 +279,8 @@ def as_text(name: str, out: Path | str | None = None) -> str:
     lines = [row[0].ljust(first) + "".join(f"  {text:>{w}}" for text, w
                                            in zip(row[1:], widths, strict=True)) for row in rows]
     if table.paper:
-        told = ["the paper", *(table.paper.get(row, "–") for row in table.rows)]
-        beside = [f"{line}   {words}" for line, words in zip(lines, told, strict=True)]
+        papers = ["the paper", *(table.paper.get(row, "–") for row in table.rows)]
+        beside = [f"{line}   {words}" for line, words in zip(lines, papers, strict=True)]
         if max(map(len, beside)) <= WIDE:
             lines = beside
         else:
@@ -291,7 +291,7 @@ def as_text(name: str, out: Path | str | None = None) -> str:
 
 
 def _value(column: str, values: list[float]) -> str:
-    """Mean ± deviation; a number of parameters is counted, so it has no deviation."""
+    """Mean ± deviation; a number of parameters is how_many, so it has no deviation."""
     digits = DIGITS.get(column, 1)
     text = f"{statistics.mean(values):.{digits}f}" if values else "–"
     if len(values) > 1 and column != "parameters":

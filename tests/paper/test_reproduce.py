@@ -212,7 +212,7 @@ def test_what_will_be_measured_is_told_before(table, tmp_path):
     out = tmp_path / "t.json"
 
     def sentence(*seeds):
-        return reproduce.told(reproduce.plan("table0", seeds, out=out))
+        return reproduce.in_words(reproduce.plan("table0", seeds, out=out))
 
     assert sentence(0, 1) == f"4 cells to measure, into {out}."
     list(reproduce.reproduce("table0", seeds=[0], out=out, rows=["a"]))
