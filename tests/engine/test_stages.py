@@ -97,7 +97,7 @@ def test_the_commands(trained, tmp_path, capsys):
     code, told = run("sample", *weights, "--out", tmp_path / "i", *few)
     assert code == 0 and "6 images" in told and (tmp_path / "i" / "images.zip").exists()
     code, told = run("sample", *weights, "--out", tmp_path / "j", "--steps", 1001)
-    assert code == 2 and "1 to T=1000" in told
+    assert code == 2 and "at least 1 and at most 1,000; got 1001" in told
     code, told = run("sample", *weights, "--out", tmp_path / "j", "--scale", 3)
     assert code == 2 and "name one with --label" in told
     few = ["--images", 70, "--steps", 2, "--features", "toy", "--cache", tmp_path / "cache"]
