@@ -426,9 +426,9 @@ inverted = ddim.ddim_invert(unet, diffusion, original, own, steps=40, refine=2)
 code = ddpm.last(inverted)
 edited = [faces_from(code, torch.full_like(own, k), steps=40, clip=None) for k in range(5)]
 strip = torch.stack([original.cpu(), *edited], dim=1).flatten(0, 1)
-show(image_grid(strip, columns=6, titles=["face", *hair]), """Two faces and, from their own noise,
-     the same with five hair colours asked for: the hair follows the label, while face, shirt,
-     glasses and background mostly stay.""")
+show(image_grid(strip, columns=6, titles=["face", *hair]),
+     """Two faces and, from their own noise, the same with five hair colours asked for: the
+     hair follows the label, while face, shirt, glasses and background mostly stay.""")
 obeyed = obedience(torch.cat(edited), "hair", torch.arange(5).repeat_interleave(2))
 print("the classifier reads the colour asked for in", f"{obeyed:.0%} of the ten")
 
