@@ -57,6 +57,8 @@ def stoppable(asked: list[int]) -> Iterator[None]:
     wanted = [n for n in both if signal.getsignal(n) is not signal.SIG_IGN]
     try:
         before = {n: signal.signal(n, stop) for n in wanted}
+        if hasattr(signal, "setitimer"):
+            before[signal.SIGALRM] = signal.getsignal(signal.SIGALRM)
     except ValueError:  # not the main thread
         yield
         return

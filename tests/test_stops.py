@@ -61,8 +61,9 @@ def test_an_import_ends_before_the_signal_is_raised(tmp_path, monkeypatch):
     lines = ["import os, signal, time", "os.kill(os.getpid(), signal.SIGTERM)", "time.sleep(0.2)"]
     (tmp_path / "slow_to_import.py").write_text("\n".join([*lines, "done = 1"]))
     monkeypatch.syspath_prepend(tmp_path)
-    asked = []
+    asked, alarm = [], signal.getsignal(signal.SIGALRM)
     with pytest.raises(Asked), stoppable(asked):
         importlib.import_module("slow_to_import")
         time.sleep(5)
     assert sys.modules["slow_to_import"].done == 1 and asked == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGALRM) is alarm
