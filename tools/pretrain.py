@@ -22,6 +22,7 @@ from tqdm import trange
 from minigen import (
     ddim,
     ddpm,
+    details,
     fftd,
     gan,
     guidance,
@@ -292,18 +293,19 @@ def _denoiser(
     average = ddpm.ema(model, decay)
     dropped = ((x, guidance.drop_labels(y, null, drop, generator))
                for x, y in batches(*data, batch_size=batch_size, seed=seed))
-    training = ddpm.train_ddpm(
-        model, dropped, Diffusion(), steps=steps, lr=lr, average=average, seed=seed)
+    training = ddpm.train_ddpm(model, dropped, ddpm.diffusion_of(model), steps=steps, lr=lr,
+                               average=average, seed=seed)
     minutes = _steps(name, training, steps, lambda s: dict(loss=s.loss))
-    card = dict(steps=steps, batch_size=batch_size, seed=seed, lr=lr, labels="hair",
-                label_dropout=drop, average_decay=decay, minutes=minutes)
+    card = dict(prediction=model.prediction, schedule=model.schedule, steps=steps,
+                batch_size=batch_size, seed=seed, lr=lr, labels="hair", label_dropout=drop,
+                average_decay=decay, minutes=minutes)
     return _rounded(average.module), card
 
 
 @torch.no_grad()
 def _test_loss(model: Any, x0: Tensor) -> float:
     generator = seeded(1)
-    diffusion = Diffusion()
+    diffusion = ddpm.diffusion_of(model)
     t = torch.randint(diffusion.T, (len(x0),), generator=generator)
     eps = torch.randn(x0.shape, generator=generator)
     parts = zip(x0.split(500), t.split(500), eps.split(500), strict=True)
@@ -311,28 +313,69 @@ def _test_loss(model: Any, x0: Tensor) -> float:
     return round(float(torch.stack(losses).mean()), 5)
 
 
-def unet_(
+def unet_eps(
     steps: int = 14_000, batch_size: int = 32, seed: int = 0, lr: float = 1e-3,
     drop: float = 0.15, decay: float = 0.999
 ) -> Card:
-    """U-Net on ToyFaces in pixels, DDPM's noise schedule.
+    """U-Net on ToyFaces in pixels as in DDPM: it predicts ε, the schedule is linear.
 
     It is told the hair colour except in one case of seven.
     """
     torch.manual_seed(seed)
     faces, classes = ToyFaces(20_000, seed=0), len(ATTRIBUTES["hair"])
-    model = unet.UNet(**unet.PRESETS["small"], num_classes=classes)
+    model = unet.UNet(
+        **unet.PRESETS["small"], num_classes=classes, prediction="eps", schedule="linear")
     data = faces.images(), faces["hair"]
     model, card = _denoiser(
-        "unet", model, data, classes, steps, batch_size, seed, lr, drop, decay)
+        "unet_eps", model, data, classes, steps, batch_size, seed, lr, drop, decay)
     card.update(data=TRAINING_SET, test_loss=_test_loss(model, ToyFaces(2000, seed=2).images()))
+    save_weights(OUT / "unet_eps.safetensors", model, half=True, **card)
+    return card
+
+
+def _one_of(hair: Tensor, smile: Tensor, generator: torch.Generator) -> Tensor:
+    """What each face is told: its hair colour, 0 to 4; its smile, 5 to 7; or nothing, 8."""
+    colours = len(ATTRIBUTES["hair"])
+    nothing = colours + len(ATTRIBUTES["smile"])
+    u = torch.rand(len(hair), generator=generator)
+    told = torch.where(u < 0.7, colours + smile, nothing)
+    return torch.where(u < 0.4, hair, told)
+
+
+def unet_(
+    steps: int = 18_000, batch_size: int = 32, seed: int = 0, lr: float = 1.5e-3,
+    decay: float = 0.999, weight: float = 1.0, most_noise: float = 1.0
+) -> Card:
+    """The course's U-Net: v, the cosine schedule, and a second loss for details.
+
+    It is told the hair colour, or the mouth, or nothing.
+    """
+    torch.manual_seed(seed)
+    faces, generator = ToyFaces(20_000, seed=0), seeded(seed)
+    classes = [*ATTRIBUTES["hair"], *ATTRIBUTES["smile"]]
+    model = unet.UNet(**unet.PRESETS["small"], num_classes=len(classes), prediction="v",
+                      schedule="cosine")
+    average = ddpm.ema(model, decay)
+    told = ((x, _one_of(hair, smile, generator)) for x, hair, smile in batches(
+        faces.images(), faces["hair"], faces["smile"], batch_size=batch_size, seed=seed))
+    training = ddpm.train_ddpm(
+        model, told, ddpm.diffusion_of(model), steps=steps, lr=lr, average=average, seed=seed,
+        loss=details.detail_loss(ToyPerceptual(), weight, most_noise))
+    minutes = _steps("unet", training, steps, lambda s: dict(loss=s.loss))
+    model = _rounded(average.module)
+    card: Card = dict(
+        prediction="v", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,
+        average_decay=decay, detail_weight=weight, detail_most_noise=most_noise,
+        labels="hair or smile", classes=classes, minutes=minutes, data=TRAINING_SET,
+        test_loss=_test_loss(model, ToyFaces(2000, seed=2).images()))
     save_weights(OUT / "unet.safetensors", model, half=True, **card)
     return card
 
 
-def fftd_(
-    steps: int = 8000, batch_size: int = 128, seed: int = 0, lr: float = 1e-3,
-    drop: float = 0.15, decay: float = 0.999, faces: int = 50_000
+def _fftd(
+    name: str, prediction: str, schedule: str, steps: int = 8000, batch_size: int = 128,
+    seed: int = 0, lr: float = 1e-3, drop: float = 0.15, decay: float = 0.999,
+    faces: int = 50_000
 ) -> Card:
     """FFTD, the small preset, on the IVQ-VAE's latents.
 
@@ -342,15 +385,26 @@ def fftd_(
     drawn, classes = ToyFaces(faces, seed=0), len(ATTRIBUTES["hair"])
     tokenizer = load_weights(ivqvae.IVQVAE, OUT / "ivqvae.safetensors")
     z = torch.cat([latents.encode(tokenizer, images).z for images in _in_parts(drawn)])
-    model = fftd.FFTD(**fftd.PRESETS["small"], num_classes=classes)
+    model = fftd.FFTD(**fftd.PRESETS["small"], num_classes=classes, prediction=prediction,
+                      schedule=schedule)
     data = z, drawn["hair"]
     model, card = _denoiser(
-        "fftd", model, data, classes, steps, batch_size, seed, lr, drop, decay)
+        name, model, data, classes, steps, batch_size, seed, lr, drop, decay)
     test = latents.encode(tokenizer, ToyFaces(2000, seed=2).images()).z
     card.update(data=f"latents of {faces:,} ToyFaces 32×32, seed 0",
                 tokenizer=latents.fingerprint(tokenizer), test_loss=_test_loss(model, test))
-    save_weights(OUT / "fftd.safetensors", model, half=True, **card)
+    save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
     return card
+
+
+def fftd_eps(**options: int) -> Card:
+    """The paper's FFTD: it predicts ε, the schedule is linear."""
+    return _fftd("fftd_eps", "eps", "linear", **options)
+
+
+def fftd_(**options: int) -> Card:
+    """The course's FFTD: the same network and steps, v and the cosine schedule."""
+    return _fftd("fftd", "v", "cosine", **options)
 
 
 def results() -> list[Card]:
@@ -469,7 +523,9 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "vqvae": vqvae_,
     "pixelcnn": pixelcnn_,
     "ivqvae": ivqvae_,
+    "unet_eps": unet_eps,
     "unet": unet_,
+    "fftd_eps": fftd_eps,
     "fftd": fftd_,
     "results": results,
     "card": card,
