@@ -36,7 +36,6 @@ from minigen import (
 )
 from minigen.common import generator as seeded
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
-from minigen.diffusion import Diffusion
 from minigen.files import (
     data_path,
     load_weights,
@@ -407,55 +406,80 @@ def fftd_(**options: int) -> Card:
     return _fftd("fftd", "v", "cosine", **options)
 
 
-def results() -> list[Card]:
-    """The rows of the results table, measured on what lies in data/pretrained."""
-    def row(model: str, chapter: int, parameters: int, images: Tensor) -> Card:
-        frechet = round(metrics.toy_frechet(images), 2)
-        return dict(model=model, chapter=chapter, parameters=parameters, frechet=frechet)
+def _size(*models: nn.Module) -> int:
+    return sum(p.numel() for model in models for p in model.parameters())
 
-    def parameters(*models: nn.Module) -> int:
-        return sum(p.numel() for model in models for p in model.parameters())
 
-    n = metrics.N_SAMPLES
-    gaussian = GaussianModel(ToyFaces(4096, seed=0).images())
-    g = load_weights(gan.Generator, "gan")
-    autoencoder = load_weights(vae.VAE, "vae")
+def _diffused(model: Any, shape: tuple[int, ...], steps: int, eta: float = 0.0,
+              clip: tuple[float, float] | None = None) -> Tensor:
+    generator = seeded(7)
+    noise = torch.randn(metrics.N_SAMPLES, *shape, generator=generator)
+    return ddpm.last(ddim.ddim_sample(
+        model, ddpm.diffusion_of(model), noise, steps=steps, eta=eta, clip=clip,
+        generator=generator, batch_size=64, progress=True))
+
+
+def _pixels(name: str, steps: int, eta: float) -> tuple[int, Tensor]:
+    """Parameters and samples of a U-Net."""
+    net = load_weights(unet.UNet, name)
+    return _size(net), _diffused(net, (3, 32, 32), steps, eta, (-1, 1)).clamp(-1, 1)
+
+
+def _latents(name: str, steps: int) -> tuple[int, Tensor]:
+    """Parameters and samples of an FFTD, with its decoder."""
+    net: Any = load_weights(fftd.FFTD, name)
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = _diffused(net, (4, 4, 4), steps)
+    parameters = _size(tokenizer, net) + tokenizer.quantizer.codebook.numel()  # a buffer
+    return parameters, latents.decode(tokenizer, z, made_with=net.card["tokenizer"])
+
+
+def _gaussian() -> tuple[int, Tensor]:
+    model = GaussianModel(ToyFaces(4096, seed=0).images())
+    return model.parameters, model.sample(metrics.N_SAMPLES)
+
+
+def _gan() -> tuple[int, Tensor]:
+    model = load_weights(gan.Generator, "gan")
+    return _size(model), gan.sample(model, metrics.N_SAMPLES, seed=7)
+
+
+def _autoencoder() -> tuple[int, Tensor]:
+    model = load_weights(vae.VAE, "vae")
+    return _size(model), vae.sample(model, metrics.N_SAMPLES, seed=7)
+
+
+def _tokens_and_prior() -> tuple[int, Tensor]:
     tokens = load_weights(vqvae.VQVAE, "vqvae")
     prior = load_weights(pixelcnn.PixelCNN, "pixelcnn")
-    token_parameters = parameters(tokens, prior) + tokens.quantizer.codebook.numel()  # a buffer
-    codes = pixelcnn.sample_codes(prior, n, seed=7)
-    rows = [row("real faces (fresh)", 0, 0, ToyFaces(n, seed=21).images()),
-            row("Gaussian", 0, gaussian.parameters, gaussian.sample(n)),
-            row("GAN", 1, parameters(g), gan.sample(g, n, seed=7)),
-            row("VAE", 2, parameters(autoencoder), vae.sample(autoencoder, n, seed=7)),
-            row("VQ-VAE + PixelCNN", 3, token_parameters, tokens.decode_indices(codes))]
-    net = load_weights(unet.UNet, "unet")
-    latent_net: Any = load_weights(fftd.FFTD, "fftd")
-    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    codes = pixelcnn.sample_codes(prior, metrics.N_SAMPLES, seed=7)
+    parameters = _size(tokens, prior) + tokens.quantizer.codebook.numel()  # a buffer
+    return parameters, tokens.decode_indices(codes)
 
-    def diffused(
-        model: Any,
-        shape: tuple[int, int, int],
-        steps: int,
-        eta: float,
-        clip: tuple[float, float] | None,
-    ) -> Tensor:
-        generator = seeded(7)
-        noise = torch.randn(n, *shape, generator=generator)
-        sampling = ddim.ddim_sample(
-            model, Diffusion(), noise, steps=steps, eta=eta, clip=clip, generator=generator,
-            batch_size=64, progress=True)
-        return ddpm.last(sampling)
 
-    pixels, clip = (3, 32, 32), (-1, 1)
-    z = diffused(latent_net, (4, 4, 4), 100, 0.0, None)
-    whole = parameters(tokenizer, latent_net) + tokenizer.quantizer.codebook.numel()
-    by_ddpm = diffused(net, pixels, 100, 1.0, clip).clamp(-1, 1)
-    by_ddim = diffused(net, pixels, 50, 0.0, clip).clamp(-1, 1)
-    by_fftd = latents.decode(tokenizer, z, made_with=latent_net.card["tokenizer"])
-    rows += [row("DDPM: U-Net, 100 steps", 5, parameters(net), by_ddpm),
-             row("DDIM: U-Net, 50 steps", 6, parameters(net), by_ddim),
-             row("IVQ-VAE + FFTD, 100 steps", 7, whole, by_fftd)]
+# a row of the results table: its chapter, and what gives the number of parameters and the samples
+ROWS: dict[str, tuple[int, Callable[[], tuple[int, Tensor]]]] = {
+    "real faces (fresh)": (0, lambda: (0, ToyFaces(metrics.N_SAMPLES, seed=21).images())),
+    "Gaussian": (0, _gaussian),
+    "GAN": (1, _gan),
+    "VAE": (2, _autoencoder),
+    "VQ-VAE + PixelCNN": (3, _tokens_and_prior),
+    "U-Net: ε, DDPM in 100 steps": (5, lambda: _pixels("unet_eps", 100, 1.0)),
+    "U-Net: v, DDPM in 100 steps": (5, lambda: _pixels("unet", 100, 1.0)),
+    "U-Net: v, DDIM in 50 steps": (6, lambda: _pixels("unet", 50, 0.0)),
+    "IVQ-VAE + FFTD: ε, 100 steps": (7, lambda: _latents("fftd_eps", 100)),
+    "IVQ-VAE + FFTD: v, 100 steps": (7, lambda: _latents("fftd", 100)),
+    "IVQ-VAE + FFTD: v, 10 steps": (7, lambda: _latents("fftd", 10)),
+}
+
+
+def results() -> list[Card]:
+    """The rows of the results table, measured on what lies in data/pretrained."""
+    rows = []
+    for name, (chapter, draw) in ROWS.items():
+        parameters, images = draw()
+        frechet = round(metrics.toy_frechet(images), 2)
+        rows.append(dict(model=name, chapter=chapter, parameters=parameters, frechet=frechet))
     write_text(OUT / "results.json", json.dumps(rows, indent=1) + "\n")
     return rows
 
