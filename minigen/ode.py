@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from minigen.common import evaluating
 from minigen.ddim import alpha_bars, visited_pairs
-from minigen.ddpm import Denoised, Denoiser, check_sampling, guess
+from minigen.ddpm import Denoised, Denoiser, check_diffusion, check_sampling, guess
 from minigen.diffusion import Diffusion
 from minigen.inputs import alike
 
@@ -48,6 +48,7 @@ def heun_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
     Arguments, states yielded: as `minigen.ddim.ddim_sample`'s with η = 0. Shapes: xT (N, …).
     Source: Karras et al. 2022, Algorithm 1, with x̂_0 for a slope.
     """
+    check_diffusion(model, diffusion)
     check_sampling(xT, y, clip, batch_size)
     x = xT
     for t, s in tqdm(visited_pairs(diffusion.T, steps, spacing), desc="sampling",
@@ -76,6 +77,7 @@ def multistep_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tenso
     Arguments, states yielded: as `minigen.ddim.ddim_sample`'s with η = 0. Shapes: xT (N, …).
     Source: Lu et al. 2022, DPM-Solver++(2M), Algorithm 2.
     """
+    check_diffusion(model, diffusion)
     check_sampling(xT, y, clip, batch_size)
     x, before = xT, None
     for t, s in tqdm(visited_pairs(diffusion.T, steps, spacing), desc="sampling",

@@ -93,16 +93,14 @@ def a_model(x, t, y=None):
 @pytest.mark.parametrize(("prediction", "theirs"), [
     ("eps", "epsilon"), ("x0", "sample"), ("v", "v_prediction")])
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
-@pytest.mark.parametrize("spacing", ["trailing", "leading"])
-def test_multistep_equals_diffusers(prediction, theirs, schedule, spacing):
+def test_multistep_equals_diffusers(prediction, theirs, schedule):
     betas = linear_betas() if schedule == "linear" else cosine_betas()
     s = peer("diffusers").DPMSolverMultistepScheduler(
-        trained_betas=betas.numpy(), prediction_type=theirs, timestep_spacing=spacing,
+        trained_betas=betas.tolist(), prediction_type=theirs, timestep_spacing="trailing",
         lower_order_final=False, final_sigmas_type="zero", euler_at_final=True)
     s.set_timesteps(10)
     diffusion, x = Diffusion(betas), torch.randn(2, 3, 4, 4)
-    states = ode.multistep_sample(a_model, diffusion, x, steps=10, spacing=spacing,
-                                  prediction=prediction)
+    states = ode.multistep_sample(a_model, diffusion, x, steps=10, prediction=prediction)
     for t, state in zip(s.timesteps.tolist(), states, strict=True):
         x = s.step(a_model(x, torch.tensor([t])), t, x).prev_sample
         assert t == state.t
@@ -125,22 +123,6 @@ def test_heun_by_hand():
         x = ode.along(D, x, (torch.cos(x) + torch.cos(end)) / 2, t, s)
         torch.testing.assert_close(state.x, x)
     torch.testing.assert_close(states[-1].x, torch.cos(x))
-
-
-def test_heun_with_eps_for_a_slope_is_another_step():
-    """Karras' form, with ε̂ for a slope, is far off at the top of the schedule, ours is not."""
-    s = peer("diffusers").HeunDiscreteScheduler(
-        trained_betas=D.betas.numpy(), timestep_spacing="trailing")
-    s.set_timesteps(5)
-    start = torch.linspace(-2, 2, 9)[:, None]
-    want = exact(D, start.double(), 999, 0)
-    y = start / float(D.alpha_bar[999]) ** 0.5
-    for t in s.timesteps.tolist():
-        at = torch.tensor([round(t)])
-        y = s.step(oracle(D)(D.at(D.alpha_bar, at, y).sqrt() * y, at), t, y).prev_sample
-    theirs = (y - want).abs().max()
-    ours = (ddpm.last(ode.heun_sample(oracle(D), D, start, steps=5)) - want).abs().max()
-    assert float(ours) < 0.5 * float(theirs)
 
 
 @pytest.mark.parametrize("sample", SAMPLERS)
