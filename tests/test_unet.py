@@ -295,5 +295,5 @@ def test_what_a_network_predicts_is_kept_with_its_weights(build, tmp_path):
     assert (again.prediction, again.schedule) == ("v", "cosine")
     with pytest.raises(ValueError, match="'eps', 'x0' or 'v'; got 'noise'"):
         build(prediction="noise")
-    with pytest.raises(ValueError, match="'linear', 'cosine'.*got 'square'"):
+    with pytest.raises(ValueError, match=r"'linear', 'cosine'.*got 'square'"):
         build(schedule="square")
