@@ -68,7 +68,7 @@ class Guided(nn.Module):
 
 
 class Composed(Guided):
-    """Several labels at once, of a model that was only ever told one: ε = ε_u + Σ_k s_k (ε_k − ε_u).
+    """Several labels at once, of a model told only one in training: ε = ε_u + Σ_k s_k (ε_k − ε_u).
 
     It follows from Bayes' rule where the labels, given the picture, say nothing of each other.
     combinations: the labels that go together, a row each; a sample's label y is the number of its

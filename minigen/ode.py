@@ -67,9 +67,9 @@ def multistep_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tenso
                      steps: int, spacing: str = "trailing", prediction: str | None = None,
                      clip: Sequence[float] | None = None, batch_size: int = 256,
                      progress: bool = False) -> Iterator[Denoised]:
-    """Second order for the price of the first: the guess before this one says where x̂_0 is heading.
+    """Second order for the price of the first: the guess before this one says where x̂_0 goes.
 
-    In λ = log κ the guess is nearly a straight line: through the last two, to the middle of the step.
+    In λ = log κ the guess is nearly a straight line: through the last two, to the step's middle.
 
     slope = x̂_0 + (x̂_0 − x̂_0 before) · (λ_s − λ_t) / (2 (λ_t − λ_before))
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -46,7 +47,7 @@ def test_order_of_convergence_on_the_gaussian(betas, sample, order):
     """Half the step: half the error for DDIM, a quarter for the others."""
     diffusion = Diffusion(betas)
     errors = [error(sample, diffusion, n, 0.26) for n in (64, 128, 256)]
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert math.log2(coarse / fine) == pytest.approx(order, abs=0.25)
 
 
