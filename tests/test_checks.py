@@ -481,6 +481,30 @@ def arc(a, b, w, f=torch.sin, angle=lambda c: torch.arccos(c)):
     return (f((1 - w) * theta) * a + f(w * theta) * b) / f(theta)
 
 
+def second_part(a, b, w):
+    theta = torch.arccos((a @ b) / (a.norm() * b.norm()))
+    return torch.sin(w * theta) * b / torch.sin(theta)
+
+
+def walked(guess, table, xT, times, eta, draw, asks=1, end=None, earlier=None, first=False,
+           power=0.5, back=False, room=True, sigma=lambda s, e: s, whole=False, spoil=False):
+    """DDIM's loop, and what can go wrong in it."""
+    if spoil:
+        xT *= 1.0001
+    states = [xT]
+    for t, s in zip(times, [*times[1:], end], strict=True):
+        s = s if earlier is None or s is None else earlier(t)
+        ab, prev = table[t], 1.0 if s is None else table[s]
+        for _ in range(asks):
+            x0, eps = guess(xT if first else states[-1], t)
+        width = sigma(noise_of(ab, prev, eta), eta)
+        inside = width if whole else noise_of(ab, prev, eta)
+        left = torch.as_tensor(1 - prev - (inside**2 if room else 0))
+        x = prev**power * (states[-1] if back else x0) + left.clamp_min(0) ** power * eps
+        states.append(x + width * draw(x) if eta > 0 and s is not None else x)
+    return states
+
+
 def forgetful(y, u, p, null):
     y[u < p] = null
     return y
@@ -620,12 +644,21 @@ WRONG |= {
     "ddim_move": [
         (lambda x, e, a, p: clean(x, e, a), "noise it again"),
         (lambda x, e, a, p: x, "back to the level it came from"),
-        (lambda x, e, a, p: p * clean(x, e, a) + (1 - p) * e, "roots"),
+        (lambda x, e, a, p: p * (x - (1 - a) * e) / a + (1 - p) * e, "All roots are missing"),
+        (lambda x, e, a, p: p**0.5 * (x - (1 - a) * e) / a + (1 - p) ** 0.5 * e, "in the guess"),
+        (lambda x, e, a, p: p * clean(x, e, a) + (1 - p) * e, "in the second line"),
         (lambda x, e, a, p: p**0.5 * x + (1 - p) ** 0.5 * e, "guess of x0 belongs"),
+        (lambda x, e, a, p: p**0.5 * clean(x, e, a), "The noise is missing"),
+        (lambda x, e, a, p: p**0.5 * clean(x, e, a) - (1 - p) ** 0.5 * e, "with a plus"),
+        (lambda x, e, a, p: p**0.5 * clean(x, -e, a) + (1 - p) ** 0.5 * e, "a minus"),
         (lambda x, e, a, p: p**0.5 * clean(x, e, a) + torch.randn_like(x), "drew new noise"),
         (lambda x, e, a, p: a**0.5 * clean(x, e, p) + (1 - a) ** 0.5 * e, "swapped"),
+        (lambda x, e, a, p: p**0.5 * clean(x, e, a) + (1 - a) ** 0.5 * e, "with the scale of ab"),
+        (lambda x, e, a, p: a**0.5 * clean(x, e, a) + (1 - p) ** 0.5 * e, "scaled by √ab"),
         (lambda x, e, a, p: p**0.5 * (x - (1 - a) ** 0.5 * e) + (1 - p) ** 0.5 * e,
          "missing its division"),
+        (lambda x, e, a, p: x.sub_((1 - a) ** 0.5 * e).mul_((p / a) ** 0.5) + (1 - p) ** 0.5 * e,
+         "changed the xt"),
     ],
     "step_noise": [
         (lambda a, p, e: noise_of(a, p, e) ** 2, "root"),
@@ -645,6 +678,43 @@ WRONG |= {
         (lambda T, n: [float(t) for t in range(T - 1, -1, -(T // n))], "than integers"),
         (lambda T, n: list(range(T - 1, -1, -(T // n)))[:-1], "entries"),
     ],
+    "ddim_loop": [
+        (lambda *a: walked(*a)[-1], "return the list of all states"),
+        (lambda *a: tuple(walked(*a)), "list of tensors"),
+        (lambda *a: walked(*a)[1:], "begin with xT"),
+        (lambda *a: [walked(*a)[-1]] * (len(a[3]) + 1), "changed in place"),
+        (lambda g, ab, x, t, e, d: walked(g, ab, x, t[::-1], e, d), "walk up the list"),
+        (lambda *a: walked(*a, asks=2), "asked once a step"),
+        (lambda *a: walked(*a, end=0), "where ᾱ is 1"),
+        (lambda *a: walked(*a, earlier=lambda t: t - 1), "not t − 1"),
+        (lambda *a: walked(*a, earlier=lambda t: t - 10 if t >= 10 else None), "strides differ"),
+        (lambda *a: walked(*a, earlier=lambda t: t), "you took ᾱ at t"),
+        (lambda *a: walked(*a, first=True), "where the last one ended"),
+        (lambda *a: walked(*a, power=1.0), "roots are missing"),
+        (lambda *a: walked(*a, back=True), "noisy x where the guess"),
+        (lambda *a: walked(*a, room=False), "under the root"),
+        (lambda g, ab, x, t, e, d: walked(g, ab, x, t, e, lambda x: 0 * x), "is missing"),
+        (lambda *a: walked(*a, sigma=lambda s, e: s**2), "by σ², not by σ"),
+        (lambda *a: walked(*a, sigma=lambda s, e: s / e if e else s), "noise's σ has η in it"),
+        (lambda g, ab, x, t, e, d: walked(g, ab, x, [*t[:-1], 0], e, d), "each of the list"),
+        (lambda g, ab, x, t, e, d: walked(g, ab, x, [*t[1:], t[-1]], e, d), "where x is, t"),
+        (lambda *a: walked(*a, sigma=lambda s, e: s**2, whole=True), "you have σ² as σ"),
+        (lambda *a: walked(*a, sigma=lambda s, e: s / e if e else s, whole=True), "σ has η in it"),
+        (lambda *a: walked(*a, spoil=True), "changed the noise xT"),
+    ],
+    "middle_guess": [
+        (lambda x, b, l0, l1, l2: x + (x - b) / (l1 - l0) * (l2 - l1), "end of the step"),
+        (lambda x, b, l0, l1, l2: x - (x - b) / (l1 - l0) * (l2 - l1) / 2, "went back"),
+        (lambda x, b, l0, l1, l2: b + (x - b) / (l1 - l0) * (l2 - l1) / 2, "start from x0"),
+        (lambda x, b, l0, l1, l2: (x - b) / (l1 - l0) * (l2 - l1) / 2, "difference alone"),
+        (lambda x, b, l0, l1, l2: x + (x - b) * (l2 - l1) / 2, "divide by lam"),
+        (lambda x, b, l0, l1, l2: x + (x - b) / (l1 - l0) / 2, "length of this step"),
+        (lambda x, b, l0, l1, l2: x + (x - b) * (l1 - l0) / (l2 - l1) / 2, "upside down"),
+        (lambda x, b, l0, l1, l2: x + (x - b) / 2, "equally long"),
+        (lambda x, b, l0, l1, l2: (x + b) / 2, "mean of both"),
+        (lambda x, b, l0, l1, l2: x, "first order"),
+        (lambda x, b, l0, l1, l2: x.add_((x - b) / (l1 - l0) * (l2 - l1) / 2), "changed the guess"),
+    ],
     "on_the_arc": [
         (lambda a, b, w: (1 - w) * a + w * b, "straight line"),
         (lambda a, b, w: arc(b, a, w), "swapped"),
@@ -652,11 +722,14 @@ WRONG |= {
          "division by sin"),
         (lambda a, b, w: arc(a, b, w, angle=lambda c: c), "cosine itself"),
         (lambda a, b, w: arc(a, b, w, f=torch.cos), "sines, not"),
+        (lambda a, b, w: arc(a, b, w) - 2 * second_part(a, b, w), "you subtracted"),
+        (lambda a, b, w: (arc(a, b, w), b.mul_(2))[0], "changed the second noise"),
     ],
     "forget_some": [
         (forgetful, "changed the labels"),
         (lambda y, u, p, n: torch.where(u < p, y, n), "wrong ones"),
         (lambda y, u, p, n: y.clone(), "Nothing"),
+        (lambda y, u, p, n: torch.where(u <= p, n, y), "not where u ≤ p"),
         (lambda y, u, p, n: torch.where(u < p, 0, y), "not 0"),
         (lambda y, u, p, n: torch.where(u < p, -1, y), "not −1"),
     ],
@@ -666,17 +739,42 @@ WRONG |= {
         (lambda c, u, s: c, "scale is missing"),
         (lambda c, u, s: u + s * (c + u), "added instead"),
         (lambda c, u, s: s * (c - u), "Only the difference"),
+        (lambda c, u, s: u - s * (c - u), "Away from the label"),
         (lambda c, u, s: torch.cat([u[:, :3] + s * (c - u)[:, :3], c[:, 3:]], 1),
          "first three channels"),
+        (lambda c, u, s: u.add_(s * (c - u)), "changed the unconditional"),
+    ],
+    "two_at_once": [
+        (lambda u, a, s: sum(k * (x - u) for k, x in zip(s, a, strict=True)),
+         "unconditional prediction is missing"),
+        (lambda u, a, s: sum(u + k * (x - u) for k, x in zip(s, a, strict=True)), "once is enough"),
+        (lambda u, a, s: u + sum(k * x for k, x in zip(s, a, strict=True)), "*difference*"),
+        (lambda u, a, s: u + sum(k * (x - u) for k, x in zip(s, a, strict=True)) / len(s),
+         "not averaged"),
+        (lambda u, a, s: u + s[0] * sum(x - u for x in a), "you took one for all"),
+        (lambda u, a, s: u + sum(s) / len(s) * sum(x - u for x in a), "you took their mean"),
+        (lambda u, a, s: u + s[0] * (a[0] - u), "Only the first"),
+        (lambda u, a, s: u + s[-1] * (a[-1] - u), "Only the last"),
+        (lambda u, a, s: u + sum(x - u for x in a), "scales are missing"),
+        (lambda u, a, s: u + s[0] * (sum(a) / len(a) - u), "averaged first"),
+        (lambda u, a, s: u.add_(sum(k * (x - u) for k, x in zip(s, a, strict=True))),
+         "changed the unconditional"),
+        (lambda u, a, s: u + s[0] * (a[0] - u) + s[1] * (a[1] - u), "value"),
     ],
     "keep_known": [
         (lambda x, k, m, p, n: torch.where(m.bool(), x, p**0.5 * k + (1 - p) ** 0.5 * n),
          "wrong way round"),
         (lambda x, k, m, p, n: torch.where(m.bool(), k, x), "same level"),
         (lambda x, k, m, p, n: p**0.5 * k + (1 - p) ** 0.5 * n, "outside the mask"),
+        (lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n), "nothing is left"),
         (lambda x, k, m, p, n: torch.where(m.bool(), p * k + (1 - p) * n, x), "roots"),
         (lambda x, k, m, p, n: torch.where(m.bool(), p**0.5 * k + n, x), "scale is √"),
+        (lambda x, k, m, p, n: torch.where(m.bool(), (1 - p) ** 0.5 * k + p**0.5 * n, x),
+         "each other's scale"),
+        (lambda x, k, m, p, n: torch.where(m.bool(), p**0.5 * k - (1 - p) ** 0.5 * n, x), "a plus"),
         (lambda x, k, m, p, n: x + m * (p**0.5 * k + (1 - p) ** 0.5 * n), "choose, with the mask"),
+        (lambda x, k, m, p, n: x.mul_(1 - m).add_(m * (p**0.5 * k + (1 - p) ** 0.5 * n)),
+         "changed the picture x"),
     ],
 }
 
@@ -970,6 +1068,11 @@ def in_the_mean(model, d, x, g, clip):
     ("ddim_move",
      lambda x, e, a, p: (p / a) ** 0.5 * x + ((1 - p) ** 0.5 - (p * (1 - a) / a) ** 0.5) * e),
     ("trailing", lambda T, n: [T - 1 - i * (T // n) for i in range(n)]),
+    ("ddim_loop", lambda g, ab, x, t, e, d: walked(lambda x, t: g(x, torch.tensor(t)), ab.double(),
+                                                   x, t, e, d)),
+    ("middle_guess", lambda x, b, l0, l1, l2: torch.lerp(b, x, ((l1 + l2) / 2 - l0) / (l1 - l0))),
+    ("two_at_once", lambda u, a, s: (1 - sum(s)) * u + torch.tensordot(torch.tensor(s),
+                                                                       torch.stack(a), 1)),
     ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
     ("forget_some", lambda y, u, p, n: y * (u >= p) + n * (u < p)),
     ("keep_known", lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n) + (1 - m) * x),

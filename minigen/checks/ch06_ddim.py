@@ -116,7 +116,7 @@ def check_ddim_loop(answer: Answer) -> None:
 
 
 def check_middle_guess(answer: Answer) -> None:
-    for before, lam, after in ((-4.0, -2.0, 0.5), (-1.0, -0.8, 2.0), (0.5, 1.5, 2.5)):
+    for before, lam, after in ((-4.5, -2.0, 0.0), (-1.0, -0.8, 2.0), (0.5, 1.5, 2.5)):
         x0, old = torch.randn(2, 2, 3, 4, 4)
         slope, step = (x0 - old) / (lam - before), after - lam
         mistakes = {
@@ -210,7 +210,7 @@ def check_guided_eps(answer: Answer) -> None:
 
 
 def check_two_at_once(answer: Answer) -> None:
-    for scales in ((2.0, 3.0), (0.5, 4.0), (0.0, 2.0), (1.0, 1.5, 2.5)):
+    for scales in ((2.5, 3.0), (0.5, 4.0), (0.0, 2.0), (1.0, 1.5, 2.5)):
         u, *answers = torch.randn(len(scales) + 1, 2, 4, 3, 3)
         pairs = list(zip(scales, answers, strict=True))
         total = sum(s * (a - u) for s, a in pairs)

@@ -34,10 +34,13 @@ def _draws() -> Callable[[Tensor], Tensor]:
 def _walk(
     ab: Tensor, x: Tensor, times: Sequence[int], eta: float, last: bool = True,
     before: Callable[[int, int | None], int | None] = lambda t, s: s, first: bool = False,
-    scale: Callable[[Any], Any] = lambda sigma: sigma, room: bool = True, roots: bool = True,
-    back: bool = False, end: int | None = None, noise: bool = True,
+    scale: Callable[[Any], Any] = lambda sigma: sigma, room: bool = True, whole: bool = False,
+    roots: bool = True, back: bool = False, end: int | None = None, noise: bool = True,
 ) -> list[Tensor]:
-    """The states of the loop, and of its variants that go wrong."""
+    """The states of the loop, and of its variants that go wrong.
+
+    scale: what the noise's σ is taken for; where `whole`, the σ under the root as well.
+    """
     guess, draw, states = _guess([]), _draws(), [x]
     power = 0.5 if roots else 1.0
     for t, s in zip(times, [*times[1:], end], strict=True):
@@ -46,10 +49,12 @@ def _walk(
         s = before(t, s)
         now, then = ab[t], torch.tensor(1.0) if s is None else ab[s]
         x0, eps = guess(x if first else states[-1], t)
-        sigma = scale(step_noise(now, then, eta))
-        left = (1 - then - (sigma**2 if room else 0)).clamp_min(0)
+        sigma = step_noise(now, then, eta)
+        kept = scale(sigma) if whole else sigma
+        left = (1 - then - (kept**2 if room else 0)).clamp_min(0)
         new = then**power * (states[-1] if back else x0) + left**power * eps
-        states.append(new + sigma * draw(x) if noise and eta > 0 and s is not None else new)
+        drawn = noise and eta > 0 and s is not None
+        states.append(new + scale(sigma) * draw(x) if drawn else new)
     return states
 
 
@@ -124,7 +129,9 @@ def _mistakes(ab: Tensor, x: Tensor, times: Sequence[int], eta: float) -> dict[s
                 dict(room=False),
             "The new noise, σ times draw(x), is missing.": dict(noise=False),
             "The new noise is scaled by σ², not by σ.": dict(scale=lambda s: s**2),
-            "The new noise is drawn whatever η is: σ has η in it.":
-                dict(scale=lambda s: s / eta),
+            "σ is used where σ² belongs, and the other way round: you have σ² as σ.":
+                dict(scale=lambda s: s**2, whole=True),
+            "The new noise's σ has η in it.": dict(scale=lambda s: s / eta),
+            "σ has η in it.": dict(scale=lambda s: s / eta, whole=True),
         }
     return {words: _walk(ab, x, times, eta, **way)[-1] for words, way in ways.items()}
