@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from minigen.ddpm import Denoiser, ask, prediction_of
-from minigen.inputs import in_range, is_number, labels, number, refuse, tensor, times, whole
+from minigen.inputs import in_range, labels, number, refuse, tensor, times, whole
 
 
 def drop_labels(y: Tensor, null: int, p: float = 0.1, generator: Generator | None = None) -> Tensor:
@@ -86,7 +86,7 @@ class Composed(Guided):
         tensor(combinations, "combinations", ("M", "K"), integers=True)
         in_range(combinations, 0, null - 1, "combinations")
         columns = combinations.shape[1]
-        scales = [scale] * columns if is_number(scale) else list(scale)
+        scales = list(scale) if isinstance(scale, Sequence) else [scale] * columns
         if len(scales) != columns or not columns:
             refuse("scale", f"one number, or {columns}, one for each column", len(scales))
         self.scales = [number(s, "scale", 0) for s in scales]

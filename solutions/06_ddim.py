@@ -1004,7 +1004,7 @@ assert measured["both"][1][0] > 2 * measured["both"][0][0]
 
 # %% [markdown]
 r"""
-Now guidance has something to win: read the row of scale 1, which is the plain sum of what was learned, against the rows below it, and then see what the gain in obedience costs in diversity and in distance. Which scale is best depends on what one counts. Guidance samples from nothing anyone has trained: it trades variety for obedience, and for the looks of the typical.
+Read the row of scale 1 first, the plain sum of what was learned: what it lacks in the column *both* is what guidance can win. Then go down that column, and down the two to its right, which say what it costs. Which scale is best depends on what one counts. Guidance samples from nothing anyone has trained: it trades variety for obedience, and for the looks of the typical.
 
 **Play:** both labels, the scale, and the number of steps.
 """
@@ -1100,7 +1100,7 @@ gap = float((rows["once"] - repeated(0, 1)).abs().max())
 print(f"largest difference to minigen's, once: {gap:.0e}")
 for name, x in list(rows.items())[2:]:
     glasses = predict_attributes(x.clamp(-1, 1).cpu())["glasses"]
-    print(f"{name!r:<24} glasses read in {int((glasses == 1).sum())} of 4")
+    print(f"{' '.join(name.split()):<22}glasses read in {int((glasses == 1).sum())} of 4")
 
 # %% [markdown]
 r"""

@@ -62,7 +62,8 @@ def check(answer: Answer) -> None:
     alpha_bar = (1 - linear_betas(40, 0.01, 0.3)).cumprod(0)
     for shape, times, eta in (((4, 3), TIMES, 0.0), ((2, 3, 2, 2), TIMES, 0.7),
                               ((3, 2), [39], 0.0), ((3, 2), list(range(39, -1, -1)), 1.0)):
-        x, asked, table = torch.randn(shape), [], alpha_bar.clone()
+        asked: list[Any] = []
+        x, table = torch.randn(shape), alpha_bar.clone()
         given = x.clone()
         got = answer(_guess(asked), table, given, list(times), eta, _draws())
         states = _walk(alpha_bar, x, times, eta)
