@@ -480,6 +480,7 @@ samplers = {
     "multistep": (ode.multistep_sample, 1),
 }
 fig, axes = panels(1, 2, height=2.8)
+print(f"{'network runs':<21}" + "".join(f"{n:>9}" for n in runs))
 for ax, until in zip(axes.flat, ("half way", "at the end"), strict=True):
     errors = {
         name: [error_after(sample(best_eps, diffusion, line, steps=n // cost), n // cost, until)
@@ -489,10 +490,8 @@ for ax, until in zip(axes.flat, ("half way", "at the end"), strict=True):
     curves(errors, x=runs, xlabel="network runs", ylabel="error", ax=ax, logy=True, title=until)
     ax.set_xscale("log")
     for name, e in errors.items():
-        print(f"{until:<11}{name:<10}" + "".join(
-            f"{error:9.4f} with {n}" for n, error in zip(runs, e, strict=True)))
-        if until == "half way":
-            print(f"{'':<21}order from 100 to 200 runs: {math.log2(e[-2] / e[-1]):.1f}")
+        order = f"order {math.log2(e[-2] / e[-1]):.1f}" if until == "half way" else ""
+        print(f"{until:<11}{name:<10}" + "".join(f"{error:9.5f}" for error in e) + f"   {order}")
 legend(fig)
 show(fig, """Error of the place in the Gaussian over network runs, both log. Left, half way: DDIM
      falls with slope 1, multistep and Heun with slope 2, Heun lowest. Right, at the end: Heun
@@ -905,7 +904,7 @@ by_scale = {s: faces_from(noise(8), n=12, guess=redder(s)) for s in (0, 1, 2, 5)
 show(image_grid(torch.cat(list(by_scale.values())), columns=8,
                 row_titles=[f"s = {s}" for s in by_scale]),
      """Eight noises, red hair asked for with scale 0, 1, 2 and 5. At 0 hair of all colours;
-     from 1 on red; at 5 the colours are harder.""")
+     from 1 on red; at 5 more of it.""")
 reds = torch.full((8,), hair.index("red"))
 obeyed = {s: f"{obedience(x, 'hair', reds):.0%}" for s, x in by_scale.items()}
 print("red, says the classifier:", obeyed)
