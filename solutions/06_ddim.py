@@ -788,7 +788,7 @@ print(f"nothing asked: {beside:.2f} of 9")
 
 # %% [markdown]
 r"""
-So an edit by inversion is what it is: the label is obeyed, and something else pays. Part of it is the way there and back, which more steps and refinements make better. The rest is real: the noise was never asked to keep "everything but the hair" apart from the hair. (Photograph editors built on inversion fight the same thing, with masks, attention maps, or by training the noise.)
+So an edit by inversion is what it is: the label is obeyed, and something else pays. Part of it is the way there and back, which more steps and refinements make better. The rest is real: the noise was never asked to keep "everything but the hair" apart from the hair. (Editors of photographs that are built on inversion fight the same thing; Mokady et al. 2023, for one, also train the null label for each picture.)
 
 ## 6. Guidance
 
@@ -913,7 +913,7 @@ print("red, says the classifier:", obeyed)
 r"""
 ### Two things at once
 
-Hair colour alone is easy: twenty pixels or more of one colour, and the network heard of it a hundred thousand times. Ask for red hair **and** a smile, which is four pixels, of a network that was never told both. Bayes' rule again. If hair and smile, given the picture, say nothing of each other, $p(y_1, y_2 \mid x_t) = p(y_1 \mid x_t)\, p(y_2 \mid x_t)$, and each adds its own gradient (Liu et al. 2022):
+Hair colour alone is easy, a large area of one colour. Ask for red hair **and** a smile, which is a few pixels, of a network that was never told both. Bayes' rule again. If hair and smile, given the picture, say nothing of each other, $p(y_1, y_2 \mid x_t) = p(y_1 \mid x_t)\, p(y_2 \mid x_t)$, and each adds its own gradient (Liu et al. 2022):
 
 $$\hat\varepsilon = \varepsilon_\theta(x_t) + \sum_k s_k\, \left(\varepsilon_\theta(x_t, y_k) - \varepsilon_\theta(x_t)\right).$$
 
@@ -1188,6 +1188,7 @@ r"""
 - Dhariwal, Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis*, [arXiv:2105.05233](https://arxiv.org/abs/2105.05233): §4, a classifier's gradient.
 - Ho, Salimans 2022, *Classifier-Free Diffusion Guidance*, [arXiv:2207.12598](https://arxiv.org/abs/2207.12598): Eq. 6, Algorithms 1 and 2.
 - Liu et al. 2022, *Compositional Visual Generation with Composable Diffusion Models*, [arXiv:2206.01714](https://arxiv.org/abs/2206.01714): Eq. 11.
+- Mokady et al. 2023, *Null-text Inversion for Editing Real Images using Guided Diffusion Models*, [arXiv:2211.09794](https://arxiv.org/abs/2211.09794).
 - Lugmayr et al. 2022, *RePaint*, [arXiv:2201.09865](https://arxiv.org/abs/2201.09865): Algorithm 1.
 - Shoemake 1985, *Animating Rotation with Quaternion Curves*, [doi:10.1145/325165.325242](https://doi.org/10.1145/325165.325242).
 - Lin et al. 2024, *Common Diffusion Noise Schedules and Sample Steps are Flawed*, [arXiv:2305.08891](https://arxiv.org/abs/2305.08891): spacings.
