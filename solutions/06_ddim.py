@@ -60,8 +60,8 @@ few = [2, 5, 10, 20, 50]
 by_steps = [ddpm.last(ddim.ddim_sample(unet, diffusion, noise(8), steps=n, clip=(-1, 1)))
             for n in few]
 show(image_grid(torch.cat(by_steps).cpu(), columns=8, row_titles=[f"{n} steps" for n in few]),
-     """Eight noises, each drawn in 2, 5, 10, 20 and 50 steps. With 2 steps ghosts, with 5 faces
-     already, then only details change. Each column stays the same person throughout.""")
+     """Eight noises, each drawn in 2, 5, 10, 20 and 50 steps. With 2 steps ghosts, with 5
+     faces already, then only details change. Each column stays the same person throughout.""")
 
 # %% [markdown]
 r"""
@@ -92,8 +92,8 @@ for t in range(999, -1, -50):
     x0, at = guess(x.to(device), t)[0].cpu(), torch.tensor([t])
     mean, variance = diffusion.posterior(x0, x, at)
     x = mean + variance.sqrt() * torch.randn(x.shape, generator=dice)
-show(image_grid(x.clamp(-1, 1), columns=8), """Eight results of DDPM's own steps with forty-nine
-     of fifty left out: coloured noise, nothing like a face.""")
+show(image_grid(x.clamp(-1, 1), columns=8), """Eight results of DDPM's own steps with
+     forty-nine of fifty left out: coloured noise, nothing like a face.""")
 wanted = float(1 - diffusion.alpha_bar[49]) ** 0.5
 found = float((x - x.mean((2, 3), keepdim=True)).std())
 print(f"at the last of these steps the noise should have deviation {wanted:.2f}; "
@@ -224,9 +224,9 @@ spread = {f"η = {eta}": [deviation(n, eta) for n in counts] for eta in (0.0, 0.
 fig = curves(spread | {"the data": [0.5] * len(counts)}, x=counts, xlabel="steps",
              ylabel="deviation of the samples")
 fig.axes[0].set_xscale("log")
-show(fig, """Deviation of the samples over the number of steps, log scale: for all η it rises
-     towards the data's 0.5; with few steps it is too small, and the more so the larger η
-     is.""")
+show(fig, """Deviation of the samples over the number of steps, log scale: for all η it
+     rises towards the data's 0.5; with few steps it is too small, and the more so the
+     larger η is.""")
 print("with 10 steps:", {name: round(v[1], 3) for name, v in spread.items()})
 
 # %% [markdown]
@@ -346,9 +346,9 @@ for ax, eta in zip(axes.flat, (0.0, 1.0), strict=True):
     ax.set_title(f"η = {eta:.0f}", fontsize=9)
 axes[0, 0].set_ylabel("x", fontsize=9)
 legend(fig)
-show(fig, """Four paths from noise to three numbers, dotted, over time. Left, η = 0: four smooth
-     curves, which do not cross. Right, η = 1, from the same four starts: four random walks, which
-     cross often. All end on the dotted lines.""")
+show(fig, """Four paths from noise to three numbers, dotted, over time. Left, η = 0: four
+     smooth curves, which do not cross. Right, η = 1, from the same four starts: four random
+     walks, which cross often. All end on the dotted lines.""")
 
 # %% [markdown]
 r"""
@@ -491,11 +491,12 @@ for ax, until in zip(axes.flat, ("half way", "at the end"), strict=True):
     ax.set_xscale("log")
     for name, e in errors.items():
         order = f"order {math.log2(e[-2] / e[-1]):.1f}" if until == "half way" else ""
-        print(f"{until:<11}{name:<10}" + "".join(f"{error:9.5f}" for error in e) + f"   {order}")
+        numbers = "".join(f"{error:9.5f}" for error in e)
+        print(f"{until:<11}{name:<10}{numbers}   {order}".rstrip())
 legend(fig)
-show(fig, """Error of the place in the Gaussian over network runs, both log. Left, half way: DDIM
-     falls with slope 1, multistep and Heun with slope 2, Heun lowest. Right, at the end: Heun
-     begins above DDIM and crosses it at 20 runs; multistep is lowest throughout.""")
+show(fig, """Error of the place in the Gaussian over network runs, both log. Left, half way:
+     DDIM falls with slope 1, multistep and Heun with slope 2, Heun lowest. Right, at the end:
+     Heun begins above DDIM and crosses it at 20 runs; multistep is lowest throughout.""")
 
 # %% [markdown]
 r"""
@@ -513,9 +514,10 @@ def picture(name, xT, n):
 limit = picture("multistep", noise(16), 50)
 five = [picture(name, noise(16), 5) for name in samplers]
 rows = torch.cat([x[:8] for x in (*five, limit)])
-show(image_grid(rows, columns=8, row_titles=[*(f"{n},\n5 runs" for n in samplers), "the limit"]),
-     """Eight noises with five network runs each, by DDIM, Heun and multistep, and the limit they
-     tend to: the same people in every row, in the first three with less detail.""")
+titles = [*(f"{name},\n5 runs" for name in samplers), "the limit"]
+show(image_grid(rows, columns=8, row_titles=titles),
+     """Eight noises with five network runs each, by DDIM, Heun and multistep, and the limit
+     they tend to: the same people in every row, in the first three with less detail.""")
 print("mean distance to the limit:")
 for name in samplers:
     far = {n: float((picture(name, noise(16), n) - limit).abs().mean()) for n in (5, 9, 19)}
@@ -563,8 +565,9 @@ axes[0, 0].set_yticks([25, 50, 100, 200, 400], [25, 50, 100, 200, 400])
 axes[0, 1].set_yticks([10, 20, 50, 100, 200], [10, 20, 50, 100, 200])
 legend(fig)
 show(fig, """Left: toy Fréchet distance over the number of network runs, both log, with the
-     deviation over three seeds: it falls steeply to about 20 runs and then little; multistep lies
-     lowest. Right: time a face, which grows in proportion to the runs, whatever the sampler.""")
+     deviation over three seeds: it falls steeply to about 20 runs and then little; multistep
+     lies lowest. Right: time a face, which grows in proportion to the runs, whatever the
+     sampler.""")
 quality = {row: over_seeds(cells, row, "frechet")[0] for row in {c["row"] for c in cells}}
 assert quality["multistep 10"] < quality["DDIM 10"] < quality["DDIM 5"]
 
@@ -582,8 +585,9 @@ def verdict(a, b):
     return f"{a:<17}{x:6.1f} is {words} {b:<13}{y:6.1f}"
 
 
-for pair in (("multistep 5", "DDIM 10"), ("multistep 10", "DDIM 20"), ("multistep 20", "DDIM 50"),
-             ("Heun 5 (9 runs)", "DDIM 10"), ("DDIM 10, leading", "DDIM 10"),
+for pair in (("multistep 5", "DDIM 10"), ("multistep 10", "DDIM 20"),
+             ("multistep 20", "DDIM 50"), ("Heun 5 (9 runs)", "DDIM 10"),
+             ("DDIM 10, leading", "DDIM 10"),
              ("DDIM 20, η = 1", "DDIM 20"), ("DDIM 50, η = 1", "DDIM 50")):
     print(verdict(*pair))
 
@@ -599,9 +603,9 @@ other = load_weights(UNet, "unet_eps").to(device)
 by_eps = ddpm.last(ddim.ddim_sample(other, ddpm.diffusion_of(other), noise(8), steps=20,
                                     clip=(-1, 1)))
 both = torch.cat([by_eps.cpu().clamp(-1, 1), faces_from(noise(8), n=20)])
-show(image_grid(both, columns=8, row_titles=["ε", "v"]), """Eight noises in 20 deterministic steps.
-     Above the network that predicts ε: some faces keep a grain, or a tint that no drawn face has.
-     Below the one that predicts v: neither.""")
+show(image_grid(both, columns=8, row_titles=["ε", "v"]), """Eight noises in 20 deterministic
+     steps. Above the network that predicts ε: some faces keep a grain, or a tint that no drawn
+     face has. Below the one that predicts v: neither.""")
 
 # %% [markdown]
 r"""
@@ -733,8 +737,8 @@ code = code_of(original, own)
 edited = [drawn_as(code, torch.full_like(own, k)) for k in range(len(hair))]
 strip = torch.stack([original.cpu(), *edited], dim=1).flatten(0, 1)
 show(image_grid(strip, columns=6, titles=["face", *hair]),
-     """Two faces and, from their own noise, the same with five hair colours asked for. The hair
-     follows the label; whatever else changed, changed unasked.""")
+     """Two faces and, from their own noise, the same with five hair colours asked for. The
+     hair follows the label; whatever else changed, changed unasked.""")
 
 # %% [markdown]
 r"""
@@ -777,9 +781,10 @@ axes[0, 0].invert_yaxis()
 axes[0, 0].set_xlim(0, 1)
 axes[0, 0].set_xlabel("share of 40 faces in which it reads otherwise", fontsize=9)
 legend(fig)
-show(fig, """What changed in 40 faces, attribute by attribute, when nothing was asked, other hair
-     and another smile. What was asked for changes most often; the other bars are what the edit
-     changed unasked, and those of "nothing asked" what the way there and back changed already.""")
+show(fig, """What changed in 40 faces, attribute by attribute, when nothing was asked, other
+     hair and another smile. What was asked for changes most often; the other bars are what the
+     edit changed unasked, and those of "nothing asked" what the way there and back changed
+     already.""")
 for name, asked in (("other hair", "hair"), ("other smile", "smile")):
     beside = sum(share for k, share in columns[name][0].items() if k != asked)
     print(f"{name}: {beside:.2f} of the 8 attributes not asked for change in a face")
@@ -957,9 +962,11 @@ def both(pairs, s):
 asked = torch.tensor([(h, m) for m in range(len(smiles)) for h in range(len(hair))])
 one = noise(1, seed=3).expand(len(asked), -1, -1, -1)
 faces = faces_from(one, n=12, guess=both(asked.to(device), 2.0))
-show(image_grid(faces, columns=len(hair), titles=list(hair), row_titles=list(smiles), width=5.2),
-     """One noise, drawn fifteen times: five hair colours asked for from left to right, and frown,
-     neutral and smile from top to bottom, both at once with scale 2.""")
+fig = image_grid(faces, columns=len(hair), titles=list(hair), row_titles=list(smiles),
+                 width=5.2)
+show(fig,
+     """One noise, drawn fifteen times: five hair colours asked for from left to right, and
+     frown, neutral and smile from top to bottom, both at once with scale 2.""")
 read = predict_attributes(faces)
 right = (read["hair"] == asked[:, 0]) & (read["smile"] == asked[:, 1])
 print(f"both read as asked for: {int(right.sum())} of {len(asked)}")
@@ -990,8 +997,8 @@ for ax, (label, columns) in zip(axes.flat, shown, strict=True):
     ax.set_xlabel("scale s", fontsize=9)
     ax.set_ylabel(label, fontsize=9)
 legend(fig)
-show(fig, """Three panels over the scale, with the deviation over three seeds. Left: the share of
-     faces in which hair, smile and both are read as asked for; the smile is the harder one.
+show(fig, """Three panels over the scale, with the deviation over three seeds. Left: the share
+     of faces in which hair, smile and both are read as asked for; the smile is the harder one.
      Middle: diversity within a pair. Right: toy Fréchet distance.""")
 best = min(scales[1:], key=lambda s: measured["frechet"][s][0])
 for s in scales:
