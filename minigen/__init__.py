@@ -13,6 +13,7 @@
     unet          the U-Net, told the time                    chapter 5
     vlb           learned variance, bits per dimension        chapter 5
     ddim          few steps, inversion, filling in            chapter 6
+    ode           the equation, second-order steps            chapter 6
     guidance      classifier-free guidance                    chapter 6
     latents       images to latents and back                  chapter 7
     fftd          the paper's Transformer and its fusion      chapter 7

@@ -56,7 +56,7 @@ def sigma(diffusion: Diffusion, t: int, t_prev: int, eta: float) -> float:
     Raises: ValueError for η below 0, or so large that σ² exceeds 1 − ᾱ_prev.
     """
     number(eta, "eta", 0)
-    now, before = _alpha_bars(diffusion, t, t_prev)
+    now, before = alpha_bars(diffusion, t, t_prev)
     s = eta * float(((1 - before) / (1 - now) * (1 - now / before)).sqrt())
     if s**2 > 1 - before + 1e-12:
         raise ValueError(f"eta={eta} asks for more noise than the step from {t} to {t_prev} may "
@@ -64,7 +64,7 @@ def sigma(diffusion: Diffusion, t: int, t_prev: int, eta: float) -> float:
     return s
 
 
-def _alpha_bars(diffusion: Diffusion, t: int, t_prev: int) -> tuple[Tensor, Tensor]:
+def alpha_bars(diffusion: Diffusion, t: int, t_prev: int) -> tuple[Tensor, Tensor]:
     """ᾱ at both times, ᾱ = 1 at time −1, the clean image."""
     for name, s in (("t", t), ("t_prev", t_prev)):
         s = s.item() if isinstance(s, torch.Tensor) and s.ndim == 0 else s
@@ -84,7 +84,7 @@ def ddim_step(diffusion: Diffusion, x0: Tensor, eps: Tensor, t: int, t_prev: int
     """
     alike(x0, eps, "x0", "eps")
     number(eta, "eta", 0)
-    _, before = _alpha_bars(diffusion, t, t_prev)
+    _, before = alpha_bars(diffusion, t, t_prev)
     s = sigma(diffusion, t, t_prev, eta) if eta else 0.0
     towards_x0 = float(before.sqrt())
     towards_eps = float((1 - before - s**2).clamp_min(0).sqrt())
@@ -96,7 +96,7 @@ def ddim_step(diffusion: Diffusion, x0: Tensor, eps: Tensor, t: int, t_prev: int
     return x
 
 
-def _pairs(T: int, steps: int, spacing: str) -> list[tuple[int, int]]:
+def visited_pairs(T: int, steps: int, spacing: str) -> list[tuple[int, int]]:
     """(t, t_prev) of every step down, the last to time −1, the clean image."""
     visited = timesteps(T, steps, spacing)
     return list(zip(visited, [*visited[1:], -1], strict=True))
@@ -121,7 +121,7 @@ def ddim_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
     check_diffusion(model, diffusion)
     check_sampling(xT, y, clip, batch_size)
     number(eta, "eta", 0)
-    pairs = _pairs(diffusion.T, steps, spacing)
+    pairs = visited_pairs(diffusion.T, steps, spacing)
     if eta > 0:
         for t, t_prev in pairs:                # too large an eta is told before the long first step
             sigma(diffusion, t, t_prev, eta)
@@ -150,8 +150,8 @@ def ddim_invert(model: Denoiser, diffusion: Diffusion, x0: Tensor, y: Tensor | N
     check_sampling(x0, y, None, batch_size)
     whole(refine, "refine", 0)
     x = x0
-    for t, t_prev in reversed(_pairs(diffusion.T, steps, spacing)):
-        now, before = (float(a) for a in _alpha_bars(diffusion, t, t_prev))
+    for t, t_prev in reversed(visited_pairs(diffusion.T, steps, spacing)):
+        now, before = (float(a) for a in alpha_bars(diffusion, t, t_prev))
         on_x = (now / before) ** 0.5
         on_eps = (1 - now) ** 0.5 - (now * (1 - before) / before) ** 0.5
         end = x
@@ -215,8 +215,8 @@ def inpaint(model: Denoiser, diffusion: Diffusion, known: Tensor, mask: Tensor, 
     if not is_whole(repeats) or repeats < 1:
         raise ValueError(f"repeats counts how often a step is done, at least 1; got {repeats}")
     x = xT
-    for t, t_prev in _pairs(diffusion.T, steps, spacing):
-        now, before = _alpha_bars(diffusion, t, t_prev)
+    for t, t_prev in visited_pairs(diffusion.T, steps, spacing):
+        now, before = alpha_bars(diffusion, t, t_prev)
         for again in reversed(range(repeats)):
             # a step down of the whole image
             with evaluating(model):

@@ -1,7 +1,10 @@
 """Chapter 6: classifier-free guidance. One network, with and without labels, and the difference.
 
-The null label is the number of classes, K: "no class given". Source: Ho & Salimans 2022.
+The null label is the number of classes, K: "no class given".
+Sources: Ho & Salimans 2022; Liu et al. 2022 (several labels at once).
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -62,3 +65,46 @@ class Guided(nn.Module):
         both = ask(self.model, torch.cat([x, x]), twice, torch.cat([y, nothing]))    # (2B, C, …)
         conditional, unconditional = both.chunk(2)                                   # (B, C, …)
         return unconditional + self.scale * (conditional - unconditional)
+
+
+class Composed(Guided):
+    """Several labels at once, of a model told only one in training: ε = ε_u + Σ_k s_k (ε_k − ε_u).
+
+    It follows from Bayes' rule where the labels, given the picture, say nothing of each other.
+    combinations: the labels that go together, a row each; a sample's label y is the number of its
+    row. scale: one for all, or one for each column; 0 leaves that column unasked.
+    Shapes: combinations (M, K) integers 0 … null − 1; y (B,) integers 0 … M − 1; the model is asked
+    for up to (K + 1) · B images at once.
+    Source: Liu et al. 2022, Eq. 11. Raises: as `Guided`, and ValueError for scales that are not K.
+    """
+
+    combinations: Tensor
+
+    def __init__(self, model: Denoiser, null: int, combinations: Tensor,
+                 scale: float | Sequence[float] = 1.0):
+        super().__init__(model, null)
+        tensor(combinations, "combinations", ("M", "K"), integers=True)
+        in_range(combinations, 0, null - 1, "combinations")
+        columns = combinations.shape[1]
+        scales = list(scale) if isinstance(scale, Sequence) else [scale] * columns
+        if len(scales) != columns or not columns:
+            refuse("scale", f"one number, or {columns}, one for each column", len(scales))
+        self.scales = [number(s, "scale", 0) for s in scales]
+        self.register_buffer("combinations", combinations.long(), persistent=False)
+
+    def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        if y is None:
+            raise ValueError("guidance needs labels y; for samples without a class use the model "
+                             "itself")
+        tensor(x, "x", ("B", "C", ...))
+        times(t, len(x))
+        y = labels(y, len(x), len(self.combinations))
+        told = self.combinations.to(y.device)[y].T                   # (K, B)
+        asked = [k for k, s in enumerate(self.scales) if s != 0]
+        rows = torch.cat([torch.full_like(y, self.null), *(told[k] for k in asked)])
+        n = len(asked) + 1
+        at = t if len(t) == 1 else t.repeat(n)
+        x = x.repeat(n, *[1] * (x.ndim - 1))
+        nothing, *answers = ask(self.model, x, at, rows).chunk(n)    # (B, C, …) each
+        steps = (self.scales[k] * (a - nothing) for k, a in zip(asked, answers, strict=True))
+        return sum(steps, nothing)

@@ -57,8 +57,10 @@ CHAPTERS = {
         "variance in bits",
         ("diffusion", "ddpm", "unet", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.1, 150),
     "06_ddim": Chapter(
-        "DDIM", "fewer steps, interpolation, inversion, editing, guidance, filling in",
-        ("ddim", "guidance"), "Eq. 29, Alg. 3, Table 3", 0.5, 120),
+        "DDIM",
+        "the sampling loop, the equation behind it and a step of second order, interpolation, "
+        "inversion, editing, guidance by two labels, filling in",
+        ("ddim", "ode", "guidance"), "Eq. 29, Alg. 3, Table 3", 1.2, 200),
     "07_fftd": Chapter(
         "FFTD",
         "latents, tokens, adaptive norm, two resolutions, adaptive fusion, Tables 2, 8 and 9 at "

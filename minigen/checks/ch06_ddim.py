@@ -1,41 +1,72 @@
 """Checks of chapter 6's exercises."""
 
 import torch
+from torch import Tensor
 
 from minigen import ddim
-from minigen.checks.compare import Answer, Wrong, expect
+from minigen.checks import ddim_answers as right
+from minigen.checks import ddim_loop as loop
+from minigen.checks.compare import Answer, Wrong, expect, unchanged, value_of
+from minigen.checks.ddim_answers import (  # noqa: F401  (found by name: minigen.checks.yours)
+    ddim_loop,
+    ddim_move,
+    forget_some,
+    guided_eps,
+    keep_known,
+    middle_guess,
+    on_the_arc,
+    step_noise,
+    trailing,
+    two_at_once,
+)
 from minigen.inputs import is_whole
+
+ANEW = "You drew new noise: the same ε goes back in, nothing is random here."
 
 
 def check_ddim_move(answer: Answer) -> None:
     for ab, prev in ((0.2, 0.5), (0.7, 0.9), (0.4, 1.0)):
         xt, eps = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
         x0 = (xt - (1 - ab) ** 0.5 * eps) / ab**0.5
-        want = prev**0.5 * x0 + (1 - prev) ** 0.5 * eps
+        rootless = (xt - (1 - ab) * eps) / ab
         mistakes = {
             "That is the guess of x0: noise it again, to the level of ab_prev.": x0,
             "You noised the guess back to the level it came from, which gives xt.": xt,
+            "All roots are missing: √ᾱ and √(1 − ᾱ) are the scales.":
+                prev * rootless + (1 - prev) * eps,
+            "The roots are missing in the guess.":
+                prev**0.5 * rootless + (1 - prev) ** 0.5 * eps,
             "The roots are missing in the second line.": prev * x0 + (1 - prev) * eps,
             "You used xt where the guess of x0 belongs.": prev**0.5 * xt + (1 - prev) ** 0.5 * eps,
-            "You drew new noise: the same ε goes back in, nothing is random here.":
-                torch.full_like(xt, float("inf")),
+            "The noise is missing: the guess is noised again, with ε.": prev**0.5 * x0,
+            "The noise goes back in with a plus.": prev**0.5 * x0 - (1 - prev) ** 0.5 * eps,
+            "The noise is taken off xt in the guess: a minus.":
+                prev**0.5 * (xt + (1 - ab) ** 0.5 * eps) / ab**0.5 + (1 - prev) ** 0.5 * eps,
             "ab and ab_prev are swapped.":
                 ab**0.5 * (xt - (1 - prev) ** 0.5 * eps) / prev**0.5 + (1 - ab) ** 0.5 * eps,
+            "The guess is noised with the scale of ab: its level is ab_prev now.":
+                prev**0.5 * x0 + (1 - ab) ** 0.5 * eps,
+            "The guess is scaled by √ab: its level is ab_prev now.":
+                ab**0.5 * x0 + (1 - prev) ** 0.5 * eps,
             "The guess is missing its division by √ᾱ.":
                 prev**0.5 * x0 * ab**0.5 + (1 - prev) ** 0.5 * eps,
         }
-        got = answer(xt.clone(), eps.clone(), ab, prev)
+        given = xt.clone(), eps.clone()
+        got = answer(*given, ab, prev)
         again = answer(xt.clone(), eps.clone(), ab, prev)
-        tensors = isinstance(got, torch.Tensor) and isinstance(again, torch.Tensor)
+        tensors = isinstance(got, Tensor) and isinstance(again, Tensor)
         if tensors and not torch.equal(got.nan_to_num(), again.nan_to_num()):
-            raise Wrong("You drew new noise: the same ε goes back in, nothing is random here.")
-        expect(got, want, f"ᾱ from {ab} to {prev}", mistakes)
+            raise Wrong(ANEW)
+        if prev == 1.0:                       # some of these are right at the last step
+            mistakes = {}
+        expect(got, right.ddim_move(xt, eps, ab, prev), f"ᾱ from {ab} to {prev}", mistakes)
+        unchanged({"xt": (given[0], xt), "noise": (given[1], eps)})
 
 
 def check_step_noise(answer: Answer) -> None:
-    for ab, prev, eta in ((0.2, 0.5, 1.0), (0.7, 0.9, 0.5), (0.4, 0.6, 0.0)):
-        want = torch.tensor(eta * ((1 - prev) / (1 - ab)) ** 0.5 * (1 - ab / prev) ** 0.5)
-        mistakes = {} if eta == 0 else {
+    for ab, prev, eta in ((0.2, 0.5, 1.0), (0.7, 0.9, 0.5), (0.4, 0.6, 0.0), (0.4, 1.0, 1.0)):
+        want = torch.tensor(right.step_noise(ab, prev, eta))
+        mistakes = {} if eta == 0 or prev == 1 else {
             "That is the variance σ²: take the root.": want**2 / eta,
             "That is σ²: take the root.": want**2,
             "η is missing.": want / eta,
@@ -80,14 +111,44 @@ def check_trailing(answer: Answer) -> None:
                         "wanted.")
 
 
+def check_ddim_loop(answer: Answer) -> None:
+    loop.check(answer)
+
+
+def check_middle_guess(answer: Answer) -> None:
+    for before, lam, after in ((-4.5, -2.0, 0.0), (-1.0, -0.8, 2.0), (0.5, 1.5, 2.5)):
+        x0, old = torch.randn(2, 2, 3, 4, 4)
+        slope, step = (x0 - old) / (lam - before), after - lam
+        mistakes = {
+            "That is the end of the step: its middle is half as far.": x0 + slope * step,
+            "You went back: from the guess before to this one, and on.": x0 - slope * step / 2,
+            "That starts from the guess before: start from x0, which stands at lam.":
+                old + slope * step / 2,
+            "The difference alone: it is added to x0.": slope * step / 2,
+            "The steps in λ differ: divide by lam − lam_before.": x0 + (x0 - old) * step / 2,
+            "The length of this step, lam_next − lam, is missing.": x0 + slope / 2,
+            "The two lengths are upside down: the slope is per λ of the step before.":
+                x0 + (x0 - old) * (lam - before) / step / 2,
+            "As if both steps were equally long: they are not.": x0 + (x0 - old) / 2,
+            "That is the mean of both guesses, in the middle of the step before.": (x0 + old) / 2,
+            "That is x0 itself, the step of first order.": x0,
+        }
+        if step == lam - before:              # equal steps: some of these are right
+            mistakes = {}
+        given = x0.clone(), old.clone()
+        expect(answer(*given, before, lam, after), right.middle_guess(x0, old, before, lam, after),
+               f"λ = {before}, {lam} and {after}", mistakes)
+        unchanged({"guess x0": (given[0], x0), "guess before": (given[1], old)})
+
+
 def check_on_the_arc(answer: Answer) -> None:
-    for w in (0.5, 0.25):
-        a, b = torch.randn(48), torch.randn(48)
+    for w in (0.5, 0.25, 0.0):
+        a, b = torch.randn(48), 2 * torch.randn(48)
         theta = torch.arccos((a @ b) / (a.norm() * b.norm()))
-        want = (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
+        want = right.on_the_arc(a, b, w)
         cosine = theta.cos()
         by_cosine = torch.sin((1 - w) * cosine) * a + torch.sin(w * cosine) * b
-        mistakes = {
+        mistakes = {} if w == 0 else {
             "That is the straight line, whose middle is too short.": (1 - w) * a + w * b,
             "a and b are swapped: w = 0 is a.":
                 (torch.sin(w * theta) * a + torch.sin((1 - w) * theta) * b) / torch.sin(theta),
@@ -96,25 +157,33 @@ def check_on_the_arc(answer: Answer) -> None:
                 by_cosine / torch.sin(cosine),
             "Use sines, not cosines.":
                 (torch.cos((1 - w) * theta) * a + torch.cos(w * theta) * b) / torch.cos(theta),
+            "Both parts are added: you subtracted.":
+                (torch.sin((1 - w) * theta) * a - torch.sin(w * theta) * b) / torch.sin(theta),
         }
-        expect(answer(a.clone(), b.clone(), w), want, f"two noises and w = {w}", mistakes)
+        given = a.clone(), b.clone()
+        expect(answer(*given, w), want, f"two noises and w = {w}", mistakes)
+        unchanged({"first noise": (given[0], a), "second noise": (given[1], b)})
 
 
 def check_forget_some(answer: Answer) -> None:
     y, u = torch.arange(5).repeat(20), torch.rand(100)
+    u[0], u[1] = 0.3, 0.0                     # u in [0, 1): p = 0 drops none
     for p in (0.3, 0.0, 1.0):
-        given, want = y.clone(), torch.where(u < p, 5, y)
-        got = answer(given, u.clone(), p, 5)
+        given, chance = y.clone(), u.clone()
+        got = answer(given, chance, p, 5)
         if not torch.equal(given, y):
             raise Wrong("Your function changed the labels it was given; the next epoch would find "
                         "them gone. Make a new tensor, torch.where.")
+        unchanged({"random numbers": (chance, u)})
         mistakes = {
             "That drops the wrong ones: drop where u < p.": torch.where(u < p, y, 5),
             "Nothing was dropped.": y,
+            "Drop where u < p, not where u ≤ p: with p = 0 none may go.":
+                torch.where(u <= p, 5, y),
             "Dropped labels become `null`, which is not 0.": torch.where(u < p, 0, y),
             "Dropped labels become `null`, not −1.": torch.where(u < p, -1, y),
         }
-        expect(got, want, f"100 labels and p = {p}", mistakes)
+        expect(got, right.forget_some(y, u, p, 5), f"100 labels and p = {p}", mistakes)
 
 
 def check_guided_eps(answer: Answer) -> None:
@@ -128,12 +197,48 @@ def check_guided_eps(answer: Answer) -> None:
             "The scale is missing.": c,
             "You added instead of taking the difference.": u + s * (c + u),
             "Only the difference is left: add it to the unconditional prediction.": s * (c - u),
+            "Away from the label: the difference is conditional − unconditional.":
+                u - s * (c - u),
         }
         if s not in (0.0, 1.0):
             partly = u + s * (c - u)
             partly[:, 3:] = c[:, 3:]
             mistakes["Only the first three channels are guided: latents have four."] = partly
-        expect(answer(c.clone(), u.clone(), s), u + s * (c - u), f"scale {s}", mistakes)
+        given = c.clone(), u.clone()
+        expect(answer(*given, s), right.guided_eps(c, u, s), f"scale {s}", mistakes)
+        unchanged({"conditional": (given[0], c), "unconditional": (given[1], u)})
+
+
+def check_two_at_once(answer: Answer) -> None:
+    for scales in ((2.5, 3.0), (0.5, 4.0), (0.0, 2.0), (1.0, 1.5, 2.5)):
+        u, *answers = torch.randn(len(scales) + 1, 2, 4, 3, 3)
+        pairs = list(zip(scales, answers, strict=True))
+        total = sum(s * (a - u) for s, a in pairs)
+        mean = sum(scales) / len(scales)
+        mistakes = {
+            "The unconditional prediction is missing: the differences are added to it.": total,
+            "You added one unconditional prediction for each label: once is enough.":
+                total + len(scales) * u,
+            "Nothing is taken off: each label adds its *difference* to the unconditional one.":
+                u + sum(s * a for s, a in pairs),
+            "The differences are added, not averaged.": u + total / len(scales),
+            "Each label has its own scale; you took one for all.":
+                u + scales[0] * sum(a - u for _, a in pairs),
+            "Each label has its own scale; you took their mean.":
+                u + mean * sum(a - u for _, a in pairs),
+            "Only the first label counts.": u + scales[0] * (answers[0] - u),
+            "Only the last label counts.": u + scales[-1] * (answers[-1] - u),
+            "The scales are missing.": u + sum(a - u for _, a in pairs),
+            "The labels are averaged first, which is one difference: each has its own scale.":
+                u + scales[0] * (sum(answers) / len(answers) - u),
+        }
+        given, plain = [a.clone() for a in answers], u.clone()
+        listed = list(given)
+        got = answer(plain, listed, list(scales))
+        expect(value_of(got), right.two_at_once(u, answers, scales), f"the scales {scales}",
+               mistakes)
+        unchanged({"unconditional prediction": (plain, u)}
+                  | {f"answer to label {k}": (given[k], a) for k, a in enumerate(answers)})
 
 
 def check_keep_known(answer: Answer) -> None:
@@ -147,13 +252,21 @@ def check_keep_known(answer: Answer) -> None:
             "The known part is clean and the rest is noisy: noise it to the same level.":
                 torch.where(mask.bool(), known, x),
             "The known part was noised everywhere: outside the mask x stays.": kept,
+            "Outside the mask nothing is left: x stays there.": mask * kept,
             "The roots are missing.":
                 torch.where(mask.bool(), prev * known + (1 - prev) * noise, x),
             "The noise's scale is √(1 − ᾱ).":
                 torch.where(mask.bool(), prev**0.5 * known + noise, x),
+            "Signal and noise have each other's scale.":
+                torch.where(mask.bool(), (1 - prev) ** 0.5 * known + prev**0.5 * noise, x),
+            "The noise is added: a plus.":
+                torch.where(mask.bool(), prev**0.5 * known - (1 - prev) ** 0.5 * noise, x),
             "Both were added up: choose, with the mask.": x + mask * kept,
         }
-        given = x.clone()
+        given = [v.clone() for v in (x, known, mask, noise)]
         want = torch.where(mask.bool(), kept, x)
-        got = answer(given, known.clone(), mask.clone(), prev, noise.clone())
+        got = answer(given[0], given[1], given[2], prev, given[3])
         expect(got, want, f"half the pixels known and ᾱ = {prev}", mistakes)
+        names = ("picture x", "known picture", "mask", "noise")
+        before = zip(given, (x, known, mask, noise), strict=True)
+        unchanged(dict(zip(names, before, strict=True)))

@@ -124,7 +124,7 @@ def test_the_text_line_by_line(table, tmp_path, monkeypatch):
         "l1",
         "perceptual",
         "loss",
-        "obedience",
+        "both",
         "diversity",
         "parameters",
         "frechet",
@@ -197,7 +197,7 @@ def test_in_a_clone_the_courses_results_are_read_and_left_as_they_are(tmp_path, 
     assert reproduce.measured_file("guidance") == course
 
     def cell(seed, steps, **_):
-        return dict(obedience=0.5, diversity=0.5, frechet=9.0)
+        return dict(hair=0.5, smile=0.5, both=0.5, diversity=0.5, frechet=9.0)
 
     made = reproduce.TABLES["guidance"]._replace(cell=cell)
     monkeypatch.setitem(reproduce.TABLES, "guidance", made)

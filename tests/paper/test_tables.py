@@ -4,7 +4,7 @@ import types
 import pytest
 import torch
 
-from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics
+from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics, unet
 from minigen.data import ToyFaces, batches
 from minigen.files import load_weights
 from minigen.paper import reproduce, tables
@@ -29,8 +29,18 @@ def test_a_real_cell_of_the_diffusion_tables(monkeypatch):
     for model in ("fftd", "unet"):
         values = tables.steps_cell(0, 128, model, 1)
         assert values["frechet"] > 0 and values["ms"] > 0
-    values = tables.guidance_cell(0, 130, "fftd", 3.0)
-    assert 0 <= values["obedience"] <= 1 and values["diversity"] > 0
+
+
+def test_a_real_cell_of_guidance(monkeypatch):
+    """A network without training that was told hair and smile: of nine labels, the last is none."""
+    torch.manual_seed(0)
+    net = unet.UNet(width=8, multipliers=(1,), attention_at=0, num_classes=8, prediction="v",
+                    schedule="cosine").eval()
+    monkeypatch.setattr(tables, "load_weights", lambda kind, name: net)
+    values = tables.guidance_cell(0, 130, "unet", 3.0)
+    assert set(values) == set(tables.TABLES["guidance"].columns)
+    assert 0 <= values["both"] <= min(values["hair"], values["smile"]) <= 1
+    assert values["diversity"] > 0 and values["frechet"] > 0
 
 
 def test_committed_results_are_whole():
@@ -187,10 +197,12 @@ def test_a_cell_of_sampling_steps_by_hand(monkeypatch, name):
     z = latents.encode(tokenizer, x).z
     sampler = Faces(x if name == "unet" else z, 1.5 if name == "unet" else 1.0)
     clock = iter([10.0, 11.5])
-    monkeypatch.setattr(tables, "time", types.SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(tables, "time", types.SimpleNamespace(process_time=lambda: next(clock)))
     monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
     values = tables.steps_cell(6, 200, name, 12, eta=0.3)
-    ((net, _, noise, y, options),) = sampler.seen
+    ((net, diffusion, noise, y, options),) = sampler.seen
+    assert torch.equal(diffusion.betas, ddpm.diffusion_of(net).betas)
+    assert options["spacing"] == "trailing"
     generator = torch.Generator().manual_seed(6)
     shape = (3, 32, 32) if name == "unet" else (4, 4, 4)
     assert torch.equal(noise, torch.randn(200, *shape, generator=generator))
@@ -203,45 +215,62 @@ def test_a_cell_of_sampling_steps_by_hand(monkeypatch, name):
     )
 
 
+@pytest.mark.parametrize("solver", ["heun", "multistep"])
+def test_a_cell_of_second_order_by_hand(monkeypatch, solver):
+    x = ToyFaces(200, seed=4).images()
+    sampler = Faces(x)
+    monkeypatch.setattr(tables.ode, f"{solver}_sample", sampler)
+    values = tables.steps_cell(6, 200, "unet", 7, solver=solver, spacing="leading")
+    ((_, _, noise, y, options),) = sampler.seen
+    assert options == dict(steps=7, spacing="leading", clip=(-1, 1)) and y is None
+    generator = torch.Generator().manual_seed(6)
+    assert torch.equal(noise, torch.randn(200, 3, 32, 32, generator=generator))
+    assert values["frechet"] == pytest.approx(metrics.toy_frechet(x), rel=1e-4)
+
+
 def test_a_cell_of_guidance_by_hand(few, monkeypatch):
+    """Real faces for drawn ones: what is asked for, and what is read off them."""
     faces = ToyFaces(200, seed=4)
     sampler = Faces(faces.images())
-    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
+    net = unet.UNet(width=8, multipliers=(1,), attention_at=0, num_classes=8)
+    monkeypatch.setattr(tables, "load_weights", lambda kind, name: net)
+    monkeypatch.setattr(tables.ode, "multistep_sample", sampler)
     values = tables.guidance_cell(6, 200, "unet", 2.5)
-    ((net, _, _, y, options),) = sampler.seen
-    assert (
-        isinstance(net, guidance.Guided)
-        and net.scale == 2.5
-        and net.null == net.model.num_classes == 5
-    )
-    assert (
-        torch.equal(y, torch.arange(200) % 5) and options["steps"] == 15 and few == [(2000, 32, 2)]
-    )
+    ((asked, _, _, y, options),) = sampler.seen
+    assert isinstance(asked, guidance.Composed) and asked.scales == [2.5, 2.5] and asked.null == 8
+    pairs = [(h, 5 + m) for h in range(5) for m in range(3)]
+    assert asked.combinations.tolist() == [list(p) for p in pairs]
+    assert torch.equal(y, torch.arange(200) % 15)
+    assert options["steps"] == 10 and few == [(2000, 32, 2)]
     x, real = faces.images(), ToyFaces(200, seed=2)
-    assert values["obedience"] == metrics.obedience(x, "hair", y) and values[
-        "frechet"
-    ] == pytest.approx(metrics.toy_frechet(x))
+    hair, smile = (metrics.predict_attributes(x)[k] for k in ("hair", "smile"))
+    wanted_hair, wanted_smile = y // 3, y % 3
+    assert values["hair"] == pytest.approx(float((hair == wanted_hair).float().mean()))
+    assert values["smile"] == pytest.approx(float((smile == wanted_smile).float().mean()))
+    right = (hair == wanted_hair) & (smile == wanted_smile)
+    assert values["both"] == pytest.approx(float(right.float().mean()))
+    assert values["frechet"] == pytest.approx(metrics.toy_frechet(x))
+    told = real["hair"] * 3 + real["smile"]
     spread = [
         sum(
-            float(torch.cov(metrics.toy_features(a[labels == k]).double().T).trace())
-            for k in range(5)
+            float(torch.cov(metrics.toy_features(a[which == k]).double().T).trace())
+            for k in range(15)
         )
-        for a, labels in ((x, y), (real.images(), real["hair"]))
+        for a, which in ((x, y), (real.images(), told))
     ]
     assert values["diversity"] == pytest.approx(spread[0] / spread[1], rel=1e-4)
 
 
 def test_what_is_taken_unless_told():
-    assert defaults(tables.ivqvae_cell) == dict(mixed=True) and defaults(tables.steps_cell) == dict(
-        eta=0.0
-    )
+    assert defaults(tables.ivqvae_cell) == dict(mixed=True)
+    assert defaults(tables.steps_cell) == dict(eta=0.0, solver="ddim", spacing="trailing")
     assert defaults(tables.Table) == dict(unit="training steps")
     small, tiny = tables.SMALL, tables.TINY
     assert small == dict(size=32, width=16, attention_at=8, num_codes=512, code_dim=4)
     assert tiny == dict(dim=64, heads=2) and tables.DRAWN == 1000
     units = {name: (t.unit, t.steps) for name, t in tables.TABLES.items()}
     trained = dict(table1=250, table7=250, table2=600, table8=600, table9=600)
-    drawn = dict(table3=300, table3_pixels=300, guidance=130)
+    drawn = dict(table3=300, table3_pixels=1000, guidance=1000)
     assert units == {k: ("training steps", n) for k, n in trained.items()} | {
         k: ("images", n) for k, n in drawn.items()
     }
