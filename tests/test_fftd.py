@@ -82,7 +82,7 @@ def test_tokens_and_maps_are_in_reading_order():
 def test_patches_come_out_where_they_went_in():
     model = FFTD(**TINY, patch=2, levels=1, latent_channels=3)
     tokens = torch.arange(4.0)[None, :, None].expand(1, 4, 12)                 # token k says k
-    out = nn.functional.pixel_shuffle(fftd.to_map(tokens), model.patch)
+    out = nn.functional.pixel_shuffle(fftd.to_map(tokens), model.config["patch"])
     want = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]])
     assert torch.equal(out[0, 0], want)
 
@@ -412,12 +412,15 @@ def test_what_is_taken_unless_told():
         num_classes=0,
         mlp_ratio=4,
         dropout=0.0,
+        prediction="eps",
+        schedule=None,
     )
 
 
 def test_a_model_is_rebuilt_from_its_config():
     config = dict(latent_channels=3, grid=8, patch=2, dim=32, depth=3, heads=2, levels=2)
     config |= dict(fusion="concat", num_classes=4, mlp_ratio=2, dropout=0.1)
+    config |= dict(prediction="v", schedule="cosine")
     model = FFTD(**config)
     assert model.config == config and layers(FFTD(**model.config)) == layers(model)
 
