@@ -95,6 +95,27 @@ def fftd_cell(seed: int, steps: int, **options: Any) -> dict[str, float]:
                 parameters=sum(p.numel() for p in model.parameters()))
 
 
+def pixels_cell(seed: int, steps: int, **options: Any) -> dict[str, float]:
+    """Train one small U-Net on 20,000 faces, draw 1,000 with 50 DDIM steps.
+
+    Measured: Fréchet distance, and how far the mean colour is off in the worst of red, green, blue.
+    """
+    torch.manual_seed(seed)
+    model = unet.UNet(**unet.PRESETS["small"], **options)
+    diffusion, average = ddpm.diffusion_of(model), ddpm.ema(model, 0.998)
+    faces = ToyFaces(20_000, seed=0).images()
+    data = batches(faces, batch_size=32, seed=seed)
+    for _ in ddpm.train_ddpm(
+            model, data, diffusion, steps=steps, lr=1.5e-3, average=average, seed=seed):
+        pass
+    noise = torch.randn(DRAWN, 3, 32, 32, generator=seeded(seed + 100))
+    averaged = average.module.eval()
+    x = ddpm.last(ddim.ddim_sample(averaged, diffusion, noise, steps=50, clip=(-1, 1)))
+    x = x.clamp(-1, 1)
+    off = (x.mean((0, 2, 3)) - faces.mean((0, 2, 3))).abs().max()
+    return dict(frechet=metrics.toy_frechet(x), colour_off=float(off))
+
+
 def _drawn(
     model: str, images: int, seed: int, steps: int, eta: float = 0.0, y: Tensor | None = None,
     scale: float = 1.0,
@@ -223,4 +244,14 @@ TABLES = {
         "The paper has no such table. 130 images a cell, 15 DDIM steps; 130 fresh real faces have "
         "a distance of 157 ± 26.",
         "images"),
+    "predictions": Table(
+        "What a U-Net in pixels predicts, and on which schedule", pixels_cell, 1000,
+        ("frechet", "colour_off"),
+        {"ε, linear": dict(prediction="eps", schedule="linear"),
+         "v, linear": dict(prediction="v", schedule="linear"),
+         "v, cosine": dict(prediction="v", schedule="cosine")}, {},
+        "The paper has no such table. 1,000 steps of batch 32, without labels; 1,000 faces a cell, "
+        "50 DDIM steps; 1,000 fresh real faces have a distance of 17.\n"
+        "colour off: how far the mean red, green or blue is from the data's, on the scale from −1 "
+        "to 1."),
 }
