@@ -664,14 +664,16 @@ def ideal_of_twenty(x, t):
 clouds = [{"drawn": ancestral_sample(net, short, start_noise, generator), "the twenty": twenty}
           for net in (ideal_of_twenty, small_net)]
 show(points(clouds, columns=2, limit=2.6, titles=["ideal", "network"], size=8),
-     """TODO-CAPTION""")
+     """500 samples, and the twenty points they were learned from. Ideal: every sample lies on
+     one of the twenty. Network: a thick arc through the outer points, and many samples spread
+     over the inside, where the roll has a gap.""")
 far = [float(torch.cdist(c["drawn"], twenty).min(1).values.mean()) for c in clouds]
 print(f"mean distance to the nearest of the twenty: ideal {far[0]:.3f}, network {far[1]:.3f}")
 assert far[0] < far[1]
 
 # %% [markdown]
 r"""
-TODO-TWENTY
+Where the formula jumps to the nearest training point, the network, being smooth, fills in what lies between: much of the outer arm, of which it was never shown the parts between the points, and a good deal that is no part of the roll. Both are what a smooth function makes of twenty points. **Generalisation is an error of the right kind**, and whether it is of the right kind depends on the network and on how densely the data lie.
 
 ## 6. What a denoiser knows: the score
 
@@ -722,7 +724,10 @@ for ax, t in zip(axes.flat, (5, 30, 90), strict=True):
               color=COLOURS[1])
     ax.set_title(f"t = {t}, σ = {float((1 - short.alpha_bar[t]).sqrt()):.2f}", fontsize=9)
     ax.set(xticks=[], yticks=[])
-show(fig, """TODO-CAPTION""")
+show(fig, """The density of the noised roll in blue, at t = 5, 30 and 90: a thin spiral, a thick
+     one with its arms run together, a round hill. The network's arrows, over it, point uphill
+     everywhere: at t = 5 from both sides to the nearest arm, at 30 to the ridge, at 90 to the
+     middle. They are shortest on the ridges.""")
 
 with torch.no_grad():
     alike = {}
@@ -744,7 +749,7 @@ repeated, draws from $p(x_t)$ for small $h$, wherever it begins.
 
 # %% tags=["nbval-ignore-output"]
 dice, clouds = torch.Generator().manual_seed(8), []
-begin = 2.5 * torch.rand(500, 2, generator=dice)                      # a square in one corner
+begin = 2.5 * torch.rand(500, 2, generator=dice)             # a square, at the upper right
 for t in (90, 5):
     at, x = torch.tensor([t]), begin
     h = 0.1 * float(1 - short.alpha_bar[t])
@@ -755,11 +760,14 @@ for t in (90, 5):
     truth = short.add_noise(drawn["fresh data"], at, torch.randn(500, 2, generator=dice))
     clouds += [x, truth]
 names = ["t = 90, Langevin", "t = 90, noised data", "t = 5, Langevin", "t = 5, noised data"]
-show(points(clouds, columns=4, limit=2.8, titles=names), """TODO-CAPTION""")
+show(points(clouds, columns=4, limit=2.8, titles=names), """500 points after 400 Langevin steps
+     with the network's score, beside noised data. At t = 90 the two round clouds look alike. At
+     t = 5 the points lie on the roll, but only on the right part of its outer arm and some of
+     the inner one; the left half of the roll is empty.""")
 
 # %% [markdown]
 r"""
-TODO-LANGEVIN At much noise the density is one broad hill, and the slope alone finds all of it. At little noise there are arms with empty land between them, where the slope points to the nearest arm and hardly a step leads over. So one wants both: to begin at much noise, where everything can be reached, and to end at little, where the detail is. Going down through the noise levels, with a few such steps at each, is the sampler of Song and Ermon (2019); ancestral sampling is its close relative, and both use nothing but the score. (That the score also gives a path *without* chance is chapter 6.)
+The points began in a square at the upper right. At much noise the density is one broad hill, and the slope alone finds all of it. At little noise there are arms with empty land between them, where the slope points to the nearest arm and hardly a step leads over. So one wants both: to begin at much noise, where everything can be reached, and to end at little, where the detail is. Going down through the noise levels, with a few such steps at each, is the sampler of Song and Ermon (2019); ancestral sampling is its close relative, and both use nothing but the score. (That the score also gives a path *without* chance is chapter 6.)
 
 ## 7. A network for faces
 
