@@ -26,10 +26,6 @@ def test_a_real_cell_of_the_diffusion_tables(monkeypatch):
     monkeypatch.setattr(tables, "DRAWN", 130)
     values = tables.fftd_cell(0, 2, dim=16, heads=2, fusion="add")
     assert set(values) == {"frechet", "loss", "parameters"} and 0.5 < values["loss"] < 2
-    for options in ({}, dict(prediction="v", schedule="cosine", detail=1.0)):
-        values = tables.pixels_cell(0, 2, **options)
-        assert set(values) == {"frechet", "colour_off"} and values["frechet"] > 100
-        assert 0 < values["colour_off"] < 2
     for model in ("fftd", "unet"):
         values = tables.steps_cell(0, 128, model, 1)
         assert values["frechet"] > 0 and values["ms"] > 0
@@ -239,14 +235,13 @@ def test_what_is_taken_unless_told():
     assert defaults(tables.ivqvae_cell) == dict(mixed=True) and defaults(tables.steps_cell) == dict(
         eta=0.0
     )
-    assert defaults(tables.pixels_cell) == dict(detail=0.0)
     assert defaults(tables.Table) == dict(unit="training steps")
     small, tiny = tables.SMALL, tables.TINY
     assert small == dict(size=32, width=16, attention_at=8, num_codes=512, code_dim=4)
     assert tiny == dict(dim=64, heads=2) and tables.DRAWN == 1000
     units = {name: (t.unit, t.steps) for name, t in tables.TABLES.items()}
     trained = dict(table1=250, table7=250, table2=600, table8=600, table9=600, predictions=1000)
-    drawn = dict(table3=300, table3_pixels=300, guidance=130)
+    drawn = dict(table3=300, table3_pixels=300, guidance=130, origins=1000)
     assert units == {k: ("training steps", n) for k, n in trained.items()} | {
         k: ("images", n) for k, n in drawn.items()
     }
