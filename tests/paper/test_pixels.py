@@ -1,3 +1,5 @@
+import itertools
+
 import torch
 
 from minigen.data import ATTRIBUTES, ToyFaces
@@ -41,7 +43,7 @@ def test_faces_come_from_the_level_that_is_asked_for(monkeypatch):
         snr = pixels.ddpm.diffusion_of(net).snr
         assert asked[0] == top or abs(float(snr[asked[0]].rsqrt()) - ratio) < 0.05 * ratio
         assert asked == sorted(asked, reverse=True) and 0 <= asked[-1] < 20
-        assert {a - b for a, b in zip(asked, asked[1:], strict=False)} == {20}
+        assert {a - b for a, b in itertools.pairwise(asked)} == {20}
 
 
 def test_the_mixture_is_the_one_that_is_read(monkeypatch):
