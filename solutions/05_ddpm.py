@@ -1000,7 +1000,9 @@ with torch.device(device):
     noise = torch.randn(4, 3, 32, 32, generator=dice)
     first_faces = ancestral_sample(eps_net, diffusion, noise, dice, clip=True)
 each = 1000 * (time.time() - start) / 4000
-show(image_grid(first_faces.cpu().clamp(-1, 1), columns=4), """TODO-CAPTION""")
+show(image_grid(first_faces.cpu().clamp(-1, 1), columns=4), """Four faces: three before a slate
+     background, one before cream; hair and glasses are clear, the mouths are smudged in two and
+     the first face's eyes differ in colour.""")
 print(f"1000 steps, {each:.1f} ms a face and step; a GAN of chapter 1 runs once")
 
 # %% [markdown]
@@ -1011,11 +1013,14 @@ And what did the network at the top of the chapter guess on its way? It predicts
 # %% tags=["nbval-ignore-output"]
 first_guess = {s.t: s.x0[:3].cpu().clamp(-1, 1) for s in trajectory}
 three_rows = torch.stack([first_guess[t] for t in shown], dim=1).flatten(0, 1)
-show(image_grid(three_rows, columns=8, titles=titles), """TODO-CAPTION""")
+show(image_grid(three_rows, columns=8, titles=titles), """The guess of x₀ along the way of three
+     of the faces: a blur at t = 999, a head with a background's colour by 900 and 800, a face
+     by 600; after 200 hardly anything changes.""")
+# TODO-V: look again
 
 # %% [markdown]
 r"""
-TODO-CAPTION-TEXT Its first guess is a blur, near the mean of all faces, as section 5's formula wants it. (An ε-network's first guess is glaring noise: at $t = 999$ an error of one hundredth in $\varepsilon$ is one of 1.6 in $x_0$.) Then look at what is decided when: first colours and the head, then hair, then eyes and mouth; never all at once.
+Its first guess is a blur, near the mean of all faces, as section 5's formula wants it. (An ε-network's first guess is glaring noise: at $t = 999$ an error of one hundredth in $\varepsilon$ is one of 1.6 in $x_0$.) Then look at what is decided when: first colours and the head, then hair, then eyes and mouth; never all at once.
 
 And the price: a thousand calls. The 2,000 faces of our results table would take hours this way on a laptop, so its rows for diffusion in pixels are measured with fewer of the thousand steps (how that is possible is chapter 6's subject; the next section borrows it).
 
@@ -1167,7 +1172,11 @@ Is that all that is wrong with these faces? Two questions, two experiments. *Fir
 eight = real[:8]
 rows = [eight, from_level(eps_net, 0.7, eight, 10), from_level(eps_net, 6, eight, 20), grey[:8]]
 show(image_grid(torch.cat(rows), columns=8,
-                row_titles=["real", "0.7 ×", "6 ×", "pure noise"]), """TODO-CAPTION""")
+                row_titles=["real", "0.7 ×", "6 ×", "pure noise"]), """Eight real faces, and what
+     the ε-network draws from them at three levels. 0.7 ×: the same persons and backgrounds,
+     eyes and mouths changed in several. 6 ×: the backgrounds' hues and the long hair are kept,
+     the persons are others, mouths and eyes are smudged. Pure noise: nothing is kept;
+     backgrounds that the data do not have, one face dark and full of grain.""")
 
 # %% [markdown]
 r"""
@@ -1202,13 +1211,22 @@ The course's own network predicts $v$, on the cosine schedule. It is the one at 
 
 # %% tags=["nbval-ignore-output"]
 found["v-network"] = errors_of_guess(unet)
-show_errors(found, """TODO-CAPTION""")
+show_errors(found, """The same two figures with the v-network's curve added. At low noise the two
+     networks are alike; from ten times on the v-network's errors level off at the dashed line,
+     what guessing the mean of the data costs, where the ε-network's go on rising.""")
+# TODO-V: look again
 
 # %% tags=["nbval-ignore-output"]
 bright = from_level(unet, math.inf, real)
-show_colours(real_and_grey | {"the v-network's": bright}, """TODO-CAPTION""")
+show_colours(real_and_grey | {"the v-network's": bright}, """As above,
+     with the v-network's faces: their histogram has no tail on the dark side, and their
+     backgrounds lie nearer to the six lines.""")
+# TODO-V: look again
 show(image_grid(torch.cat([grey[:16], bright[:16]]), columns=8,
-                row_titles=["ε", "", "v", ""]), """TODO-CAPTION""")
+                row_titles=["ε", "", "v", ""]), """Sixteen faces of the ε-network, several on murky
+     or grainy backgrounds, above sixteen of the v-network from the same noise, on even, bright
+     ones.""")
+# TODO-V: look again
 off = {name: (colour(x).mean(0) - colour(images).mean(0)).abs().max()
        for name, x in (("ε", grey), ("v", bright))}
 print("the mean colour is off by at most:", {n: round(float(e), 3) for n, e in off.items()})
