@@ -1174,9 +1174,10 @@ rows = [eight, from_level(eps_net, 0.7, eight, 10), from_level(eps_net, 6, eight
 show(image_grid(torch.cat(rows), columns=8,
                 row_titles=["real", "0.7 ×", "6 ×", "pure noise"]), """Eight real faces, and
      what the ε-network draws from them at three levels. 0.7 ×: the same persons and
-     backgrounds, eyes and mouths changed in several. 6 ×: the backgrounds' hues and the long hair are kept,
-     the persons are others, mouths and eyes are smudged. Pure noise: nothing is kept;
-     backgrounds that the data do not have, one face dark and full of grain.""")
+     backgrounds, eyes and mouths changed in several. 6 ×: the backgrounds' hues and the
+     long hair are kept, the persons are others, mouths and eyes are smudged. Pure
+     noise: nothing is kept; backgrounds that the data do not have, one face dark and
+     full of grain.""")
 
 # %% [markdown]
 r"""
@@ -1213,7 +1214,8 @@ The course's own network predicts $v$, on the cosine schedule. It is the one at 
 found["v-network"] = errors_of_guess(unet)
 show_errors(found, """The same two figures with the v-network's curve added. At low noise the
      two networks are alike; from ten times on the v-network's errors level off at the
-     dashed line, what guessing the mean of the data costs, where the ε-network's go on rising.""")
+     dashed line, what guessing the mean of the data costs, where the ε-network's go on
+     rising.""")
 # TODO-V: look again
 
 # %% tags=["nbval-ignore-output"]
@@ -1224,8 +1226,8 @@ show_colours(real_and_grey | {"the v-network's": bright}, """As above,
 # TODO-V: look again
 show(image_grid(torch.cat([grey[:16], bright[:16]]), columns=8,
                 row_titles=["ε", "", "v", ""]), """Sixteen faces of the ε-network, several on
-     murky or grainy backgrounds, above sixteen of the v-network from the same noise, on even,
-     bright ones.""")
+     murky or grainy backgrounds, above sixteen of the v-network from the same noise, on
+     even, bright ones.""")
 # TODO-V: look again
 off = {name: (colour(x).mean(0) - colour(images).mean(0)).abs().max()
        for name, x in (("ε", grey), ("v", bright))}
