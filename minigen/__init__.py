@@ -22,6 +22,7 @@
     gallery       new faces from every model                  chapter 0
     metrics       Fréchet distance, attribute classifier      every chapter
     plots         figures                                     every chapter
+    diagrams      networks drawn from their configuration     chapter 5
     widgets       sliders                                     every chapter
     checks        the exercises' checks, your progress        every chapter
     files         weights as safetensors, whole or not        every chapter

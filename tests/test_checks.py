@@ -466,7 +466,7 @@ def drawn(model, d, x, g, clip=False, noise=1.0, root=0.5, large=False, times=No
         mean, variance = d.posterior(x0, x, at)
         variance = d.at(d.betas, at, x) * (t > 0) if large else variance
         x = mean + noise * variance**root * torch.randn(x.shape, generator=g)
-        x = x0 if jump else x.clamp(-1, 1) if clip_x else x
+        x = x0 if jump else x.clamp(-1, 1) if clip and clip_x else x
     return x
 
 

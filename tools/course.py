@@ -53,9 +53,10 @@ CHAPTERS = {
         ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 120),
     "05_ddpm": Chapter(
         "DDPM",
-        "forward process, posterior, the loss from the bound, the ideal denoiser, a U-Net, learned "
-        "variance in bits",
-        ("diffusion", "ddpm", "unet", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.1, 150),
+        "forward process, the loss from the bound, Algorithms 1 and 2 written, the score, a U-Net "
+        "from its blocks, where the colour goes, learned variance in bits",
+        ("diffusion", "ddpm", "unet", "details", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.6,
+        165),
     "06_ddim": Chapter(
         "DDIM",
         "the sampling loop, the equation behind it and a step of second order, interpolation, "

@@ -28,7 +28,7 @@ from minigen.paper.tables import TABLES, Table
 
 # digits behind the point, 1 for the others
 DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "hair": 3, "smile": 3, "both": 3, "diversity": 3,
-          "parameters": 0}
+          "parameters": 0, "colour_off": 3, "red": 3, "clear": 3}
 WIDE = 94                                         # letters a line of a notebook's output holds
 
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns
