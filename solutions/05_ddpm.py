@@ -1181,7 +1181,7 @@ show(image_grid(torch.cat(rows), columns=8,
 
 # %% [markdown]
 r"""
-And the numbers, of a thousand faces a row and three seeds (`python -m minigen reproduce origins`), for this network and for the one that we come to below. *Clear* is the share of faces whose nine attributes the classifier all reads with more than 0.9.
+And the numbers, of 300 faces a row and three seeds (`python -m minigen reproduce origins`), for this network and for the one that we come to below. *Clear* is the share of faces whose nine attributes the classifier all reads with more than 0.9.
 """
 
 # %%
@@ -1197,7 +1197,7 @@ From 0.7 times only details have to be restored, the colours are given, and yet 
 
 The colour's cause is known: in $\varepsilon$'s loss a wrong colour costs nearly nothing. In $v$'s it costs what it costs in the picture. So train the same network to answer $v$. In your `training_step` one line changes, the target: `diffusion.target(x0, eps, t, "v")`.
 
-Does it hold if nothing else is changed? Nine networks, three seeds each, trained for equally long and from the same start (`python -m minigen reproduce predictions`):
+Does it hold if nothing else is changed? Four ways, three seeds each, every network trained for equally long and from the same start (`python -m minigen reproduce predictions`):
 """
 
 # %%

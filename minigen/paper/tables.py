@@ -101,7 +101,7 @@ def _drawn(
     spacing: str = "trailing", y: Tensor | None = None,
     guided: Callable[[Any], Any] = lambda net: net,
 ) -> tuple[Tensor, float]:
-    """Faces of a longer-trained model, "unet" or "fftd_eps", say, and the processor seconds they took.
+    """Faces of a longer-trained model, as "unet" or "fftd", and the processor seconds they took.
 
     solver: "ddim", "heun" or "multistep". guided: what is made of the network before it is asked.
     """
@@ -229,7 +229,7 @@ TABLES = {
         "fresh real faces have 81 ± 16.",
         "images"),
     "table3_pixels": Table(
-        "Table 3 in pixel space: sampling steps, U-Net", steps_cell, 1000, ("frechet", "ms"),
+        "Table 3 in pixel space: sampling steps, U-Net", steps_cell, 500, ("frechet", "ms"),
         {f"DDIM {n}": dict(model="unet", steps=n) for n in (5, 10, 20, 50)}
         | {"DDIM 10, leading": dict(model="unet", steps=10, spacing="leading")}
         | {"DDIM 20, η = 1": dict(model="unet", steps=20, eta=1.0)}
@@ -238,8 +238,8 @@ TABLES = {
         | {f"multistep {n}": dict(model="unet", steps=n, solver="multistep")
            for n in (5, 10, 20)},
         {"DDIM 50": "FID 37.98, 851 ms"},
-        "The paper's column is of its latent model. 1,000 images a cell; as many fresh real faces "
-        "have 23.5 ± 1.3. ms: the processor's milliseconds an image.",
+        "The paper's column is of its latent model. 500 images a cell; as many fresh real faces "
+        "have 49 ± 9. ms: the processor's milliseconds an image.",
         "images"),
     "guidance": Table(
         "Guidance: U-Net asked for hair and smile at once", guidance_cell, 1000,
@@ -261,7 +261,7 @@ TABLES = {
         "colour off: how far the mean red, green or blue is from the data's, on the scale from −1 "
         "to 1."),
     "origins": Table(
-        "Where two U-Nets lose what: real faces noised, then drawn from there", origins_cell, 500,
+        "Where two U-Nets lose what: real faces noised, then drawn from there", origins_cell, 300,
         ("red", "frechet", "clear"),
         {"real faces": {}}
         | {f"{name}, {words}": dict(model=model, ratio=ratio)
@@ -270,7 +270,7 @@ TABLES = {
                                 ("from pure noise", None))}
         | {f"real, mixture of {name}": dict(model=model, mixture=True)
            for name, model in (("ε", "unet_eps"), ("v", "unet"))}, {},
-        "The paper has no such table. 500 faces a cell; up to 50 DDIM steps. red: the mean of "
+        "The paper has no such table. 300 faces a cell; up to 50 DDIM steps. red: the mean of "
         "all red values.\n"
         "mixture: real faces, each attribute as often as it is read off those from pure noise.",
         "images"),
