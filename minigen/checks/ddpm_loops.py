@@ -79,8 +79,8 @@ def training_step(answer: Answer) -> None:
         out = start(xt, t)
         want = (out - eps).square().mean()
         _expect_loss(got, out.detach(), x0, xt, eps)
-        want.backward()
-        moved = [p.detach() - 0.1 * p.grad for p in start.parameters()]
+        slopes = torch.autograd.grad(want, list(start.parameters()))
+        moved = [p.detach() - 0.1 * s for p, s in zip(start.parameters(), slopes, strict=True)]
         now = list(spy.parameters())
         if _alike(now, list(start.parameters())):
             raise Wrong("The loss is right, but the weights did not move: loss.backward(), then "
@@ -149,8 +149,9 @@ def _walked(
         if noise == "large":
             variance = d.at(d.betas, at, x)
         z = torch.randn(x.shape, generator=generator)
+        nothing = torch.zeros_like(variance)
         z = z * {"root": variance.sqrt(), "large": variance.sqrt() * float(t > 0),
-                 "variance": variance, "one": 1.0, "none": 0.0}[noise]
+                 "variance": variance, "one": nothing + 1, "none": nothing}[noise]
         x = x0 if guess_only else mean + z
         x = x.clamp(-1, 1) if clip_x else x
     return x.detach()
