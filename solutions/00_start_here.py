@@ -60,14 +60,14 @@ ax.axvline(ladder[0]["frechet"], color="0.7", lw=0.8, ls="--")
 ax.set_xlim(0, 330)
 ax.set_xlabel("toy Fréchet distance to real faces (lower is better)", fontsize=9)
 ax.invert_yaxis()
-values = ", ".join(f"{row['model'].split(':')[0]} {row['frechet']:.0f}" for row in ladder)
+values = "; ".join(f"{row['model']}: {row['frechet']:.0f}" for row in ladder)
 show(fig, f"""The toy Fréchet distance of every model, in the course's order: {values}. The
      dashed line is what fresh real faces score.""")
 
 # %% [markdown]
 r"""
 The ladder does not fall evenly, and that is part of the story: the VAE's faces score worse than the Gaussian's, and the U-Net's
-look better than the GAN's and score worse. Each chapter takes its own number apart.
+TODO-LADDER Each chapter takes its own number apart.
 
 The paper's system has two stages. An **autoencoder** (IVQ-VAE) presses an image into a tiny map of codes, sixteen tokens for a whole
 face, and unfolds it again. A **diffusion Transformer** (FFTD) learns to turn pure noise into such maps, a little less noisy at every

@@ -400,19 +400,18 @@ def _size(*models: nn.Module) -> int:
     return sum(p.numel() for model in models for p in model.parameters())
 
 
-def _diffused(model: Any, shape: tuple[int, ...], steps: int, eta: float = 0.0,
+def _diffused(model: Any, shape: tuple[int, ...], steps: int,
               clip: tuple[float, float] | None = None) -> Tensor:
-    generator = seeded(7)
-    noise = torch.randn(metrics.N_SAMPLES, *shape, generator=generator)
+    noise = torch.randn(metrics.N_SAMPLES, *shape, generator=seeded(7))
     return ddpm.last(ddim.ddim_sample(
-        model, ddpm.diffusion_of(model), noise, steps=steps, eta=eta, clip=clip,
-        generator=generator, batch_size=64, progress=True))
+        model, ddpm.diffusion_of(model), noise, steps=steps, clip=clip, batch_size=64,
+        progress=True))
 
 
-def _pixels(name: str, steps: int, eta: float) -> tuple[int, Tensor]:
+def _pixels(name: str, steps: int) -> tuple[int, Tensor]:
     """Parameters and samples of a U-Net."""
     net = load_weights(unet.UNet, name)
-    return _size(net), _diffused(net, (3, 32, 32), steps, eta, (-1, 1)).clamp(-1, 1)
+    return _size(net), _diffused(net, (3, 32, 32), steps, (-1, 1)).clamp(-1, 1)
 
 
 def _latents(name: str, steps: int) -> tuple[int, Tensor]:
@@ -454,9 +453,8 @@ ROWS: dict[str, tuple[int, Callable[[], tuple[int, Tensor]]]] = {
     "GAN": (1, _gan),
     "VAE": (2, _autoencoder),
     "VQ-VAE + PixelCNN": (3, _tokens_and_prior),
-    "U-Net: ε, DDPM in 100 steps": (5, lambda: _pixels("unet_eps", 100, 1.0)),
-    "U-Net: v, DDPM in 100 steps": (5, lambda: _pixels("unet", 100, 1.0)),
-    "U-Net: v, DDIM in 50 steps": (6, lambda: _pixels("unet", 50, 0.0)),
+    "U-Net, predicting ε, 50 steps": (5, lambda: _pixels("unet_eps", 50)),
+    "U-Net, predicting v, 50 steps": (5, lambda: _pixels("unet", 50)),
     "IVQ-VAE + FFTD, 100 steps": (7, lambda: _latents("fftd", 100)),
 }
 
