@@ -698,7 +698,7 @@ print(results_table(through_chapter=7))
 
 # %% [markdown]
 r"""
-The last row is the best by far, close to real faces. Read the cost beside it: 38 minutes of training on one core for FFTD and 66 before that for the autoencoder, against 55 for chapter 5's U-Net; 2.4 million weights and 1.0 million, against 2.1. So about twice the effort, and a tenth of the distance. Working on sixteen tokens with a good decoder is not a compromise here: the decoder takes care of everything that a pixel model spends its effort on, sharp edges and flat colours, and the quantizer repairs small errors. The autoencoder was trained against the classifier whose features measure the distance (chapter 4), which flatters this row a little; the pictures say the same.
+The last row is the best by far, close to real faces. Read the cost beside it: 38 minutes of training on one core for FFTD and 66 before that for the autoencoder, against 74 for chapter 5's U-Net that predicts $v$; 2.4 million weights and 1.0 million, against 2.1. So half as much effort again, and an eighth of the distance. Working on sixteen tokens with a good decoder is not a compromise here: the decoder takes care of everything that a pixel model spends its effort on, sharp edges and flat colours, and the quantizer repairs small errors. The autoencoder was trained against the classifier whose features measure the distance (chapter 4), which flatters this row a little; the pictures say the same.
 
 What is missing is scale. Chapter 8 takes the same two stages to photographs of 256×256, on a GPU.
 

@@ -342,8 +342,8 @@ def _one_of(hair: Tensor, smile: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def unet_(
-    steps: int = 18_000, batch_size: int = 32, seed: int = 0, lr: float = 1.5e-3,
-    decay: float = 0.999, weight: float = 1.0, most_noise: float = 1.0
+    steps: int = 22_000, batch_size: int = 16, seed: int = 0, lr: float = 1e-3,
+    decay: float = 0.9995, weight: float = 1.0, most_noise: float = 1.0
 ) -> Card:
     """The course's U-Net: v, the cosine schedule, and a second loss for details.
 
