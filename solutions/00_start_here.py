@@ -66,9 +66,8 @@ show(fig, f"""The toy Fréchet distance of every model, in the course's order: {
 
 # %% [markdown]
 r"""
-The ladder does not fall evenly, and that is part of the story: the VAE's faces score worse than the Gaussian's, and the U-Net's
-look better than the GAN's and score worse: their colours and outlines are right, their eyes and mouths often not. Each chapter takes its
-own number apart.
+The ladder does not fall evenly, and that is part of the story: the VAE's faces score worse than the Gaussian's; and the U-Net's, clean
+in colour and outline, often wrong in eyes and mouths, look better than the GAN's and score worse. Each chapter takes its own number apart.
 
 The paper's system has two stages. An **autoencoder** (IVQ-VAE) presses an image into a tiny map of codes, sixteen tokens for a whole
 face, and unfolds it again. A **diffusion Transformer** (FFTD) learns to turn pure noise into such maps, a little less noisy at every

@@ -527,7 +527,7 @@ for name in samplers:
 r"""
 ### The paper's Table 3, in pixel space
 
-Now measure. For every sampler 500 faces and three seeds; the cells were measured beforehand by `python -m minigen reproduce table3_pixels`. The number behind a sampler is its number of steps.
+Now measure. For every sampler 300 faces and three seeds; the cells were measured beforehand by `python -m minigen reproduce table3_pixels`. The number behind a sampler is its number of steps.
 """
 
 # %%
