@@ -1071,7 +1071,10 @@ def background(x):
 
 
 def show_colours(sets, caption):
-    """Histograms of the faces' mean red, and their backgrounds, red against green."""
+    """Histograms of the faces' mean red, and their backgrounds, red against green.
+
+    Returns: how far the last set's backgrounds are from the nearest real one, on average.
+    """
     fig, axes = panels(1, 2)
     hist, plane = axes.flat
     edges = torch.linspace(-0.6, 1, 21).tolist()
@@ -1086,10 +1089,11 @@ def show_colours(sets, caption):
     plane.set(xlabel="red of the background", ylabel="green of the background")
     legend(fig)
     show(fig, caption)
+    return float(apart)
 
 
 real_and_grey = {"real faces": images[:1000], "the ε-network's": grey}
-show_colours(real_and_grey, """Left, histograms of the faces' mean red: the ε-network's reach
+apart_eps = show_colours(real_and_grey, """Left, histograms of the faces' mean red: the ε-network's reach
      further down than the data's, to −0.5, and are fewer about 0.6. Right, red against green of
      the backgrounds: the real ones lie on six short lines; the network's are scattered around
      and between them, and beyond them on the dark side.""")
@@ -1218,21 +1222,18 @@ show_errors(found, """The same two figures with the v-network's curve added. At 
 
 # %% tags=["nbval-ignore-output"]
 bright = from_level(unet, math.inf, real)
-show_colours(real_and_grey | {"the v-network's": bright}, """As above,
-     with the v-network's faces: their histogram has no tail on the dark side, and their
-     backgrounds lie nearer to the six lines.""")
+apart_v = show_colours(real_and_grey | {"the v-network's": bright}, """As above, with the
+     v-network's faces: their histogram has no tail on the dark side, and their backgrounds lie
+     on the six lines, or close by.""")
 show(image_grid(torch.cat([grey[:16], bright[:16]]), columns=8,
                 row_titles=["ε", "", "v", ""]), """Sixteen faces of the ε-network, several on
      murky or grainy backgrounds, above sixteen of the v-network from the same noise, on
      even, bright ones.""")
-off = {name: (colour(x).mean(0) - colour(images).mean(0)).abs().max()
-       for name, x in (("ε", grey), ("v", bright))}
-print("the mean colour is off by at most:", {n: round(float(e), 3) for n, e in off.items()})
-assert off["v"] < off["ε"]
+assert apart_v < 0.5 * apart_eps
 
 # %% [markdown]
 r"""
-The colours are there.
+The colours are there: the backgrounds lie several times nearer to those of the data. (The mean of so few faces scatters; over the 2,000 of the results table the v-network's red, green and blue are 0.35, 0.25 and 0.17, and the data's 0.34, 0.25 and 0.16.)
 
 ### The details
 
