@@ -11,7 +11,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from minigen.common import as_tensor, evaluating
-from minigen.ddpm import Denoised, Denoiser, Generators, check_sampling, draw_like, guess
+from minigen.ddpm import (
+    Denoised,
+    Denoiser,
+    Generators,
+    check_diffusion,
+    check_sampling,
+    draw_like,
+    guess,
+)
 from minigen.diffusion import Diffusion
 from minigen.inputs import alike, described, is_whole, number, refuse, tensor, whole
 
@@ -95,9 +103,10 @@ def _pairs(T: int, steps: int, spacing: str) -> list[tuple[int, int]]:
 
 
 def ddim_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | None = None, *,
-                steps: int, eta: float = 0.0, spacing: str = "trailing", prediction: str = "eps",
-                clip: Sequence[float] | None = None, generator: Generators = None,
-                batch_size: int = 256, progress: bool = False) -> Iterator[Denoised]:
+                steps: int, eta: float = 0.0, spacing: str = "trailing",
+                prediction: str | None = None, clip: Sequence[float] | None = None,
+                generator: Generators = None, batch_size: int = 256,
+                progress: bool = False) -> Iterator[Denoised]:
     """Sample with `steps` of the model's T steps.
 
     Yields a `Denoised` a step; `minigen.ddpm.last` runs to the end.
@@ -109,6 +118,7 @@ def ddim_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
     Raises: ValueError for steps outside 1 … T, an eta below 0 or too large, and a model's output of
     the wrong shape.
     """
+    check_diffusion(model, diffusion)
     check_sampling(xT, y, clip, batch_size)
     number(eta, "eta", 0)
     pairs = _pairs(diffusion.T, steps, spacing)
@@ -128,14 +138,15 @@ def ddim_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
 
 
 def ddim_invert(model: Denoiser, diffusion: Diffusion, x0: Tensor, y: Tensor | None = None, *,
-                steps: int, refine: int = 0, spacing: str = "trailing", prediction: str = "eps",
-                batch_size: int = 256) -> Iterator[Denoised]:
+                steps: int, refine: int = 0, spacing: str = "trailing",
+                prediction: str | None = None, batch_size: int = 256) -> Iterator[Denoised]:
     """The way back: to the noise that `ddim_sample`, η = 0 and the same steps turn into x0, nearly.
 
     A step up needs the noise prediction at its end, which is not yet known: it is asked for at the
     step's beginning, and `refine` times again at the end found so far (a fixed-point iteration).
     Yields a `Denoised` a step, t rising. Source: Song et al. 2021, §4.3 and 5.4.
     """
+    check_diffusion(model, diffusion)
     check_sampling(x0, y, None, batch_size)
     whole(refine, "refine", 0)
     x = x0
@@ -178,8 +189,9 @@ def slerp(a: Tensor, b: Tensor, w: float | Sequence[float] | Tensor) -> Tensor:
 
 def inpaint(model: Denoiser, diffusion: Diffusion, known: Tensor, mask: Tensor, xT: Tensor,
             y: Tensor | None = None, *, steps: int, repeats: int = 1, eta: float = 1.0,
-            spacing: str = "trailing", prediction: str = "eps", clip: Sequence[float] | None = None,
-            generator: Generators = None, batch_size: int = 256) -> Iterator[Denoised]:
+            spacing: str = "trailing", prediction: str | None = None,
+            clip: Sequence[float] | None = None, generator: Generators = None,
+            batch_size: int = 256) -> Iterator[Denoised]:
     """Fill in where mask is 0, with a model that was never trained to. Yields a `Denoised` a step.
 
     After every step the region to keep is overwritten with the known image, noised to that step's
@@ -189,6 +201,7 @@ def inpaint(model: Denoiser, diffusion: Diffusion, known: Tensor, mask: Tensor, 
     Source: Lugmayr et al. 2022, Algorithm 1.
     Raises: ValueError for a mask with values other than 0 and 1, or repeats below 1.
     """
+    check_diffusion(model, diffusion)
     check_sampling(xT, y, clip, batch_size)
     alike(known, xT, "known", "xT")
     number(eta, "eta", 0)

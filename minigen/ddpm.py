@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from minigen.common import Batches, counted, evaluating, filled, one_cycle
 from minigen.common import generator as seeded
-from minigen.diffusion import Diffusion, learned_variance
+from minigen.diffusion import SCHEDULES, Diffusion, learned_variance
 from minigen.inputs import described, images, is_number, labels, number, refuse, tensor, whole
 
 SCALE = 100.0  # far beyond any image in [-1, 1] or normalised latent, and short of bytes
@@ -27,16 +27,56 @@ Generators = torch.Generator | list[torch.Generator] | tuple[torch.Generator, ..
 
 
 def simple_loss(model: Denoiser, diffusion: Diffusion, x0: Tensor, t: Tensor, eps: Tensor,
-                y: Tensor | None = None, prediction: str = "eps") -> Tensor:
+                y: Tensor | None = None, prediction: str | None = None) -> Tensor:
     """Mean squared error of the network's view of a noised batch, every step weighted alike.
 
-    E ‖ε − ε_θ(√ᾱ_t x_0 + √(1 − ᾱ_t) ε, t, y)‖². Shapes: x0, eps (B, …), t (B,); result a scalar.
+    E ‖ε − ε_θ(√ᾱ_t x_0 + √(1 − ᾱ_t) ε, t, y)‖², or x_0 or v in the place of ε.
+    prediction: as in `prediction_of`. Shapes: x0, eps (B, …), t (B,); result a scalar.
     Source: Ho et al. 2020, Eq. 14; Liu, Chen, Gao 2026, Eq. 27.
     """
+    prediction = prediction_of(model, prediction)
     xt = diffusion.add_noise(x0, t, eps)
     output = ask(model, xt, t, y)
     target = diffusion.target(x0, eps, t, prediction)
     return (output - target).square().mean()
+
+
+def prediction_of(model: Denoiser, prediction: str | None = None) -> str:
+    """What a network predicts, "eps", "x0" or "v", as it says itself: `model.prediction`.
+
+    A function that says nothing predicts ε, unless `prediction` names something else.
+    Raises: ValueError where `prediction` contradicts the network.
+    """
+    own = getattr(_bare(model), "prediction", None)
+    if own is not None and prediction not in (None, own):
+        raise ValueError(f"this network predicts {own}, and prediction='{prediction}' was asked "
+                         "for: leave the argument out")
+    return own or prediction or "eps"
+
+
+def diffusion_of(model: Denoiser) -> Diffusion:
+    """The forward process that a network was trained on: `model.schedule`, else DDPM's linear."""
+    schedule = getattr(_bare(model), "schedule", None)
+    return Diffusion(SCHEDULES[schedule or "linear"]())
+
+
+def check_diffusion(model: Denoiser, diffusion: Diffusion) -> None:
+    """Raises: ValueError for another forward process than the one a network was trained on."""
+    schedule = getattr(_bare(model), "schedule", None)
+    if schedule is None:
+        return
+    own = diffusion_of(model)
+    if own.T != diffusion.T or not torch.allclose(own.alpha_bar, diffusion.alpha_bar.cpu()):
+        raise ValueError(f"this network was trained on the {schedule} schedule of {own.T} steps, "
+                         "and this diffusion is another: take ddpm.diffusion_of(model)")
+
+
+def _bare(model: Denoiser) -> Denoiser:
+    """The network inside torch's wrappers: averages, compiled ones, those of several processes."""
+    while isinstance(inner := getattr(model, "module", getattr(model, "_orig_mod", None)),
+                     nn.Module):
+        model = inner
+    return model
 
 
 def ask(model: Denoiser, x: Tensor, t: Tensor, y: Tensor | None = None,
@@ -161,13 +201,14 @@ def draw_like(x: Tensor, generator: Generators = None) -> Tensor:
 
 
 def guess(model: Denoiser, diffusion: Diffusion, x: Tensor, t: int, y: Tensor | None = None,
-          prediction: str = "eps", clip: Sequence[float] | None = None, batch_size: int = 256,
-          channels: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+          prediction: str | None = None, clip: Sequence[float] | None = None,
+          batch_size: int = 256, channels: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     """The model asked in batches: (x_0, ε, rest) at one time step t.
 
     clip=(low, high) bounds x_0, and ε follows it. rest: the output's further channels where
     `channels` is 2 (a learned variance), else empty.
     """
+    prediction = prediction_of(model, prediction)
     at = torch.full((1,), t, device=x.device)
     batch_size = whole(batch_size, "batch_size")
     given = [None] * math.ceil(len(x) / batch_size) if y is None else y.split(batch_size)
@@ -183,7 +224,7 @@ def guess(model: Denoiser, diffusion: Diffusion, x: Tensor, t: int, y: Tensor | 
 
 
 def ddpm_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | None = None, *,
-                prediction: str = "eps", variance: str = "small",
+                prediction: str | None = None, variance: str = "small",
                 clip: Sequence[float] | None = None, generator: Generators = None,
                 batch_size: int = 256, progress: bool = False) -> Iterator[Denoised]:
     """Ancestral sampling from xT ~ N(0, I): all T steps, each a draw at the guessed x_0.
@@ -194,6 +235,7 @@ def ddpm_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
 
     v = β̃_t ("small"), β_t ("large"; β̃_1 at the first, as in DDPM's code), or "learned": the model
     answers with 2·C channels and `learned_variance` reads them. No noise is added at t = 0.
+    prediction: what the model predicts; without it, what the model itself says, else ε.
     clip: (-1, 1) keeps pixels in their range; the default None is right for latents.
     generator: for the noise, or a list of one for each image. Samples do not depend on batch_size,
     which only bounds how many the model is given at once.
@@ -202,6 +244,7 @@ def ddpm_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
     the wrong shape.
     """
     check_variance(variance)
+    check_diffusion(model, diffusion)
     check_sampling(xT, y, clip, batch_size)
     large = diffusion.betas
     if diffusion.T > 1:

@@ -56,6 +56,20 @@ def _check_betas(**values: float) -> None:
             raise ValueError(f"{name} must be between 0 and 1, as every β is; got {got}")
 
 
+# schedules by the name that a network keeps, as it keeps what it predicts
+SCHEDULES = {"linear": linear_betas, "cosine": cosine_betas}
+PREDICTIONS = ("eps", "x0", "v")
+
+
+def check_training(prediction: str, schedule: str | None) -> None:
+    """Raises: ValueError for a prediction or a schedule that is not known by name."""
+    _known(prediction)
+    if schedule is not None and schedule not in SCHEDULES:
+        names = ", ".join(f"'{name}'" for name in SCHEDULES)
+        raise ValueError(f"schedule must be one of {names}, or None where it is not said; got "
+                         f"{described(schedule)}")
+
+
 class Diffusion:
     """The forward process of a noise schedule and everything that follows from it in closed form.
 
@@ -155,7 +169,7 @@ def _looked_up(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
 
 
 def _known(prediction: str) -> str:
-    if not isinstance(prediction, str) or prediction not in ("eps", "x0", "v"):
+    if not isinstance(prediction, str) or prediction not in PREDICTIONS:
         raise ValueError(f"prediction must be 'eps', 'x0' or 'v'; got '{prediction}'")
     return prediction
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from minigen.common import class_rows, time_features
+from minigen.diffusion import check_training
 from minigen.fusion import (
     FUSIONS,
     STARTS,
@@ -93,7 +94,7 @@ class Block(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Multi-head self-attention. Shapes: (B, L, D) → (B, L, D)."""
         batch, length, dim = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, dim // self.heads)
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)             # (B, heads, L, D / heads)
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
@@ -102,14 +103,14 @@ class Block(nn.Module):
     def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
         dim = self.table.shape[1]
         tensor(x, "x", ("B", "L", dim), like=self.qkv.weight)
-        given = isinstance(modulation, torch.Tensor) and modulation.shape[1:] == (6, dim)
-        if not given or len(modulation) not in (1, len(x)):
+        shapes = (1, 6, dim), (len(x), 6, dim)
+        if not isinstance(modulation, Tensor) or modulation.shape not in shapes:
             refuse("modulation", f"a tensor ({len(x)} or 1, 6, {dim})", described(modulation))
         return self.fuse(*self.streams(x, modulation))
 
 
 class FFTD(nn.Module):
-    """Noisy latent, time step, label → predicted noise: patches as tokens, blocks as a U.
+    """Noisy latent, time step, label → prediction: patches as tokens, blocks as a U.
 
     levels: how many resolutions the U has, each half the one before: 2 gives 4-2-2-2-4 for five
         blocks on a 4×4 grid. Down goes a 3×3 convolution with stride 2 (Eq. 16), up nearest ×2 and
@@ -119,26 +120,27 @@ class FFTD(nn.Module):
     fusion: "add", "concat" or "adaptive", in the blocks and in the links (Table 9).
     fusion_start: how an adaptive fusion begins, "sum" or "norms" (see `AdaptiveFusion`).
     num_classes > 0 adds a label table with one row more, the null label, which y=None means.
-    Conditioning, which the paper does not describe, is an adaptive norm: one linear map a
-    resolution, shared by its blocks, and a small table a block. All gates and the last layer start
-    at zero, so an untrained model answers exactly 0.
+    prediction, schedule: as in `UNet`.
+    Conditioning, which the paper does not describe, is an adaptive norm: one linear map for each
+    resolution and a small table for each block. Gates and last layer start at zero: so does it all.
     Shapes: z (B, latent_channels, grid, grid), t (B,) or (1,) integers, y (B,) integers → as z.
-    Source: Liu, Chen, Gao 2026, §3, Algorithm 2.
-    Raises: ValueError for sizes that do not divide, an unknown fusion or label, another shape of z.
+    Source: Liu, Chen, Gao 2026, §3, Algorithm 2. Raises: ValueError for sizes that do not divide,
+    an unknown fusion or label, another shape of z.
     """
     card: dict  # what load_weights finds beside the weights
 
     def __init__(self, latent_channels: int = 4, grid: int = 4, patch: int = 1, dim: int = 128,
                  depth: int = 5, heads: int = 4, levels: int = 2, fusion: str = "adaptive",
                  num_classes: int = 0, mlp_ratio: int = 4, dropout: float = 0.0,
-                 fusion_start: str = "sum"):
+                 prediction: str = "eps", schedule: str | None = None, fusion_start: str = "sum"):
         super().__init__()
+        check_training(prediction, schedule)
         fuse = kind_of(fusion, fusion_start)
         wholes(latent_channels=latent_channels, grid=grid, patch=patch, depth=depth, levels=levels)
         whole(num_classes, "num_classes", 0)
         if grid % patch:
-            patches = f"patches of {patch}×{patch}"
-            raise ValueError(f"the {grid}×{grid} grid cannot be cut into {patches}")
+            raise ValueError(f"the {grid}×{grid} grid cannot be cut into patches of "
+                             f"{patch}×{patch}")
         if levels > (most := (depth + 1) // 2):
             raise ValueError(f"{depth} blocks in a U have 1 to {most} levels; got {levels}")
         if (side := grid // patch) % 2 ** (levels - 1):
@@ -148,15 +150,16 @@ class FFTD(nn.Module):
         self.config: dict = dict(
             latent_channels=latent_channels, grid=grid, patch=patch, dim=dim, depth=depth,
             heads=heads, levels=levels, fusion=fusion, num_classes=num_classes,
-            mlp_ratio=mlp_ratio, dropout=dropout, fusion_start=fusion_start)
-        self.num_classes, self.patch = num_classes, patch
+            mlp_ratio=mlp_ratio, dropout=dropout, prediction=prediction, schedule=schedule,
+            fusion_start=fusion_start)
+        self.num_classes, self.prediction, self.schedule = num_classes, prediction, schedule
         self.level_of = [min(i, depth - 1 - i, levels - 1) for i in range(depth)]
         self.embed = nn.Conv2d(latent_channels, dim, patch, patch)
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = nn.Embedding(num_classes + 1, dim) if num_classes else None
         self.norms = nn.ModuleList(nn.Linear(dim, 6 * dim) for _ in range(levels))
-        blocks = (Block(dim, heads, fuse, mlp_ratio, dropout) for _ in range(depth))
-        self.blocks = nn.ModuleList(blocks)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, fuse, mlp_ratio, dropout) for _ in range(depth))
         self.down = nn.ModuleList(nn.Conv2d(dim, dim, 3, 2, 1) for _ in range(levels - 1))
         self.up = nn.ModuleList(
             nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), nn.Conv2d(dim, dim, 3, 1, 1))
@@ -176,7 +179,7 @@ class FFTD(nn.Module):
         for layer in (*self.norms, self.last_norm, self.last):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
-        for layer in (self.time[0], self.time[2], *([self.label] if self.label else [])):
+        for layer in filter(None, (self.time[0], self.time[2], self.label)):
             nn.init.normal_(layer.weight, std=0.02)
 
     def condition(self, t: Tensor, y: Tensor | None = None, count: int | None = None) -> Tensor:
@@ -213,4 +216,4 @@ class FFTD(nn.Module):
         shift, scale = self.last_norm(c).unsqueeze(1).chunk(2, -1)    # (B or 1, 1, D)
         h = F.layer_norm(x, x.shape[-1:], eps=1e-6)
         x = self.last(modulate(h, shift, scale))                      # (B, L, patch²·channels)
-        return F.pixel_shuffle(to_map(x), self.patch)                 # (B, channels, grid, grid)
+        return F.pixel_shuffle(to_map(x), self.config["patch"])       # (B, channels, grid, grid)

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from minigen import ddim, fftd, gan, ivqvae, latents, pixelcnn, unet, vae, vqvae
 from minigen.common import generator as seeded
 from minigen.data import ToyFaces
-from minigen.ddpm import last
-from minigen.diffusion import Diffusion
+from minigen.ddpm import diffusion_of, last
 from minigen.files import load_weights
 from minigen.gaussian import GaussianModel
 from minigen.inputs import whole
@@ -44,7 +43,8 @@ def _vqvae(n: int, seed: int) -> Tensor:
 def _denoised(model: nn.Module, shape: tuple[int, ...], n: int, seed: int, **how: Any) -> Tensor:
     generator = seeded(seed)
     xT = torch.randn(n, *shape, generator=generator)
-    return last(ddim.ddim_sample(model, Diffusion(), xT, steps=100, generator=generator, **how))
+    return last(ddim.ddim_sample(
+        model, diffusion_of(model), xT, steps=100, generator=generator, **how))
 
 
 def _unet(n: int, seed: int) -> Tensor:

@@ -6,7 +6,7 @@ The null label is the number of classes, K: "no class given". Source: Ho & Salim
 import torch
 from torch import Generator, Tensor, nn
 
-from minigen.ddpm import Denoiser, ask
+from minigen.ddpm import Denoiser, ask, prediction_of
 from minigen.inputs import in_range, labels, number, refuse, tensor, times, whole
 
 
@@ -28,7 +28,7 @@ class Guided(nn.Module):
 
     ε_c is the answer to the label, ε_u to the null label. scale s: 0 ignores the label, 1 is the
     plain conditional model (asked once), above 1 exaggerates what the label adds. Ho & Salimans
-    write 1 + w for s.
+    write 1 + w for s. What the model predicts may be x_0 or v as well: both are linear in ε.
     Shapes: as the model's; y (B,) integers 0 … null − 1.
     Raises: ValueError for a label outside, or none.
     """
@@ -41,6 +41,8 @@ class Guided(nn.Module):
             refuse("null", f"{classes}, the model's number of classes", null)
         number(scale, "scale", 0)
         self.model = model
+        self.prediction = prediction_of(model)
+        self.schedule = getattr(model, "schedule", None)
         self.null = null
         self.scale = scale
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minigen.common import Attention, class_rows, group_norm, several, time_features
+from minigen.diffusion import check_training
 from minigen.inputs import described, number, refuse, tensor, whole, wholes
 
 # Arguments of UNet: the paper's baseline at 256×256 (its width is not stated; 128 is DDPM's), and
@@ -56,7 +57,7 @@ def _zero(layer: nn.Module) -> None:
 
 
 class UNet(nn.Module):
-    """Noisy image and time step → predicted noise: down by stages, a middle, up over skips.
+    """Noisy image and time step → prediction: down by stages, a middle, up over skips.
 
     A stage down is `blocks` residual blocks and a halving. A stage up is a doubling and as many
     blocks, and each is also given what its partner on the way down made. Blocks at resolution
@@ -64,7 +65,9 @@ class UNet(nn.Module):
     num_classes > 0 adds a label table with one row more, the null label num_classes, which stands
     for "no class"; y=None means it for the whole batch. learn_variance doubles the output: C
     channels of noise, C for the variance. The last convolution starts at zero, so the untrained
-    network predicts no noise.
+    network answers 0.
+    prediction, schedule: what it is trained to predict, "eps", "x0" or "v", and on which noise
+    schedule. They change nothing here; losses and samplers read them.
     Shapes: x (B, channels, size, size); t (B,) or (1,) integers; y (B,) integers; output as x (or
     2·channels).
     Source: Ho et al. 2020, appendix B; class as in Nichol & Dhariwal 2021, §2.
@@ -79,8 +82,10 @@ class UNet(nn.Module):
 
     def __init__(self, size: int = 32, width: int = 16, multipliers: Sequence[int] = (1, 2, 4, 8),
                  blocks: int = 1, attention_at: int | None = 8, channels: int = 3,
-                 num_classes: int = 0, dropout: float = 0.0, learn_variance: bool = False):
+                 num_classes: int = 0, dropout: float = 0.0, learn_variance: bool = False,
+                 prediction: str = "eps", schedule: str | None = None):
         super().__init__()
+        check_training(prediction, schedule)
         if whole(width, "width") < 4 or width % 2:
             raise ValueError("width must be at least 4 (group normalisation) and even (sines of "
                              f"the time); got {width}")
@@ -95,8 +100,9 @@ class UNet(nn.Module):
         self.config: dict = dict(
             size=size, width=width, multipliers=tuple(multipliers), blocks=blocks,
             attention_at=attention_at, channels=channels, num_classes=num_classes,
-            dropout=dropout, learn_variance=learn_variance)
-        self.num_classes = num_classes
+            dropout=dropout, learn_variance=learn_variance, prediction=prediction,
+            schedule=schedule)
+        self.num_classes, self.prediction, self.schedule = num_classes, prediction, schedule
         dim = 4 * width
         widths = [width * m for m in multipliers]
 
@@ -169,11 +175,16 @@ class PointDenoiser(nn.Module):
     Shapes: x (B, dim), t (B,) or (1,) integers → (B, dim), or (B, 2·dim) with learn_variance.
     """
 
-    def __init__(self, dim: int, width: int = 128, layers: int = 3, learn_variance: bool = False):
+    def __init__(self, dim: int, width: int = 128, layers: int = 3, learn_variance: bool = False,
+                 prediction: str = "eps", schedule: str | None = None):
         super().__init__()
+        check_training(prediction, schedule)
         wholes(dim=dim, width=width, layers=layers)
         _yes_or_no(learn_variance)
-        self.config = dict(dim=dim, width=width, layers=layers, learn_variance=learn_variance)
+        self.config: dict = dict(
+            dim=dim, width=width, layers=layers, learn_variance=learn_variance,
+            prediction=prediction, schedule=schedule)
+        self.prediction, self.schedule = prediction, schedule
         self.first, self.time = nn.Linear(dim, width), nn.Linear(64, width)
         self.layers = nn.ModuleList(
             nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width),

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from minigen.common import as_tensor, evaluating, filled
-from minigen.ddpm import Denoiser, ask, check_variance
+from minigen.ddpm import Denoiser, ask, check_diffusion, check_variance, prediction_of
 from minigen.diffusion import Diffusion, learned_variance, log_variances
 from minigen.inputs import alike, images, number, tensor, whole
 
@@ -120,7 +120,7 @@ def prior_bits(diffusion: Diffusion, x0: Tensor) -> Tensor:
 
 def bits_per_dim(model: Denoiser, diffusion: Diffusion, x0: Tensor, variance: str = "learned",
                  generator: Generator | None = None, levels: int = 256,
-                 prediction: str = "eps") -> Tensor:
+                 prediction: str | None = None) -> Tensor:
     """The whole bound, term by term, with one draw of noise for each image and t.
 
     Shapes: x0 (N, C, …) → (T + 1,) bits per dimension, averaged over images: terms 0 … T − 1, then
@@ -129,6 +129,8 @@ def bits_per_dim(model: Denoiser, diffusion: Diffusion, x0: Tensor, variance: st
     check_variance(variance)
     whole(levels, "levels", 2)
     filled(images(x0, ("N", "C", ...), "x0", 1.01), "x0")
+    check_diffusion(model, diffusion)
+    prediction = prediction_of(model, prediction)
     channels = 2 if variance == "learned" else 1
     terms = []
     with evaluating(model):

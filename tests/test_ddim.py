@@ -491,7 +491,7 @@ def test_slerp_of_vectors_alike_opposite_and_at_a_right_angle():
 
 
 def test_what_is_taken_unless_told():
-    shared = dict(y=None, spacing="trailing", prediction="eps", batch_size=256)
+    shared = dict(y=None, spacing="trailing", prediction=None, batch_size=256)
     assert defaults(ddim.timesteps) == dict(spacing="trailing")
     assert defaults(ddim.ddim_step) == dict(eta=0.0, noise=None)
     assert defaults(ddim.ddim_sample) == shared | dict(

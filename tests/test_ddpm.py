@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from minigen import ddpm
-from minigen.diffusion import Diffusion, linear_betas
+from minigen import ddim, ddpm
+from minigen.common import generator as seeded
+from minigen.diffusion import Diffusion, cosine_betas, ideal_eps, linear_betas
+from minigen.unet import PointDenoiser
 from tests.conftest import defaults, one_cycle, peer
 
 SHORT = Diffusion(linear_betas(40, 1e-3, 0.2))
@@ -395,16 +397,16 @@ def test_the_learning_rate_is_one_cycle_and_gradients_are_shortened(optimiser_st
 
 def test_what_is_taken_unless_told():
     assert defaults(ddpm.ema) == dict(decay=0.9999)
-    assert defaults(ddpm.simple_loss) == dict(y=None, prediction="eps")
+    assert defaults(ddpm.simple_loss) == dict(y=None, prediction=None)
     assert defaults(ddpm.train_ddpm) == dict(
         loss=ddpm.simple_loss, lr=1e-3, average=None, clip=1.0, seed=0
     )
     assert defaults(ddpm.guess) == dict(
-        y=None, prediction="eps", clip=None, batch_size=256, channels=1
+        y=None, prediction=None, clip=None, batch_size=256, channels=1
     )
     assert defaults(ddpm.ddpm_sample) == dict(
         y=None,
-        prediction="eps",
+        prediction=None,
         variance="small",
         clip=None,
         generator=None,
@@ -420,3 +422,86 @@ def test_one_step_is_sampled_with_every_variance():
         torch.testing.assert_close(
             ddpm.last(ddpm.ddpm_sample(model, Diffusion([0.36]), x, variance=variance)), x / 0.8
         )
+
+
+class Says(torch.nn.Module):
+    """The ideal denoiser of three points, which says what it predicts and on which schedule."""
+
+    def __init__(self, prediction, schedule=None):
+        super().__init__()
+        self.prediction, self.schedule = prediction, schedule
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t, y=None):
+        d = ddpm.diffusion_of(self)
+        eps = ideal_eps(d, POINTS, x, t)
+        x0, _ = d.views(eps, x, t)
+        return d.target(x0, eps, t, self.prediction)
+
+
+POINTS = torch.tensor([[0.5, -0.2], [-0.7, 0.1], [0.1, 0.9]]).double()[..., None]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_network_that_says_what_it_predicts_is_sampled_alike_whatever_it_is(schedule):
+    noise = torch.randn(5, 2, 1, generator=seeded(0)).double()
+    ends = []
+    for prediction in ("eps", "x0", "v"):
+        net = Says(prediction, schedule)
+        d = ddpm.diffusion_of(net)
+        down = ddpm.last(ddim.ddim_sample(net, d, noise, steps=20))
+        guided = ddpm.last(ddpm.ddpm_sample(net, d, noise, generator=seeded(1)))
+        up = ddpm.last(ddim.ddim_invert(net, d, down, steps=20))
+        known, mask = 0 * noise + 0.3, torch.tensor([1.0, 0.0])[:, None]
+        filled = ddpm.last(ddim.inpaint(net, d, known, mask, noise, steps=5, generator=seeded(2)))
+        ends.append(torch.stack([down, guided, up, filled]))
+    for other in ends[1:]:
+        assert torch.allclose(ends[0], other, atol=1e-4)
+    assert torch.cdist(ends[0][0].flatten(1), POINTS.flatten(1)).min(1).values.max() < 0.02
+
+
+def test_what_a_network_predicts_is_found_in_wrappers_and_never_contradicted():
+    net = Says("v", "cosine")
+    assert ddpm.prediction_of(net) == ddpm.prediction_of(net, "v") == "v"
+    assert ddpm.prediction_of(lambda x, t: x) == "eps"
+    assert ddpm.prediction_of(lambda x, t: x, "x0") == "x0"
+    for wrapped in (ddpm.ema(net), torch.compile(net), torch.nn.DataParallel(net)):
+        assert ddpm.prediction_of(wrapped) == "v"
+        assert torch.equal(ddpm.diffusion_of(wrapped).betas, cosine_betas())
+    with pytest.raises(ValueError, match="predicts v, and prediction='eps' was asked for"):
+        ddpm.prediction_of(net, "eps")
+    x, d = torch.zeros(2, 2, 1), ddpm.diffusion_of(net)
+    with pytest.raises(ValueError, match="predicts v"):
+        ddpm.last(ddim.ddim_sample(net, d, x, steps=3, prediction="eps"))
+    with pytest.raises(ValueError, match="predicts v"):
+        ddpm.simple_loss(net, d, x, torch.tensor([3]), x, prediction="x0")
+
+
+@pytest.mark.parametrize("other", [linear_betas(), cosine_betas(500)])
+def test_a_network_is_not_sampled_on_another_schedule_than_it_was_trained_on(other):
+    net, x, mask = Says("v", "cosine"), torch.zeros(2, 2, 1), torch.ones(2, 1)
+    d = Diffusion(other)
+    for draw in (lambda: ddpm.ddpm_sample(net, d, x),
+                 lambda: ddim.ddim_sample(net, d, x, steps=3),
+                 lambda: ddim.ddim_invert(net, d, x, steps=3),
+                 lambda: ddim.inpaint(net, d, x, mask, x, steps=3)):
+        with pytest.raises(ValueError, match=r"the cosine schedule of 1000 steps.*diffusion_of"):
+            ddpm.last(draw())
+
+
+def test_the_loss_is_of_what_the_network_says(monkeypatch):
+    d, g = Diffusion(cosine_betas()), seeded(0)
+    x0, eps = torch.randn(2, 6, 2, 1, generator=g)
+    t = torch.randint(1000, (6,), generator=g)
+
+    def nothing(x, t):
+        return 0 * x
+
+    for prediction in ("eps", "x0", "v"):
+        net = PointDenoiser(2, prediction=prediction, schedule="cosine")
+        want = d.target(x0, eps, t, prediction).square().mean()
+        got = ddpm.simple_loss(lambda x, t, net=net: net(x[..., 0], t)[..., None], d, x0, t, eps,
+                               prediction=prediction)
+        assert torch.allclose(got, want)
+        flat = ddpm.simple_loss(net, d, x0[..., 0], t, eps[..., 0])
+        assert torch.allclose(flat, want)

@@ -22,7 +22,8 @@ ZERO = torch.zeros(1)
 
 
 LESSONS = ["gaussian", "gan", "vae", "vqvae", "pixelcnn", "perceptual", "ivqvae", "diffusion",
-           "ddpm", "unet", "vlb", "ddim", "guidance", "latents", "fftd", "metrics", "gallery"]
+           "ddpm", "unet", "vlb", "ddim", "guidance", "latents", "fusion", "fftd", "metrics",
+           "gallery"]
 
 
 def test_it_loads_no_other_lesson():

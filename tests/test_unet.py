@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from minigen.common import time_features
+from minigen.fftd import FFTD
+from minigen.files import load_weights, save_weights
 from minigen.unet import PRESETS, PointDenoiser, TimeBlock, UNet
 from tests.conftest import defaults, layers, peer, said, size_of
 
@@ -255,15 +257,20 @@ def test_what_is_taken_unless_told():
         num_classes=0,
         dropout=0.0,
         learn_variance=False,
+        prediction="eps",
+        schedule=None,
     )
-    assert defaults(PointDenoiser) == dict(width=128, layers=3, learn_variance=False)
+    assert defaults(PointDenoiser) == dict(
+        width=128, layers=3, learn_variance=False, prediction="eps", schedule=None
+    )
 
 
 def test_a_model_is_rebuilt_from_its_config():
     config = dict(size=8, width=8, multipliers=(1, 3), blocks=2, attention_at=4, channels=1)
-    config |= dict(num_classes=2, dropout=0.3, learn_variance=True)
+    told = dict(prediction="x0", schedule="cosine")
+    config |= dict(num_classes=2, dropout=0.3, learn_variance=True) | told
     assert UNet(**config).config == config
-    config = dict(dim=2, width=8, layers=2, learn_variance=True)
+    config = dict(dim=2, width=8, layers=2, learn_variance=True) | told
     assert PointDenoiser(**config).config == config
 
 
@@ -277,3 +284,16 @@ def test_the_limits_of_labels_and_shapes():
     for shape in ((2, 1, 16, 16), (2, 3, 16, 8), (2, 3, 8, 16)):
         with pytest.raises(ValueError):
             model(torch.zeros(shape), t)
+
+
+@pytest.mark.parametrize("build", [lambda **k: UNet(8, 8, (1,), **k), lambda **k: FFTD(**k),
+                                   lambda **k: PointDenoiser(2, **k)])
+def test_what_a_network_predicts_is_kept_with_its_weights(build, tmp_path):
+    net = build(prediction="v", schedule="cosine")
+    save_weights(tmp_path / "net.safetensors", net)
+    again = load_weights(type(net), tmp_path / "net.safetensors")
+    assert (again.prediction, again.schedule) == ("v", "cosine")
+    with pytest.raises(ValueError, match="'eps', 'x0' or 'v'; got 'noise'"):
+        build(prediction="noise")
+    with pytest.raises(ValueError, match=r"'linear', 'cosine'.*got 'square'"):
+        build(schedule="square")

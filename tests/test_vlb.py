@@ -249,5 +249,5 @@ def test_what_is_taken_unless_told():
     assert defaults(vlb.vlb_terms) == dict(variance="learned", prediction="eps", levels=256)
     assert defaults(vlb.hybrid_loss) == dict(y=None, weight=0.001, levels=256)
     assert defaults(vlb.bits_per_dim) == dict(
-        variance="learned", generator=None, levels=256, prediction="eps"
+        variance="learned", generator=None, levels=256, prediction=None
     )

@@ -18,7 +18,6 @@ from tqdm.auto import tqdm
 
 from minigen import ddim, ddpm, fftd, ivqvae, latents, room, stops
 from minigen.data import ATTRIBUTES, to_uint8
-from minigen.diffusion import Diffusion
 from minigen.engine.loop import generator_of
 from minigen.engine.parts import MARK, check_export, export, is_ours, parts
 from minigen.engine.processes import pick_device, processes, rank
@@ -77,12 +76,12 @@ class Sampler:
     ) -> None:
         self.device = pick_device(device or "")
         self.seed = check_number("seed", seed, int, *SEEDS)
-        self.diffusion = Diffusion()
+        self.model: Any = load_weights(fftd.FFTD, weights)
+        self.diffusion = ddpm.diffusion_of(self.model)
         self.steps = check_number("steps", steps, int, low=1, high=self.diffusion.T)
         self.eta = check_number("eta", eta, low=0, high=1)
         self.scale = check_number("scale", scale, low=0, high=1000)
         self.batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
-        self.model: Any = load_weights(fftd.FFTD, weights)
         self.decoder = load_weights(ivqvae.IVQVAE, autoencoder)
         if self.model.card.get("tokenizer") != latents.fingerprint(self.decoder):
             raise DataError(f"{Path(weights).name} was trained on latents of another autoencoder "

@@ -94,6 +94,12 @@ class Stage2(Config):
         choices=("add", "concat", "adaptive"))
     levels: int = setting(
         2, "resolutions of the U: 1 is none, 2 halves the map once", low=1, high=3)
+    prediction: str = setting(
+        "eps", "what the network predicts: the noise (the paper), the image, or v",
+        choices=("eps", "x0", "v"))
+    schedule: str = setting(
+        "linear", "how the noise grows: linear in β (the paper), or the cosine",
+        choices=("linear", "cosine"))
     dropout: float = setting(
         0.0, "share of the numbers left out in the feed-forward layers and the attention",
         low=0, below=1)

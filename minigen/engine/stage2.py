@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from minigen import ddim, ddpm, fftd, latents, room
-from minigen.diffusion import Diffusion
 from minigen.engine import stages
 from minigen.engine.encoding import read_latents
 from minigen.engine.loop import generator_of, step_if_finite
@@ -41,11 +40,12 @@ class FFTDTask:
         labelled = stored["labels"] is not None and config.labels
         self.y = stored["labels"].to(device) if labelled else None
         self.null = len(stored["classes"]) if labelled else 0
-        options = dict(fusion=config.fusion, levels=config.levels, dropout=config.dropout)
+        options = dict(fusion=config.fusion, levels=config.levels, dropout=config.dropout,
+                       prediction=config.prediction, schedule=config.schedule)
         shape = dict(latent_channels=self.z.shape[2], grid=self.z.shape[3], num_classes=self.null)
         try:
             self.model = fftd.FFTD(**fftd.PRESETS[config.preset] | options | shape).to(device)
-            self.diffusion = Diffusion()
+            self.diffusion = ddpm.diffusion_of(self.model)
         except ValueError as e:                   # these latents do not allow so many levels, say
             raise DataError(f"FFTD cannot be built for '{config.latents}': {e}.") from None
         t = torch.zeros(1, dtype=torch.long, device=device)
@@ -89,7 +89,7 @@ class FFTDTask:
         self.model.train()
         with stages.autocast(c, self.device):
             # noise z_t = √ᾱ_t z_0 + √(1 − ᾱ_t) ε (Eq. 28), denoise ε_θ = FFTD(z_t, t, y),
-            # loss ‖ε − ε_θ‖² (Eq. 27)
+            # loss ‖ε − ε_θ‖² (Eq. 27); for --prediction v or x0 the same of v, x_0
             loss = ddpm.simple_loss(self.running_model, self.diffusion, z_0, t, eps, y)
         # gradient step on θ
         self.optimiser.zero_grad()

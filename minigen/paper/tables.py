@@ -14,7 +14,7 @@ from torch import Tensor
 from minigen import ddim, ddpm, fftd, guidance, ivqvae, latents, metrics, unet
 from minigen.common import generator as seeded
 from minigen.data import ATTRIBUTES, ToyFaces, batches
-from minigen.diffusion import Diffusion, cosine_betas, linear_betas
+from minigen.diffusion import Diffusion
 from minigen.files import load_weights
 from minigen.perceptual import ToyPerceptual
 
@@ -104,21 +104,19 @@ def beyond_cell(seed: int, steps: int, prediction: str, schedule: str) -> dict[s
     """
     torch.manual_seed(seed)
     tokenizer, z, _ = _tokens()
-    model = fftd.FFTD(**fftd.PRESETS["small"])
-    diffusion = Diffusion({"linear": linear_betas, "cosine": cosine_betas}[schedule]())
+    model = fftd.FFTD(**fftd.PRESETS["small"], prediction=prediction, schedule=schedule)
+    diffusion = ddpm.diffusion_of(model)
     average = ddpm.ema(model, 0.995)
     data = batches(z, batch_size=128, seed=seed)
-    loss = functools.partial(ddpm.simple_loss, prediction=prediction)
     for _ in ddpm.train_ddpm(
-            model, data, diffusion, steps=steps, loss=loss, lr=2e-3, average=average, seed=seed):
+            model, data, diffusion, steps=steps, lr=2e-3, average=average, seed=seed):
         pass
     averaged, values = average.module.eval(), {}
     for column, (count, eta) in WAYS.items():
         generator = seeded(seed + 100)
         noise = torch.randn(2000, *z.shape[1:], generator=generator)
         drawn = ddpm.last(ddim.ddim_sample(
-            averaged, diffusion, noise, steps=count, eta=eta, prediction=prediction,
-            generator=generator))
+            averaged, diffusion, noise, steps=count, eta=eta, generator=generator))
         values[column] = metrics.toy_frechet(latents.decode(tokenizer, drawn))
     return values
 
