@@ -148,6 +148,15 @@ class Diffusion:
             return output, (xt - signal * output) / noise
         return signal * xt - noise * output, noise * xt + signal * output
 
+    def score(self, eps: Tensor, t: Tensor) -> Tensor:
+        """∇ log p(x_t) of a prediction of the noise, −ε / √(1 − ᾱ_t).
+
+        It is the gradient itself where ε is E[ε | x_t]. Tweedie's formula is the same, told of x_0:
+        E[x_0 | x_t] = (x_t + (1 − ᾱ_t) ∇ log p(x_t)) / √ᾱ_t.
+        Shapes: eps (B, …), t (B,) or (1,) → as eps. Source: Vincent 2011; Efron 2011 (Tweedie).
+        """
+        return -eps / self.scales(t, eps)[1]
+
     def posterior(self, x0: Tensor, xt: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of q(x_{t−1} | x_t, x_0), a Gaussian.
 

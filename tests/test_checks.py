@@ -14,7 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minigen import checks, gan, ivqvae, pixelcnn, vae, vqvae
+from minigen import checks, ddpm, gan, ivqvae, pixelcnn, vae, vqvae
 from minigen.checks import board, chapters, compare
 
 
@@ -405,13 +405,6 @@ def posterior(x0, xt, b, ab, prev, below=None, on_x0=None, on_xt=None):
     return (on_x0 * x0 + on_xt * xt) / (1 - ab if below is None else below)
 
 
-def bound_weight(b, variance=None, two=2, alpha=None, power=2):
-    ab = product(b)
-    b, ab, prev = b[1:], ab[1:], ab[:-1]
-    variance = (1 - prev) / (1 - ab) * b if variance is None else variance(b, ab, prev)
-    return b**power / (two * variance * (1 - b if alpha is None else alpha(ab)) * (1 - ab))
-
-
 def soft(x, d, ab, shrink=0.5, sign=-1, two=2, square=True, dim=1, below=None, after=1.0):
     far = torch.cdist(x, ab**shrink * d)
     variance = 1 - ab if below is None else below
@@ -426,6 +419,55 @@ def moving(a, w, n, m, d=None):
 
 def clean(x, e, ab):
     return (x - (1 - ab) ** 0.5 * e) / ab**0.5
+
+
+def plain_exp(x, d, ab):
+    w = torch.exp(-torch.cdist(x, ab**0.5 * d).square() / (2 * (1 - ab)))
+    return w / w.sum(1, keepdim=True) @ d
+
+
+def learned(model, optimiser, d, x0, g, one_t=False, low=0, most=50, clean=False, swap=False,
+            draw=torch.randn, one_eps=False, scale=1.0, low_t=False, target="eps",
+            error=torch.mean, power=2, zero=True, backward=True, move=True, item=True, sign=1,
+            twice=False, spoil=False, float_t=False):
+    """A training step, and what can go wrong in it."""
+    t = torch.randint(low, most, (len(x0),), generator=g)
+    t = t[:1] if one_t else t // 2 * (t < 49) + t * (t == 49) if low_t else t
+    eps = scale * draw(x0.shape, generator=g)
+    eps = eps[:1].expand_as(x0) if one_eps else eps
+    a, b = (x0, eps) if not swap else (eps, x0)
+    xt = x0 if clean else d.add_noise(a, t, b)
+    t = t.float() if float_t else t
+    out = model(xt, t) + (0 * model(xt, t) if twice else 0)
+    goal = {"eps": eps, "x0": x0, "xt": xt, "new": torch.randn_like(eps)}[target]
+    loss = error((out - goal) ** power)
+    if zero:
+        optimiser.zero_grad()
+    if backward:
+        (sign * loss).backward()
+    if move:
+        optimiser.step()
+    if spoil:
+        x0 += 1
+    return loss.item() if item else loss
+
+
+def drawn(model, d, x, g, clip=False, noise=1.0, root=0.5, large=False, times=None, jump=False,
+          read=None, clip_x=False, graph=False, spoil=False, number=False):
+    """Ancestral sampling, and what can go wrong in it."""
+    if spoil:
+        x *= 1.0001
+    for t in reversed(range(d.T)) if times is None else times(d.T):
+        at = torch.full((len(x),), t)
+        with torch.set_grad_enabled(graph):
+            out = model(x, t if number else at)
+        x0 = d.views(out, x, at, read or model.prediction or "eps")[0]
+        x0 = x0.clamp(-1, 1) if clip and not clip_x else x0
+        mean, variance = d.posterior(x0, x, at)
+        variance = d.at(d.betas, at, x) * (t > 0) if large else variance
+        x = mean + noise * variance**root * torch.randn(x.shape, generator=g)
+        x = x0 if jump else x.clamp(-1, 1) if clip_x else x
+    return x
 
 
 def noise_of(ab, prev, eta, first=True, second=True):
@@ -453,6 +495,7 @@ WRONG |= {
         (lambda b: 1 - b, "of one step"), (lambda b: (1 - b).prod(), "only the last one"),
         (lambda b: 1 - product(b), "noise's share"),
         (lambda b: torch.cat([torch.ones(1), product(b)[:-1]]), "One step late"),
+        (lambda b: b.neg_().add_(1).cumprod(0), "changed the schedule"),
     ],
     "noised": [
         (lambda x, e, a: view(a) * x + (1 - view(a)) * e, "roots are missing"),
@@ -462,6 +505,10 @@ WRONG |= {
         (lambda x, e, a: x + (1 - view(a)).sqrt() * e, "signal is not scaled"),
         (lambda x, e, a: view(a).sqrt() * x + e, "noise is not scaled"),
         (lambda x, e, a: noised(x, e, a if len(a) == x.shape[-1] else view(a)), "last axis"),
+        (lambda x, e, a: view(a).sqrt() * x, "noise is missing"),
+        (lambda x, e, a: noised(x, -e, view(a)), "it is added"),
+        (lambda x, e, a: (1 - view(a)).sqrt() * e, "picture is missing"),
+        (lambda x, e, a: x.copy_(noised(x, e, view(a))), "changed the images"),
     ],
     "posterior_mean": [
         (lambda x0, xt, b, ab, p: posterior(xt, x0, b, ab, p), "swapped"),
@@ -477,15 +524,14 @@ WRONG |= {
          "roots are missing"),
         (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_x0=p**0.5), "β is missing"),
         (lambda x0, xt, b, ab, p: p**0.5 * x0, "mean of the shortcut"),
-    ],
-    "dropped_weight": [
-        (lambda b: bound_weight(b, variance=lambda b, ab, p: b), "β̃, not β"),
-        (lambda b: bound_weight(b, two=1), "factor 2"),
-        (lambda b: bound_weight(b, alpha=lambda ab: ab), "you took ᾱ"),
-        (lambda b: bound_weight(b, power=1), "squared"),
-        (lambda b: 1 / bound_weight(b), "one over"),
-        (lambda b: bound_weight(b, variance=lambda b, ab, p: (1 - ab) / (1 - p) * b), "swapped"),
-        (lambda b: bound_weight(b, alpha=lambda ab: 1), "α is missing"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_xt=(1 - b) ** 0.5 * (1 - ab)),
+         "you took ᾱ at t"),
+        (lambda x0, xt, b, ab, p: posterior(x0, -xt, b, ab, p), "you subtracted"),
+        (lambda x0, xt, b, ab, p: posterior(x0, xt, b, ab, p, on_xt=(1 - b) ** 0.5),
+         "missing in the factor of xt"),
+        (lambda x0, xt, b, ab, p:
+            p**0.5 * b * x0 / (1 - ab) + (1 - b) ** 0.5 * (1 - p) * xt, "both are"),
+        (lambda x0, xt, b, ab, p: x0.copy_(posterior(x0, xt, b, ab, p)), "changed the x0"),
     ],
     "x0_from_eps": [
         (lambda x, e, a: x - (1 - a).sqrt() * e, "did not divide"),
@@ -495,6 +541,39 @@ WRONG |= {
         (lambda x, e, a: (x - (1 - a) * e) / a.sqrt(), "scale is √"),
         (lambda x, e, a: (x - e) / a.sqrt(), "without its scale"),
         (lambda x, e, a: (x - a.sqrt() * e) / (1 - a).sqrt(), "for the picture"),
+        (lambda x, e, a: (x - (1 - a) * e) / a, "Both roots"),
+        (lambda x, e, a: x - (1 - a).sqrt() * e / a.sqrt(), "the noise's part too"),
+        (lambda x, e, a: x / a.sqrt() - (1 - a).sqrt() * e, "xt too"),
+        (lambda x, e, a: x.sub_((1 - a).sqrt() * e).div_(a.sqrt()), "changed the xt"),
+    ],
+    "training_step": [
+        (lambda *a: learned(*a, one_t=True), "One t for the whole batch"),
+        (lambda *a: learned(*a, low=1), "0 to 49 belong"),
+        (lambda *a: learned(*a, most=49), "0 to 49 belong"),
+        (lambda *a: learned(*a, most=51), "time steps"),
+        (lambda *a: learned(*a, clean=True), "shown the clean images"),
+        (lambda *a: learned(*a, swap=True), "Signal and noise are swapped"),
+        (lambda *a: learned(*a, draw=torch.rand), "torch.randn, not torch.rand"),
+        (lambda *a: learned(*a, one_eps=True), "same noise"),
+        (lambda *a: learned(*a, scale=0.5), "standard normal"),
+        (lambda *a: learned(*a, low_t=True), "equally likely"),
+        (lambda *a: learned(*a, target="x0"), "you took the clean"),
+        (lambda *a: learned(*a, target="xt"), "you took the noised"),
+        (lambda *a: learned(*a, target="new"), "very ε that was added"),
+        (lambda *a: learned(*a, error=torch.sum), "You summed the squares"),
+        (lambda *a: learned(*a, error=lambda x: x.flatten(1).sum(1).mean()), "over each image"),
+        (lambda *a: learned(*a, power=1), "The square is missing"),
+        (lambda *a: learned(*a, error=lambda x: x.mean().sqrt()), "root of the mean"),
+        (lambda *a: learned(*a, zero=False), "step before were still there"),
+        (lambda *a: learned(*a, backward=False), "did not move"),
+        (lambda *a: learned(*a, move=False), "did not move"),
+        (lambda *a: learned(*a, item=False), "keep the whole graph"),
+        (lambda *a: learned(*a, sign=-1), "did not move by one step"),
+        (lambda *a: learned(*a[:4], None), "with generator=generator"),
+        (lambda *a: learned(*a[:4], torch.Generator().manual_seed(5)), "drew the same t"),
+        (lambda *a: learned(*a, twice=True), "asked 2 times"),
+        (lambda *a: learned(*a, spoil=True), "changed the images"),
+        (lambda *a: learned(*a, float_t=True), "tensor of integers"),
     ],
     "ideal_x0": [
         (lambda x, d, a: soft(x, d, a, shrink=0), "not shrunk"),
@@ -507,6 +586,25 @@ WRONG |= {
         (lambda x, d, a: soft(x, d, a, dim=0), "over the data"),
         (lambda x, d, a: soft(x, d, a, after=a**0.5), "shrunken data"),
         (lambda x, d, a: d[torch.cdist(x, a**0.5 * d).argmin(1)], "nearest point"),
+        (plain_exp, "0 / 0 is NaN"),
+        (lambda x, d, a: x.copy_(soft(x, d, a)), "changed the places"),
+    ],
+    "ancestral_sample": [
+        (lambda *a: drawn(*a, noise=0), "No noise was added"),
+        (lambda *a: drawn(*a, root=1.0), "root of the variance."),
+        (lambda *a: drawn(*a, root=0.0), "without its scale"),
+        (lambda *a: drawn(*a, large=True), "you took β"),
+        (lambda *a: drawn(*a, times=lambda T: range(T)), "t runs up"),
+        (lambda *a: drawn(*a, times=lambda T: range(T - 1, 0, -1)), "stops at t = 1"),
+        (lambda *a: drawn(*a, times=lambda T: range(T, 0, -1)), "time steps"),
+        (lambda *a: drawn(*a, jump=True), "became the guess itself"),
+        (lambda *a: drawn(*a, read="eps"), "you read it as ε"),
+        (lambda *a: drawn(*a[:4], False), "you left it"),
+        (lambda *a: drawn(*a, clip_x=True), "not x"),
+        (lambda *a: drawn(*a[:3], None, a[4]), "same generator, two results"),
+        (lambda *a: drawn(*a, graph=True), "drags the graph"),
+        (lambda *a: drawn(*a, spoil=True), "changed the noise"),
+        (lambda *a: drawn(*a, number=True), "tensor of integers"),
     ],
     "ema_step": [
         (lambda a, w, n, m: moving(w, a, n, m), "swapped"),
@@ -517,6 +615,7 @@ WRONG |= {
         (lambda a, w, n, m: min(m, (1 + n) / (10 + n)) * a + w, "before the new weights"),
         (lambda a, w, n, m: moving(a, w, n + 1, m), "one too many"),
         (lambda a, w, n, m: a.copy_(moving(a, w, n, m)), "changed the average"),
+        (lambda a, w, n, m: w.copy_(moving(a, w, n, m)), "changed the new weights"),
     ],
     "ddim_move": [
         (lambda x, e, a, p: clean(x, e, a), "noise it again"),
@@ -747,7 +846,7 @@ def solutions():
     for stem in build_notebooks.stems():
         for cell in build_notebooks.editions(stem)[0].cells:
             if cell.metadata.get("nbgrader", {}).get("solution"):
-                space = {"torch": torch, "F": F, "math": math, "gan": gan, "vae": vae}
+                space = {"torch": torch, "F": F, "math": math, "ddpm": ddpm, "gan": gan, "vae": vae}
                 exec(cell.source, space)
                 name = cell.metadata["nbgrader"]["grade_id"]
                 found[name] = space[name]
@@ -817,6 +916,20 @@ def in_place(f):
     return F.softplus(f).mean()
 
 
+def in_the_mean(model, d, x, g, clip):
+    """The same by the exercises' formulas, t in one row for all, no noise drawn at the end."""
+    for t in reversed(range(d.T)):
+        at = torch.tensor([t])
+        out = model(x, at).detach()
+        x0 = d.views(out, x, at, model.prediction or "eps")[0]
+        x0 = x0.clamp(-1, 1) if clip else x0
+        a, p, b = d.alpha_bar[t].float(), d.alpha_bar_prev[t].float(), d.betas[t].float()
+        x = posterior(x0, x, b, a, p)
+        if t:
+            x = x + ((1 - p) / (1 - a) * b).sqrt() * torch.randn(x.shape, generator=g)
+    return x
+
+
 @pytest.mark.parametrize(("name", "fn"), [
     ("discriminator_step", lambda *a: step(*a).item()),
     ("d_loss", lambda r, f: gan.discriminator_loss(r, f).item()),
@@ -848,6 +961,9 @@ def in_place(f):
     ("bits", lambda x, c: F.cross_entropy(x, c, reduction="none").sum((1, 2)).mean() / math.log(2)),
     ("gaussian_draw", lambda m, u, v, e: m + (u @ (e * v.sqrt()).T).T),
     ("alpha_bar", lambda b: torch.exp(torch.log1p(-b).cumsum(0))),
+    ("training_step", lambda *a: learned(*a, power=2)),
+    ("ancestral_sample", lambda *a: drawn(*a).clone()),
+    ("ancestral_sample", in_the_mean),
     ("ideal_x0",
      lambda x, d, a:
          (-((x[:, None] - a**0.5 * d[None]) ** 2).sum(-1) / 2 / (1 - a)).softmax(1) @ d),
@@ -899,6 +1015,29 @@ def test_the_packages_own_function_is_no_answer(capsys):
     answer.__module__ = "minigen.gan"
     checks.check(answer)
     assert "minigen's own function" in capsys.readouterr().out
+
+
+def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
+    mine = solutions()["noised"]
+    assert checks.yours(mine) is mine
+    assert capsys.readouterr().out == "noised: yours is used from here on.\n"
+    other = checks.yours(named("noised", lambda *a: a[0]))
+    assert "the course's is used from here on" in capsys.readouterr().out
+    args = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.rand(2)
+    assert torch.equal(other(*args), mine(*args))
+
+    def stub(*args):
+        raise NotImplementedError
+
+    assert checks.yours(named("noised", stub)) is other
+    with pytest.raises(ValueError, match="no exercise called"):
+        checks.yours(named("noise", stub))
+
+
+@pytest.mark.parametrize("name", chapters.exercises()["05 DDPM"])
+def test_what_stands_in_passes_its_own_check(name, capsys):
+    answers = importlib.import_module("minigen.checks.ddpm_answers")
+    assert sentence(name, getattr(answers, name), capsys) == f"{name}: passed."
 
 
 def test_strict_mode_raises(monkeypatch, capsys):

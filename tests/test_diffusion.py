@@ -236,3 +236,18 @@ def test_the_limits_of_betas_and_time_steps():
         D.target(x, x, torch.tensor([1]), "score")
     with pytest.raises(ValueError):
         D.views(x, x, torch.tensor([1]), "score")
+
+
+def test_the_score_is_the_gradient_of_the_log_density():
+    """Of the noised density of a list of points, a mixture of Gaussians; and Tweedie's formula."""
+    diffusion, data = Diffusion(linear_betas(20, 0.01, 0.3)), torch.randn(7, 2).double()
+    for t in (0, 6, 19):
+        at, xt = torch.tensor([t]), torch.randn(5, 2).double().requires_grad_()
+        signal, noise = diffusion.scales(at, xt)
+        mixture = (-(xt[:, None] - signal * data).square().sum(-1) / (2 * noise**2)).logsumexp(1)
+        (slope,) = torch.autograd.grad(mixture.sum(), xt)
+        eps = ideal_eps(diffusion, data, xt.detach(), at)
+        score = diffusion.score(eps, at)
+        assert torch.allclose(score, slope, atol=1e-9)
+        x0 = (xt.detach() + noise**2 * score) / signal
+        assert torch.allclose(x0, diffusion.views(eps, xt.detach(), at)[0], atol=1e-9)

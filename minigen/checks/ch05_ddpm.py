@@ -1,8 +1,20 @@
 """Checks of chapter 5's exercises."""
 
 import torch
+from torch import Tensor
 
-from minigen.checks.compare import Answer, Wrong, expect
+from minigen.checks import ddpm_loops
+from minigen.checks.compare import Answer, Wrong, expect, unchanged
+from minigen.checks.ddpm_answers import (  # noqa: F401  (found by name: minigen.checks.yours)
+    alpha_bar,
+    ancestral_sample,
+    ema_step,
+    ideal_x0,
+    noised,
+    posterior_mean,
+    training_step,
+    x0_from_eps,
+)
 from minigen.diffusion import Diffusion, linear_betas
 
 
@@ -20,7 +32,9 @@ def check_alpha_bar(answer: Answer) -> None:
             "That is 1 − ᾱ, the noise's share.": 1 - want,
             "One step late: ᾱ at t includes β at t.": torch.cat([torch.ones(1), want[:-1]]),
         }
-        expect(answer(betas.clone()), want, f"a schedule of {len(betas)} steps", mistakes)
+        before = betas.clone()
+        expect(answer(before), want, f"a schedule of {len(betas)} steps", mistakes)
+        unchanged({"schedule": (before, betas)})
 
 
 def check_noised(answer: Answer) -> None:
@@ -34,14 +48,19 @@ def check_noised(answer: Answer) -> None:
             "The noise's scale is √(1 − ᾱ): its root is missing.": a.sqrt() * x0 + (1 - a) * eps,
             "The signal is not scaled.": x0 + (1 - a).sqrt() * eps,
             "The noise is not scaled.": a.sqrt() * x0 + eps,
+            "The noise is missing.": a.sqrt() * x0,
+            "You took the noise off: it is added.": a.sqrt() * x0 - (1 - a).sqrt() * eps,
+            "That is the noise alone: the picture is missing.": (1 - a).sqrt() * eps,
         }
         if shape[-1] == shape[0]:
             meaning = ("ᾱ was lined up with the last axis: it belongs to the images, "
                        "ab[:, None, None, None].")
             mistakes[meaning] = ab.sqrt() * x0 + (1 - ab).sqrt() * eps
         want = a.sqrt() * x0 + (1 - a).sqrt() * eps
-        got = answer(x0.clone(), eps.clone(), ab.clone())
-        expect(got, want, f"images of shape {shape}", mistakes)
+        given = [v.clone() for v in (x0, eps, ab)]
+        expect(answer(*given), want, f"images of shape {shape}", mistakes)
+        unchanged(dict(zip(("images", "noise", "ᾱ"), zip(given, (x0, eps, ab), strict=True),
+                            strict=True)))
 
 
 def check_posterior_mean(answer: Answer) -> None:
@@ -59,33 +78,23 @@ def check_posterior_mean(answer: Answer) -> None:
             "The division by 1 − ᾱ is missing.": want * (1 - ab),
             "You divided by 1 − ᾱ of the step before: it is ᾱ at t.": want * (1 - ab) / (1 - prev),
             "The roots are missing.": (prev * beta * x0 + (1 - beta) * (1 - prev) * xt) / (1 - ab),
+            "The factor of xt holds 1 − ᾱ of the step before, ab_prev: you took ᾱ at t.":
+                (prev.sqrt() * beta * x0 + (1 - beta).sqrt() * (1 - ab) * xt) / (1 - ab),
+            "The two parts are added: you subtracted.":
+                (prev.sqrt() * beta * x0 - (1 - beta).sqrt() * (1 - prev) * xt) / (1 - ab),
+            "1 − ᾱ of the step before is missing in the factor of xt.":
+                (prev.sqrt() * beta * x0 + (1 - beta).sqrt() * xt) / (1 - ab),
+            "Only the factor of x0 was divided by 1 − ᾱ: both are.":
+                prev.sqrt() * beta * x0 / (1 - ab) + (1 - beta).sqrt() * (1 - prev) * xt,
             "β is missing in the factor of x0.":
                 (prev.sqrt() * x0 + (1 - beta).sqrt() * (1 - prev) * xt) / (1 - ab),
             "That is the mean of the shortcut, √ᾱ x0: xt tells something too.": prev.sqrt() * x0,
         }
-        expect(answer(x0.clone(), xt.clone(), beta, ab, prev), want, f"t = {t} of 20", mistakes)
+        given = x0.clone(), xt.clone()
+        expect(answer(*given, beta, ab, prev), want, f"t = {t} of 20", mistakes)
+        unchanged({"x0": (given[0], x0), "xt": (given[1], xt)})
         got = answer(x0.clone(), xt.clone(), float(beta), float(ab), float(prev))
         expect(got, want, f"t = {t} of 20, with plain numbers")
-
-
-def check_dropped_weight(answer: Answer) -> None:
-    for betas in (linear_betas(20, 0.01, 0.3), linear_betas(1000)):
-        d = Diffusion(betas)
-        beta, ab = betas[1:], d.alpha_bar[1:]
-        variance = d.posterior_variance[1:]
-        want = beta**2 / (2 * variance * (1 - beta) * (1 - ab))
-        mistakes = {
-            "The variance is β̃, not β.": beta**2 / (2 * beta * (1 - beta) * (1 - ab)),
-            "The factor 2 is missing below.": 2 * want,
-            "α_t in the formula is of one step, 1 − β: you took ᾱ.":
-                beta**2 / (2 * variance * ab * (1 - ab)),
-            "β is squared in the formula.": want / beta,
-            "That is one over the weight.": 1 / want,
-            "In β̃ the two ᾱ are swapped: the earlier one is above.":
-                beta**2 / (2 * (1 - ab) / (1 - d.alpha_bar[:-1]) * beta * (1 - beta) * (1 - ab)),
-            "α is missing below.": want * (1 - beta),
-        }
-        expect(answer(betas.clone()), want, f"a schedule of {len(betas)} steps", mistakes)
 
 
 def check_x0_from_eps(answer: Answer) -> None:
@@ -101,8 +110,19 @@ def check_x0_from_eps(answer: Answer) -> None:
         "The noise is taken off without its scale, √(1 − ᾱ).": (xt - eps) / ab.sqrt(),
         "You used √ᾱ for the noise and √(1 − ᾱ) for the picture.":
             (xt - ab.sqrt() * eps) / (1 - ab).sqrt(),
+        "Both roots are missing: √ᾱ and √(1 − ᾱ) are the scales.": (xt - (1 - ab) * eps) / ab,
+        "Divide all of it by √ᾱ, the noise's part too: brackets are missing.":
+            xt - (1 - ab).sqrt() * eps / ab.sqrt(),
+        "Divide all of it by √ᾱ, xt too: brackets are missing.":
+            xt / ab.sqrt() - (1 - ab).sqrt() * eps,
     }
-    expect(answer(xt.clone(), eps.clone(), ab.clone()), x0, "3 noised images", mistakes, tol=1e-3)
+    given = [v.clone() for v in (xt, eps, ab)]
+    expect(answer(*given), x0, "3 noised images", mistakes, tol=1e-3)
+    unchanged({"xt": (given[0], xt), "noise": (given[1], eps), "ᾱ": (given[2], ab)})
+
+
+def check_training_step(answer: Answer) -> None:
+    ddpm_loops.training_step(answer)
 
 
 def check_ideal_x0(answer: Answer) -> None:
@@ -130,8 +150,19 @@ def check_ideal_x0(answer: Answer) -> None:
                 ab**0.5 * want,
             "That is the nearest point: the mean weighs them all.": data[square.argmin(1)],
         }
-        got = answer(xt.clone(), data.clone(), ab)
-        expect(got, want, f"5 places, 7 points, ᾱ = {ab}", mistakes)
+        given = xt.clone(), data.clone()
+        expect(answer(*given, ab), want, f"5 places, 7 points, ᾱ = {ab}", mistakes)
+        unchanged({"places": (given[0], xt), "data": (given[1], data)})
+    far_away = answer(torch.tensor([[9.0, 9.0]]), torch.tensor([[1.0, 0.0], [0.0, -1.0]]), 0.999)
+    if isinstance(far_away, Tensor) and not torch.isfinite(far_away).all():
+        raise Wrong("Far from all points and with little noise your result is not finite: exp "
+                    "alone rounds to 0, and 0 / 0 is NaN. torch.softmax takes the largest "
+                    "exponent off first.")
+    expect(far_away, torch.tensor([[1.0, 0.0]]), "a place far from all points, ᾱ = 0.999")
+
+
+def check_ancestral_sample(answer: Answer) -> None:
+    ddpm_loops.ancestral_sample(answer)
 
 
 def check_ema_step(answer: Answer) -> None:
@@ -153,7 +184,6 @@ def check_ema_step(answer: Answer) -> None:
         }
         before = average.clone()
         want = d * average + (1 - d) * weights
-        got = answer(before, weights.clone(), n, d_max)
-        expect(got, want, f"n = {n} and d_max = {d_max}", mistakes)
-        if not torch.equal(before, average):
-            raise Wrong("Your function changed the average it was given: return a new tensor.")
+        new = weights.clone()
+        expect(answer(before, new, n, d_max), want, f"n = {n} and d_max = {d_max}", mistakes)
+        unchanged({"average": (before, average), "new weights": (new, weights)})

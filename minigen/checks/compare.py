@@ -87,6 +87,13 @@ def expect(
                 f"{float(want.flatten()[worst]):.4g} is wanted.")
 
 
+def unchanged(given: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    """Raise `Wrong` where an answer changed what it was given: {what: (now, before)}."""
+    for name, (now, before) in given.items():
+        if not torch.equal(now, before):
+            raise Wrong(f"Your function changed the {name} it was given: work on a new tensor.")
+
+
 def require_gradient(got: Any, leaves: Sequence[Tensor], names: Sequence[str]) -> None:
     """Raise `Wrong` unless a gradient reaches each of the leaves through the answer, a tensor."""
     if not isinstance(got, torch.Tensor) or not got.requires_grad:
