@@ -19,6 +19,7 @@ Two trained networks come with the chapter. They have the same layers and the sa
 
 # %%
 import copy
+import itertools
 import statistics
 
 import torch
@@ -199,7 +200,7 @@ fig, axes = panels(1, 2, height=2.8)
 left, bars = axes.flat
 left.scatter(far, change, s=2, alpha=0.3)
 edges = torch.linspace(0, float(far.max()), 11)
-middles = [change[(far > a) & (far <= b)] for a, b in zip(edges, edges[1:], strict=False)]
+middles = [change[(far > a) & (far <= b)] for a, b in itertools.pairwise(edges)]
 medians = [float(m.median()) if len(m) else None for m in middles]
 left.plot((edges[1:] + edges[:-1]) / 2, medians, "k-", lw=1.5)
 left.set_xlabel("distance in code space", fontsize=9)
@@ -444,8 +445,7 @@ with torch.no_grad():
 fig, axes = panels(1, 4, height=1.6)
 for head, ax in enumerate(axes.flat):
     heat(ax, looks[head, 5].view(4, 4), f"head {head + 1}", low=0, high=0.13, colours="magma")
-show(fig, """Attention of the token in row 2, column 2, in the four heads of block 1, as 4×4 maps:
-     head 1 takes most from the left edge beside it, head 3 from single places on the right, and
+show(fig, """Attention of the token in row 2, column 2, in the four heads of block 1: head 1 takes most from the left edge beside it, head 3 from single places on the right, and
      heads 2 and 4 from all places nearly alike.""")
 
 # %% [markdown]
@@ -573,9 +573,9 @@ show(fig, """How well a linear map reads six attributes, a panel each, from each
      lie at chance.""")
 print("above chance in block 1, in block 3, in block 5:")
 for name in asked:
-    gained = [", ".join(f"{float(right[t][name][i]) - chance[name]:+.2f}" for i in (0, 2, 4))
-              for t in levels]
-    print(f"  {name:<11}" + "   ".join(f"t = {t}: {g}" for t, g in zip(levels, gained, strict=True)))
+    gained = {t: (right[t][name] - chance[name])[[0, 2, 4]].tolist() for t in levels}
+    words = [f"t = {t}: " + ", ".join(f"{g:+.2f}" for g in each) for t, each in gained.items()]
+    print(f"  {name:<11}" + "   ".join(words))
 block1, block3 = (torch.stack([right[50][name][i] for name in asked]).mean() for i in (0, 2))
 assert block3 > block1
 
@@ -995,9 +995,9 @@ for ax, (column, label) in zip(axes.flat, labels.items(), strict=True):
     ax.set_yticks(range(len(names)), ticks)
     ax.invert_yaxis()
     ax.set_xlabel(label, fontsize=9)
-show(fig, """Toy Fréchet distance (left) and test loss (right) of seven networks, a dot for each
-     of three seeds: adding at one level lies farthest right in both; the networks with two levels
-     lie on the left.""")
+show(fig, """Toy Fréchet distance (left) and test loss (right) of seven networks, a dot for
+     each of three seeds: adding at one level lies farthest right in both; the networks with two
+     levels lie on the left.""")
 
 # %% [markdown]
 r"""
@@ -1038,7 +1038,9 @@ for claim, (table, better, worse, theirs) in claims.items():
 
 # %% [markdown]
 r"""
-VERDICTS-TO-BE-WRITTEN
+How to read it. "Holds" speaks of the *order* of two rows at this scale; how large the step is stands before it, ours beside the paper's. "Cannot be told" is not "no difference": the error beside the gain says how large a difference could hide. One token has nobody to attend to, and one vector must hold the whole face, so its row is no surprise. The last claim is there for fairness: had adaptive fusion lost only because it starts as a sum, the other start would win.
+
+The ablation of section 5 and this table ask the same question from two sides. On one level, adaptive fusion brings three convolutions into every block, and through them neighbouring tokens exchange what they know; with a U, others do that already. And what no small table can decide: whether a larger network, photographs or 400,000 steps would need what these faces do not.
 
 What a careful reader asks of the paper's own columns:
 
@@ -1097,9 +1099,9 @@ Here are the two longer-trained networks, from the same noises:
 # %% tags=["nbval-ignore-output"]
 rows = {f"{name}, {n}": faces_from(noise(10, seed=6), net=net, steps=n)
         for n in (5, 20) for name, net in {"ε, linear": paper, "v, cosine": model}.items()}
-show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)), """Ten faces
-     from the same noises by the paper's and the course's network, with 5 steps and with 20: with
-     5 the paper's are smeared, the course's nearly whole; with 20 both are good.""")
+show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)), """Ten
+     faces from the same noises by the paper's and the course's network, with 5 steps and with
+     20: with 5 the paper's are smeared, the course's nearly whole; with 20 both are good.""")
 
 # %% [markdown]
 r"""

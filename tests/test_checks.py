@@ -951,6 +951,7 @@ def solutions():
         for cell in build_notebooks.editions(stem)[0].cells:
             if cell.metadata.get("nbgrader", {}).get("solution"):
                 space = {"torch": torch, "F": F, "math": math, "ddpm": ddpm, "gan": gan, "vae": vae}
+                space |= found  # an answer may call earlier ones
                 exec(cell.source, space)
                 name = cell.metadata["nbgrader"]["grade_id"]
                 found[name] = space[name]

@@ -6,6 +6,7 @@ import torch
 
 from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics
 from minigen.data import ToyFaces, batches
+from minigen.diffusion import cosine_betas, linear_betas
 from minigen.files import load_weights
 from minigen.paper import reproduce, tables
 from minigen.perceptual import ToyPerceptual
@@ -179,6 +180,46 @@ def test_a_diffusion_cell_by_hand(few, monkeypatch):
         metrics.toy_frechet(latents.decode(tokenizer, z[:150])), rel=1e-3
     )
     assert values["parameters"] == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("prediction", "schedule"), [("eps", "linear"), ("v", "cosine")])
+def test_a_cell_beyond_the_paper_by_hand(monkeypatch, prediction, schedule):
+    """What is trained, and the five ways to draw, each from the same noise."""
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = latents.encode(tokenizer, ToyFaces(150, seed=2).images()).z
+    monkeypatch.setattr(tables, "_tokens", lambda: (tokenizer, z, z[:1]))
+    seen, decays, make = {}, [], ddpm.ema
+
+    def train(model, data, diffusion, **rest):
+        seen.update(rest, model=model, diffusion=diffusion, x=next(data)[0])
+        rest["average"].update_parameters(model)
+        yield 1
+
+    monkeypatch.setattr(tables.ddpm, "train_ddpm", train)
+    monkeypatch.setattr(
+        tables.ddpm, "ema", lambda model, decay: decays.append(decay) or make(model, decay)
+    )
+    sampler = Faces(z)
+    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
+    values = tables.beyond_cell(4, 9, prediction, schedule)
+    model = seen["model"]
+    assert (model.prediction, model.schedule) == (prediction, schedule)
+    assert model.config == fftd.FFTD(
+        **fftd.PRESETS["small"], prediction=prediction, schedule=schedule).config
+    betas = {"linear": linear_betas, "cosine": cosine_betas}[schedule]()
+    assert torch.equal(seen["diffusion"].betas, betas)
+    assert torch.equal(seen["x"], next(batches(z, batch_size=128, seed=4))[0])
+    assert (seen["steps"], seen["lr"], seen["seed"], decays) == (9, 2e-3, 4, [0.995])
+    ways = [(options["steps"], options["eta"]) for *_, options in sampler.seen]
+    assert ways == [(5, 0), (10, 0), (20, 0), (50, 0), (50, 1)]
+    start = torch.randn(2000, 4, 4, 4, generator=torch.Generator().manual_seed(104))
+    for net, diffusion, noise, y, options in sampler.seen:
+        assert net is seen["average"].module and not net.training and y is None
+        assert diffusion is seen["diffusion"] and torch.equal(noise, start)
+        assert "prediction" not in options                     # it is the network that says it
+    wanted = metrics.toy_frechet(latents.decode(tokenizer, z))
+    assert list(values) == list(tables.TABLES["beyond"].columns) == list(tables.WAYS)
+    assert all(value == pytest.approx(wanted, rel=1e-3) for value in values.values())
 
 
 @pytest.mark.parametrize("name", ["unet", "fftd"])
