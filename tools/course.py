@@ -61,9 +61,10 @@ CHAPTERS = {
         ("ddim", "guidance"), "Eq. 29, Alg. 3, Table 3", 0.5, 120),
     "07_fftd": Chapter(
         "FFTD",
-        "latents, tokens, a block assembled, two resolutions, adaptive fusion, Tables 2, 8 and 9 at "
-        "small scale, v and cosine",
-        ("fftd", "fusion", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.6, 150),
+        "latents, tokens, a block assembled, two resolutions, adaptive fusion, Tables 2, 8 and 9 "
+        "at small scale, v and cosine",
+        ("fftd", "fusion", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9",
+        1.1, 180),
     "08_celebahq": Chapter(
         "CelebA-HQ",
         "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
