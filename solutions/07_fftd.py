@@ -174,7 +174,7 @@ r"""
 One token of one face is an anecdote. So take six faces, another place in each, and *all* 512 codes: how far is a code from the one it replaces, and how much does the picture change?
 """
 
-# %%
+# %% tags=["nbval-ignore-output"]
 places = [(1, 1), (0, 2), (2, 1), (3, 3), (1, 2), (2, 3)]
 codes = tokenizer.encode_indices(test.images()[:len(places)])             # (6, 4, 4)
 whole, far, change, where_changed = tokenizer.decode_indices(codes), [], [], []
@@ -762,7 +762,7 @@ Knobs that the noise level turns: it is tempting to stop here and write "the fus
 Before you run it, write down a guess: will the loss stay, rise by a few per cent, or double? And when the two adaptive terms are left out altogether?
 """
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def size_of(x):
     return float(x.square().mean().sqrt())
 
@@ -776,7 +776,7 @@ for name in fusions_of(paper):
         shares.append(f"{size_of(adaptive) / size_of(s * linear):.2f}")
     print(f"  {name:<10} the paper's {shares[0]}, the course's {shares[1]}")
 
-# %%
+# %% tags=["nbval-ignore-output"]
 def with_weights(net, weights):
     """A copy of a network whose fusions have these weights, whatever comes in."""
     net = copy.deepcopy(net)
@@ -806,6 +806,8 @@ for whose, nets in tried.items():
         losses[whose, name] = float(loss)
         print(f"{whose:<13} {name:<26} loss {losses[whose, name]:.4f}  "
               f"{losses[whose, name] / losses[whose, 'as trained'] - 1:+.0%}")
+as_trained, average, without = (losses["the paper's", name] for name in tried["the paper's"])
+assert average < 1.1 * as_trained < 1.2 * as_trained < without
 
 # %% tags=["nbval-ignore-output"]
 grid, distances = [], {}
@@ -1114,7 +1116,7 @@ The first row is what is possible: fresh real faces. All the others were drawn b
 # %%
 print(results_table(through_chapter=7))
 
-# %%
+# %% tags=["nbval-ignore-output"]
 for name, kind in {"unet": UNet, "ivqvae": IVQVAE, "fftd": FFTD}.items():
     net = load_weights(kind, name)
     millions = sum(p.numel() for p in net.parameters()) / 1e6
