@@ -926,7 +926,7 @@ show(image_grid(torch.cat([drawn[:8], nearest]), columns=8, row_titles=["sample"
 
 # %% [markdown]
 r"""
-The notebook holds 2,048 of the 50,000 faces that the network was trained on. That is enough for a test with teeth. A network that only copied, each training face alike, would copy one of *these* in four of a hundred samples. And we know where a copy would lie: encode, decode and encode a training face again.
+The notebook holds 2,048 of the 50,000 faces that the network was trained on. That is enough for a test with teeth. A network that only copied, each training face alike, would copy one of *these* in four of a hundred samples. And we know where a copy would lie: decode a training latent and encode the picture again (not quite at 0, since encoding is not exact).
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -941,8 +941,8 @@ for name, values in far_from.items():
     axes[0, 0].hist(values, bins=40, range=(0, 8), histtype="step", lw=1.5, label=name)
 axes[0, 0].set_xlabel("distance to the nearest training latent", fontsize=9)
 legend(axes[0, 0])
-show(fig, """Distances to the nearest of the training latents: copies lie near 0, samples and
-     fresh faces far from it, in two heaps that cover each other.""")
+show(fig, """Distances to the nearest of the training latents: copies lie below 2.5, samples and
+     fresh faces beyond 2.5, most between 4 and 6, in two heaps that cover each other.""")
 limit = float(far_from["copies"].quantile(0.95))
 copied = int((far_from["samples"] <= limit).sum())
 print("mean distance:", {k: round(float(v.mean()), 1) for k, v in far_from.items()})
@@ -951,7 +951,7 @@ print(f"samples as near as 95% of copies: {copied} of 512; a copier would have",
 
 # %% [markdown]
 r"""
-Samples lie as far from these training faces as fresh faces do, and none, or almost none, where copies lie. A network that copied half of the time would already show.
+Samples lie as far from these training faces as fresh faces do, and where copies lie there are none, or almost none. A network that copied half of the time would have about ten there.
 
 ## 7. The paper's tables, at small scale
 
