@@ -446,8 +446,9 @@ with torch.no_grad():
 fig, axes = panels(1, 4, height=1.6)
 for head, ax in enumerate(axes.flat):
     heat(ax, looks[head, 5].view(4, 4), f"head {head + 1}", low=0, high=0.13, colours="magma")
-show(fig, """Attention of the token in row 2, column 2, in the four heads of block 1: head 1 takes most from the left edge beside it, head 3 from single places on the right, and
-     heads 2 and 4 from all places nearly alike.""")
+show(fig, """Attention of the token in row 2, column 2, in the four heads of block 1: head 1
+     takes most from the left column, head 3 from single places, most of them on the right, head
+     4 from the upper right corner, and head 2 from all places alike.""")
 
 # %% [markdown]
 r"""
