@@ -5,6 +5,7 @@ import shutil
 
 import pretrain
 import pytest
+import torch
 from safetensors import safe_open
 
 from minigen import fftd, files, gan, ivqvae, pixelcnn, unet, vae, vqvae
@@ -55,14 +56,32 @@ def test_ivqvae_keeps_the_statistics_of_its_latents(out):
 
 def test_diffusion_recipes_write_what_they_measured(out):
     shutil.copy(files.data_path("pretrained", "ivqvae.safetensors"), out)
+    v, eps = ("v", "cosine"), ("eps", "linear")
     recipes = [
-        (pretrain.unet_, unet.UNet, "unet", {}),
-        (pretrain.fftd_, fftd.FFTD, "fftd", dict(faces=100)),
+        (pretrain.unet_eps, unet.UNet, "unet_eps", {}, eps, 5),
+        (pretrain.unet_, unet.UNet, "unet", {}, v, 8),
+        (pretrain.fftd_eps, fftd.FFTD, "fftd_eps", dict(faces=100), eps, 5),
+        (pretrain.fftd_, fftd.FFTD, "fftd", dict(faces=100), v, 5),
     ]
-    for recipe, cls, name, options in recipes:
+    for recipe, cls, name, options, told, classes in recipes:
         card = recipe(steps=2, batch_size=8, **options)
         model = files.load_weights(cls, out / f"{name}.safetensors")
-        assert model.card == card and model.num_classes == 5 and 0.3 < card["test_loss"] < 1.5
+        assert model.card == card and model.num_classes == classes
+        assert 0.3 < card["test_loss"] < 1.5
+        assert (model.prediction, model.schedule) == told
+        assert (card["prediction"], card["schedule"]) == told
+
+
+def test_a_face_is_told_its_hair_or_its_mouth_or_nothing():
+    faces = ToyFaces(5000, seed=0)
+    hair, smile = faces["hair"], faces["smile"]
+    y = pretrain._one_of(hair, smile, torch.Generator().manual_seed(0))
+    kinds = dict(hair=y < 5, smile=(y >= 5) & (y < 8), nothing=y == 8)
+    assert torch.equal(y[kinds["hair"]], hair[kinds["hair"]])
+    assert torch.equal(y[kinds["smile"]] - 5, smile[kinds["smile"]])
+    shares = {name: round(float(k.float().mean()), 1) for name, k in kinds.items()}
+    assert shares == dict(hair=0.4, smile=0.3, nothing=0.3)
+    assert sum(k.sum() for k in kinds.values()) == 5000
 
 
 def test_the_card_inside_every_committed_file_names_its_recipe():

@@ -22,6 +22,7 @@ from tqdm import trange
 from minigen import (
     ddim,
     ddpm,
+    details,
     fftd,
     gan,
     guidance,
@@ -35,7 +36,6 @@ from minigen import (
 )
 from minigen.common import generator as seeded
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
-from minigen.diffusion import Diffusion
 from minigen.files import (
     data_path,
     load_weights,
@@ -292,18 +292,19 @@ def _denoiser(
     average = ddpm.ema(model, decay)
     dropped = ((x, guidance.drop_labels(y, null, drop, generator))
                for x, y in batches(*data, batch_size=batch_size, seed=seed))
-    training = ddpm.train_ddpm(
-        model, dropped, Diffusion(), steps=steps, lr=lr, average=average, seed=seed)
+    training = ddpm.train_ddpm(model, dropped, ddpm.diffusion_of(model), steps=steps, lr=lr,
+                               average=average, seed=seed)
     minutes = _steps(name, training, steps, lambda s: dict(loss=s.loss))
-    card = dict(steps=steps, batch_size=batch_size, seed=seed, lr=lr, labels="hair",
-                label_dropout=drop, average_decay=decay, minutes=minutes)
+    card = dict(prediction=model.prediction, schedule=model.schedule, steps=steps,
+                batch_size=batch_size, seed=seed, lr=lr, labels="hair", label_dropout=drop,
+                average_decay=decay, minutes=minutes)
     return _rounded(average.module), card
 
 
 @torch.no_grad()
 def _test_loss(model: Any, x0: Tensor) -> float:
     generator = seeded(1)
-    diffusion = Diffusion()
+    diffusion = ddpm.diffusion_of(model)
     t = torch.randint(diffusion.T, (len(x0),), generator=generator)
     eps = torch.randn(x0.shape, generator=generator)
     parts = zip(x0.split(500), t.split(500), eps.split(500), strict=True)
@@ -311,28 +312,69 @@ def _test_loss(model: Any, x0: Tensor) -> float:
     return round(float(torch.stack(losses).mean()), 5)
 
 
-def unet_(
+def unet_eps(
     steps: int = 14_000, batch_size: int = 32, seed: int = 0, lr: float = 1e-3,
     drop: float = 0.15, decay: float = 0.999
 ) -> Card:
-    """U-Net on ToyFaces in pixels, DDPM's noise schedule.
+    """U-Net on ToyFaces in pixels as in DDPM: it predicts ε, the schedule is linear.
 
     It is told the hair colour except in one case of seven.
     """
     torch.manual_seed(seed)
     faces, classes = ToyFaces(20_000, seed=0), len(ATTRIBUTES["hair"])
-    model = unet.UNet(**unet.PRESETS["small"], num_classes=classes)
+    model = unet.UNet(
+        **unet.PRESETS["small"], num_classes=classes, prediction="eps", schedule="linear")
     data = faces.images(), faces["hair"]
     model, card = _denoiser(
-        "unet", model, data, classes, steps, batch_size, seed, lr, drop, decay)
+        "unet_eps", model, data, classes, steps, batch_size, seed, lr, drop, decay)
     card.update(data=TRAINING_SET, test_loss=_test_loss(model, ToyFaces(2000, seed=2).images()))
+    save_weights(OUT / "unet_eps.safetensors", model, half=True, **card)
+    return card
+
+
+def _one_of(hair: Tensor, smile: Tensor, generator: torch.Generator) -> Tensor:
+    """What each face is told: its hair colour, 0 to 4; its smile, 5 to 7; or nothing, 8."""
+    colours = len(ATTRIBUTES["hair"])
+    nothing = colours + len(ATTRIBUTES["smile"])
+    u = torch.rand(len(hair), generator=generator)
+    told = torch.where(u < 0.7, colours + smile, nothing)
+    return torch.where(u < 0.4, hair, told)
+
+
+def unet_(
+    steps: int = 18_000, batch_size: int = 32, seed: int = 0, lr: float = 1.5e-3,
+    decay: float = 0.999, weight: float = 1.0, most_noise: float = 1.0
+) -> Card:
+    """The course's U-Net: v, the cosine schedule, and a second loss for details.
+
+    It is told the hair colour, or the mouth, or nothing.
+    """
+    torch.manual_seed(seed)
+    faces, generator = ToyFaces(20_000, seed=0), seeded(seed)
+    classes = [*ATTRIBUTES["hair"], *ATTRIBUTES["smile"]]
+    model = unet.UNet(**unet.PRESETS["small"], num_classes=len(classes), prediction="v",
+                      schedule="cosine")
+    average = ddpm.ema(model, decay)
+    told = ((x, _one_of(hair, smile, generator)) for x, hair, smile in batches(
+        faces.images(), faces["hair"], faces["smile"], batch_size=batch_size, seed=seed))
+    training = ddpm.train_ddpm(
+        model, told, ddpm.diffusion_of(model), steps=steps, lr=lr, average=average, seed=seed,
+        loss=details.detail_loss(ToyPerceptual(), weight, most_noise))
+    minutes = _steps("unet", training, steps, lambda s: dict(loss=s.loss))
+    model = _rounded(average.module)
+    card: Card = dict(
+        prediction="v", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,
+        average_decay=decay, detail_weight=weight, detail_most_noise=most_noise,
+        labels="hair or smile", classes=classes, minutes=minutes, data=TRAINING_SET,
+        test_loss=_test_loss(model, ToyFaces(2000, seed=2).images()))
     save_weights(OUT / "unet.safetensors", model, half=True, **card)
     return card
 
 
-def fftd_(
-    steps: int = 8000, batch_size: int = 128, seed: int = 0, lr: float = 1e-3,
-    drop: float = 0.15, decay: float = 0.999, faces: int = 50_000
+def _fftd(
+    name: str, prediction: str, schedule: str, steps: int = 8000, batch_size: int = 128,
+    seed: int = 0, lr: float = 1e-3, drop: float = 0.15, decay: float = 0.999,
+    faces: int = 50_000
 ) -> Card:
     """FFTD, the small preset, on the IVQ-VAE's latents.
 
@@ -342,66 +384,102 @@ def fftd_(
     drawn, classes = ToyFaces(faces, seed=0), len(ATTRIBUTES["hair"])
     tokenizer = load_weights(ivqvae.IVQVAE, OUT / "ivqvae.safetensors")
     z = torch.cat([latents.encode(tokenizer, images).z for images in _in_parts(drawn)])
-    model = fftd.FFTD(**fftd.PRESETS["small"], num_classes=classes)
+    model = fftd.FFTD(**fftd.PRESETS["small"], num_classes=classes, prediction=prediction,
+                      schedule=schedule)
     data = z, drawn["hair"]
     model, card = _denoiser(
-        "fftd", model, data, classes, steps, batch_size, seed, lr, drop, decay)
+        name, model, data, classes, steps, batch_size, seed, lr, drop, decay)
     test = latents.encode(tokenizer, ToyFaces(2000, seed=2).images()).z
     card.update(data=f"latents of {faces:,} ToyFaces 32×32, seed 0",
                 tokenizer=latents.fingerprint(tokenizer), test_loss=_test_loss(model, test))
-    save_weights(OUT / "fftd.safetensors", model, half=True, **card)
+    save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
     return card
+
+
+def fftd_eps(**options: int) -> Card:
+    """The paper's FFTD: it predicts ε, the schedule is linear."""
+    return _fftd("fftd_eps", "eps", "linear", **options)
+
+
+def fftd_(**options: int) -> Card:
+    """The course's FFTD: the same network and steps, v and the cosine schedule."""
+    return _fftd("fftd", "v", "cosine", **options)
+
+
+def _size(*models: nn.Module) -> int:
+    return sum(p.numel() for model in models for p in model.parameters())
+
+
+def _diffused(model: Any, shape: tuple[int, ...], steps: int, eta: float = 0.0,
+              clip: tuple[float, float] | None = None) -> Tensor:
+    generator = seeded(7)
+    noise = torch.randn(metrics.N_SAMPLES, *shape, generator=generator)
+    return ddpm.last(ddim.ddim_sample(
+        model, ddpm.diffusion_of(model), noise, steps=steps, eta=eta, clip=clip,
+        generator=generator, batch_size=64, progress=True))
+
+
+def _pixels(name: str, steps: int, eta: float) -> tuple[int, Tensor]:
+    """Parameters and samples of a U-Net."""
+    net = load_weights(unet.UNet, name)
+    return _size(net), _diffused(net, (3, 32, 32), steps, eta, (-1, 1)).clamp(-1, 1)
+
+
+def _latents(name: str, steps: int) -> tuple[int, Tensor]:
+    """Parameters and samples of an FFTD, with its decoder."""
+    net: Any = load_weights(fftd.FFTD, name)
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = _diffused(net, (4, 4, 4), steps)
+    parameters = _size(tokenizer, net) + tokenizer.quantizer.codebook.numel()  # a buffer
+    return parameters, latents.decode(tokenizer, z, made_with=net.card["tokenizer"])
+
+
+def _gaussian() -> tuple[int, Tensor]:
+    model = GaussianModel(ToyFaces(4096, seed=0).images())
+    return model.parameters, model.sample(metrics.N_SAMPLES)
+
+
+def _gan() -> tuple[int, Tensor]:
+    model = load_weights(gan.Generator, "gan")
+    return _size(model), gan.sample(model, metrics.N_SAMPLES, seed=7)
+
+
+def _autoencoder() -> tuple[int, Tensor]:
+    model = load_weights(vae.VAE, "vae")
+    return _size(model), vae.sample(model, metrics.N_SAMPLES, seed=7)
+
+
+def _tokens_and_prior() -> tuple[int, Tensor]:
+    tokens = load_weights(vqvae.VQVAE, "vqvae")
+    prior = load_weights(pixelcnn.PixelCNN, "pixelcnn")
+    codes = pixelcnn.sample_codes(prior, metrics.N_SAMPLES, seed=7)
+    parameters = _size(tokens, prior) + tokens.quantizer.codebook.numel()  # a buffer
+    return parameters, tokens.decode_indices(codes)
+
+
+# a row of the results table: its chapter, and what gives the number of parameters and the samples
+ROWS: dict[str, tuple[int, Callable[[], tuple[int, Tensor]]]] = {
+    "real faces (fresh)": (0, lambda: (0, ToyFaces(metrics.N_SAMPLES, seed=21).images())),
+    "Gaussian": (0, _gaussian),
+    "GAN": (1, _gan),
+    "VAE": (2, _autoencoder),
+    "VQ-VAE + PixelCNN": (3, _tokens_and_prior),
+    "U-Net: ε, DDPM in 100 steps": (5, lambda: _pixels("unet_eps", 100, 1.0)),
+    "U-Net: v, DDPM in 100 steps": (5, lambda: _pixels("unet", 100, 1.0)),
+    "U-Net: v, DDIM in 50 steps": (6, lambda: _pixels("unet", 50, 0.0)),
+    "IVQ-VAE + FFTD: ε, 100 steps": (7, lambda: _latents("fftd_eps", 100)),
+    "IVQ-VAE + FFTD: v, 100 steps": (7, lambda: _latents("fftd", 100)),
+    "IVQ-VAE + FFTD: v, 10 steps": (7, lambda: _latents("fftd", 10)),
+}
 
 
 def results() -> list[Card]:
     """The rows of the results table, measured on what lies in data/pretrained."""
-    def row(model: str, chapter: int, parameters: int, images: Tensor) -> Card:
+    rows = []
+    for name, (chapter, draw) in ROWS.items():
+        parameters, images = draw()
         frechet = round(metrics.toy_frechet(images), 2)
-        return dict(model=model, chapter=chapter, parameters=parameters, frechet=frechet)
-
-    def parameters(*models: nn.Module) -> int:
-        return sum(p.numel() for model in models for p in model.parameters())
-
-    n = metrics.N_SAMPLES
-    gaussian = GaussianModel(ToyFaces(4096, seed=0).images())
-    g = load_weights(gan.Generator, "gan")
-    autoencoder = load_weights(vae.VAE, "vae")
-    tokens = load_weights(vqvae.VQVAE, "vqvae")
-    prior = load_weights(pixelcnn.PixelCNN, "pixelcnn")
-    token_parameters = parameters(tokens, prior) + tokens.quantizer.codebook.numel()  # a buffer
-    codes = pixelcnn.sample_codes(prior, n, seed=7)
-    rows = [row("real faces (fresh)", 0, 0, ToyFaces(n, seed=21).images()),
-            row("Gaussian", 0, gaussian.parameters, gaussian.sample(n)),
-            row("GAN", 1, parameters(g), gan.sample(g, n, seed=7)),
-            row("VAE", 2, parameters(autoencoder), vae.sample(autoencoder, n, seed=7)),
-            row("VQ-VAE + PixelCNN", 3, token_parameters, tokens.decode_indices(codes))]
-    net = load_weights(unet.UNet, "unet")
-    latent_net: Any = load_weights(fftd.FFTD, "fftd")
-    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
-
-    def diffused(
-        model: Any,
-        shape: tuple[int, int, int],
-        steps: int,
-        eta: float,
-        clip: tuple[float, float] | None,
-    ) -> Tensor:
-        generator = seeded(7)
-        noise = torch.randn(n, *shape, generator=generator)
-        sampling = ddim.ddim_sample(
-            model, Diffusion(), noise, steps=steps, eta=eta, clip=clip, generator=generator,
-            batch_size=64, progress=True)
-        return ddpm.last(sampling)
-
-    pixels, clip = (3, 32, 32), (-1, 1)
-    z = diffused(latent_net, (4, 4, 4), 100, 0.0, None)
-    whole = parameters(tokenizer, latent_net) + tokenizer.quantizer.codebook.numel()
-    by_ddpm = diffused(net, pixels, 100, 1.0, clip).clamp(-1, 1)
-    by_ddim = diffused(net, pixels, 50, 0.0, clip).clamp(-1, 1)
-    by_fftd = latents.decode(tokenizer, z, made_with=latent_net.card["tokenizer"])
-    rows += [row("DDPM: U-Net, 100 steps", 5, parameters(net), by_ddpm),
-             row("DDIM: U-Net, 50 steps", 6, parameters(net), by_ddim),
-             row("IVQ-VAE + FFTD, 100 steps", 7, whole, by_fftd)]
+        rows.append(dict(model=name, chapter=chapter, parameters=parameters, frechet=frechet))
     write_text(OUT / "results.json", json.dumps(rows, indent=1) + "\n")
     return rows
 
@@ -469,7 +547,9 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "vqvae": vqvae_,
     "pixelcnn": pixelcnn_,
     "ivqvae": ivqvae_,
+    "unet_eps": unet_eps,
     "unet": unet_,
+    "fftd_eps": fftd_eps,
     "fftd": fftd_,
     "results": results,
     "card": card,

@@ -1,6 +1,8 @@
 import pytest
+import torch
 
 from minigen import fftd
+from minigen.diffusion import cosine_betas, linear_betas
 from minigen.engine import drawing
 from minigen.engine.encoding import encode_images
 from minigen.engine.settings import Stage1, Stage2, make_config
@@ -66,3 +68,15 @@ def test_latents_of_another_autoencoder_are_refused(trained, tmp_path):
         train(other, latents=str(z), out=str(tmp_path / "x"))
     with pytest.raises(DataError, match="another autoencoder"):
         drawing.Sampler(two, other)
+
+
+def test_v_and_the_cosine_schedule_are_kept_and_sampled(trained, tmp_path):
+    _, one, z, _ = trained
+    path = train(one, latents=str(z), prediction="v", schedule="cosine", out=str(tmp_path / "f"))
+    model = load_weights(fftd.FFTD, path)
+    assert (model.prediction, model.schedule) == ("v", "cosine")
+    sampler = drawing.Sampler(path, one, steps=2)
+    assert torch.equal(sampler.diffusion.betas, cosine_betas())
+    assert sampler(0, 2).shape == (2, 3, 32, 32)
+    plain = drawing.Sampler(train(one, latents=str(z), out=str(tmp_path / "g")), one, steps=2)
+    assert torch.equal(plain.diffusion.betas, linear_betas())
