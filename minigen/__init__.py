@@ -16,7 +16,8 @@
     ode           the equation, second-order steps            chapter 6
     guidance      classifier-free guidance                    chapter 6
     latents       images to latents and back                  chapter 7
-    fftd          the paper's Transformer and its fusion      chapter 7
+    fusion        the paper's adaptive fusion, and two others chapter 7
+    fftd          the paper's Transformer                     chapter 7
     engine        the two stages on real photographs          chapter 8
     paper         the paper's tables at small scale           chapter 4 on
     gallery       new faces from every model                  chapter 0

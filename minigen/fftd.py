@@ -11,30 +11,27 @@ from torch import Tensor, nn
 
 from minigen.common import class_rows, time_features
 from minigen.diffusion import check_training
-from minigen.inputs import alike, described, number, refuse, tensor, whole, wholes
+from minigen.fusion import (
+    FUSIONS,
+    STARTS,
+    AdaptiveFusion,
+    AddFusion,
+    ConcatFusion,
+    kind_of,
+    to_map,
+    to_tokens,
+)
+from minigen.inputs import described, number, refuse, tensor, whole, wholes
+
+__all__ = [
+    "FFTD", "FUSIONS", "PRESETS", "STARTS", "AdaptiveFusion", "AddFusion", "Block", "ConcatFusion",
+    "modulate", "positions", "to_map", "to_tokens",
+]
 
 # Arguments of FFTD: the paper's (dim is found from its parameter counts), and a laptop's.
 _SHARED: dict = dict(latent_channels=4, grid=4, patch=1, depth=5, levels=2, fusion="adaptive")
 PRESETS = {"paper": _SHARED | dict(dim=320, heads=5), "small": _SHARED | dict(dim=128, heads=4)}
-FUSIONS = ("add", "concat", "adaptive")
 TIME_FEATURES = 256
-
-
-def to_tokens(x: Tensor) -> Tensor:
-    """A map's places in reading order. Shapes: (B, D, h, w) → (B, h·w, D)."""
-    if not isinstance(x, torch.Tensor) or x.ndim != 4:
-        tensor(x, "x", ("B", "D", "H", "W"))
-    return x.flatten(2).transpose(1, 2)
-
-
-def to_map(tokens: Tensor) -> Tensor:
-    """The square map of tokens in reading order. Shapes: (B, n², D) → (B, D, n, n)."""
-    if not isinstance(tokens, torch.Tensor) or tokens.ndim != 3:
-        tensor(tokens, "tokens", ("B", "L", "D"))
-    n = round(tokens.shape[1] ** 0.5)
-    if n * n != tokens.shape[1]:
-        refuse("the number of tokens", "a square", tokens.shape[1])
-    return tokens.transpose(1, 2).reshape(len(tokens), tokens.shape[2], n, n)
 
 
 def positions(dim: int, n: int) -> Tensor:
@@ -50,84 +47,6 @@ def positions(dim: int, n: int) -> Tensor:
     angles = places.double()[:, :, None] * 10_000.0 ** -share           # (n², 2, dim / 4)
     features = torch.cat([angles.sin(), angles.cos()], 2)               # (n², 2, dim / 2)
     return features.flatten(1).float()
-
-
-class AdaptiveFusion(nn.Module):
-    """Joins two streams of tokens with weights read off both, for each channel and each place.
-
-    p         = [mean_l, max_l] of x1‖x2                                       (B, 4D)     18, 19
-    w_channel = σ(Linear2(Swish(Linear1(p))))                                  (B, 1, D)   20
-    w_spatial = σ(Conv3(Swish(Conv2(Swish(Conv1(map of x1‖x2))))))             (B, L, 1)   21, 22
-    x_fused   = w_channel · LN(x1) + w_spatial · LN(x2) + s · Linear(x1‖x2)    (B, L, D)   23 to 25
-
-    The last column names the equations. The course's decisions: p is 4D wide and has a true
-    maximum; Swish between layers, without which two would be one. The norms' gains start at 0, s at
-    1 and Linear at x1 + x2, so a new fusion is a plain sum and learns to differ.
-    Shapes: x1, x2 (B, L, D), L a square number. return_weights: also {name: intermediate}.
-    """
-
-    def __init__(self, dim: int):
-        super().__init__()
-        if whole(dim, "dim") % 16:
-            raise ValueError(f"adaptive fusion divides dim by 16; got {dim}")
-        few, quarter = dim // 16, dim // 4
-        self.channel = nn.Sequential(nn.Linear(4 * dim, few), nn.SiLU(), nn.Linear(few, dim))
-        self.spatial = nn.Sequential(
-            nn.Conv2d(2 * dim, quarter, 3, 1, 1), nn.SiLU(),
-            nn.Conv2d(quarter, quarter, 3, 1, 1), nn.SiLU(), nn.Conv2d(quarter, 1, 3, 1, 1))
-        self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.linear, self.s = nn.Linear(2 * dim, dim), nn.Parameter(torch.ones(()))
-        _start_as_sum(self.linear)
-        for norm in (self.norm1, self.norm2):
-            nn.init.zeros_(norm.weight)
-
-    def forward(self, x1: Tensor, x2: Tensor,
-                return_weights: bool = False) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        both = _joined(x1, x2, self.linear)                            # (B, L, 2D)
-        p = torch.cat([both.mean(1), both.amax(1)], -1)                # (B, 4D)
-        w_channel = self.channel(p).sigmoid()[:, None]                 # (B, 1, D)
-        w_spatial = to_tokens(self.spatial(to_map(both)).sigmoid())    # (B, L, 1)
-        x_channel = w_channel * self.norm1(x1)                         # (B, L, D)
-        x_spatial = w_spatial * self.norm2(x2)                         # (B, L, D)
-        fused = x_channel + x_spatial + self.s * self.linear(both)
-        seen = dict(p=p, w_channel=w_channel, w_spatial=w_spatial, x_channel=x_channel)
-        return (fused, seen | dict(x_spatial=x_spatial)) if return_weights else fused
-
-
-def _start_as_sum(linear: nn.Linear) -> None:
-    """Linear(x1‖x2) = x1 + x2."""
-    with torch.no_grad():
-        linear.weight.copy_(torch.eye(linear.out_features).repeat(1, 2))
-        linear.bias.zero_()
-
-
-def _joined(x1: Tensor, x2: Tensor, linear: nn.Linear) -> Tensor:
-    tensor(x1, "x1", ("B", "L", linear.out_features), like=linear.weight)
-    alike(x1, x2, "x1", "x2")
-    return torch.cat([x1, x2], -1)
-
-
-class ConcatFusion(nn.Module):
-    """Linear(x1‖x2), starting as x1 + x2 (Table 9). Shapes: (B, L, D) twice → (B, L, D)."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.linear = nn.Linear(2 * whole(dim, "dim"), dim)
-        _start_as_sum(self.linear)
-
-    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        return self.linear(_joined(x1, x2, self.linear))
-
-
-class AddFusion(nn.Module):
-    """x1 + x2 (Table 9)."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-
-    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
-        alike(x1, x2, "x1", "x2")
-        return x1 + x2
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -199,10 +118,11 @@ class FFTD(nn.Module):
         its left partner's output. levels=1 has no U and no such links: with fusion "add" it is
         DiT, its norm parameters shared.
     fusion: "add", "concat" or "adaptive", in the blocks and in the links (Table 9).
+    fusion_start: how an adaptive fusion begins, "sum" or "norms" (see `AdaptiveFusion`).
     num_classes > 0 adds a label table with one row more, the null label, which y=None means.
     prediction, schedule: as in `UNet`.
-    Conditioning, which the paper does not describe, is an adaptive norm: one linear map a
-    resolution and a small table a block. Gates and the last layer start at zero: so does the model.
+    Conditioning, which the paper does not describe, is an adaptive norm: one linear map for each
+    resolution and a small table for each block. Gates and last layer start at zero: so does it all.
     Shapes: z (B, latent_channels, grid, grid), t (B,) or (1,) integers, y (B,) integers → as z.
     Source: Liu, Chen, Gao 2026, §3, Algorithm 2. Raises: ValueError for sizes that do not divide,
     an unknown fusion or label, another shape of z.
@@ -212,11 +132,10 @@ class FFTD(nn.Module):
     def __init__(self, latent_channels: int = 4, grid: int = 4, patch: int = 1, dim: int = 128,
                  depth: int = 5, heads: int = 4, levels: int = 2, fusion: str = "adaptive",
                  num_classes: int = 0, mlp_ratio: int = 4, dropout: float = 0.0,
-                 prediction: str = "eps", schedule: str | None = None):
+                 prediction: str = "eps", schedule: str | None = None, fusion_start: str = "sum"):
         super().__init__()
         check_training(prediction, schedule)
-        if fusion not in FUSIONS:
-            raise ValueError(f"fusion must be one of {', '.join(FUSIONS)}; got '{fusion}'")
+        fuse = kind_of(fusion, fusion_start)
         wholes(latent_channels=latent_channels, grid=grid, patch=patch, depth=depth, levels=levels)
         whole(num_classes, "num_classes", 0)
         if grid % patch:
@@ -231,10 +150,10 @@ class FFTD(nn.Module):
         self.config: dict = dict(
             latent_channels=latent_channels, grid=grid, patch=patch, dim=dim, depth=depth,
             heads=heads, levels=levels, fusion=fusion, num_classes=num_classes,
-            mlp_ratio=mlp_ratio, dropout=dropout, prediction=prediction, schedule=schedule)
+            mlp_ratio=mlp_ratio, dropout=dropout, prediction=prediction, schedule=schedule,
+            fusion_start=fusion_start)
         self.num_classes, self.prediction, self.schedule = num_classes, prediction, schedule
         self.level_of = [min(i, depth - 1 - i, levels - 1) for i in range(depth)]
-        fuse = {"add": AddFusion, "concat": ConcatFusion, "adaptive": AdaptiveFusion}[fusion]
         self.embed = nn.Conv2d(latent_channels, dim, patch, patch)
         self.time = nn.Sequential(nn.Linear(TIME_FEATURES, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = nn.Embedding(num_classes + 1, dim) if num_classes else None

@@ -1,5 +1,6 @@
 """Every exercise: its solution passes, and every mistake listed fails with words that name it."""
 
+import copy
 import functools
 import importlib
 import json
@@ -797,6 +798,47 @@ def u_shape(d, n, low=0, shift=0):
     return [min(i, d - 1 - i, n - 1 + low) + shift for i in range(d)]
 
 
+def heads_of(q, k, v, heads, scale=None, power=-0.5, weigh=lambda a: a.softmax(-1), join=True,
+             inner=False, tokens=False):
+    """Attention in several heads, and what can go wrong in it."""
+    b, n, d = q.shape
+    scale = (d // heads) ** power if scale is None else scale
+    if tokens:
+        q, k, v = (a.reshape(b, heads, n, d // heads) for a in (q, k, v))
+    elif inner:
+        q, k, v = (a.view(b, n, d // heads, heads).permute(0, 3, 1, 2) for a in (q, k, v))
+    else:
+        q, k, v = (a.view(b, n, heads, d // heads).transpose(1, 2) for a in (q, k, v))
+    mixed = weigh(scale * q @ k.mT) @ v
+    if inner:
+        return mixed.permute(0, 2, 3, 1).reshape(b, n, d)
+    return (mixed.transpose(1, 2) if join and not tokens else mixed).reshape(b, n, d)
+
+
+def assembled(x, m, block, order=range(6), residual=True, gate1=True, gate2=True, outside=False,
+              reads_x=False, twice=False, norm1=True, norm2=True, out=True, fuse=None):
+    """One FFTD block, and what can go wrong in it."""
+    parts = (m + block.table)[:, :, None].unbind(1)
+    b1, a1, g1, b2, a2, g2 = (parts[i] for i in order)
+
+    def told(x, b, a):
+        return F.layer_norm(x, x.shape[-1:]) * (1 + a) + b
+
+    q, k, v = block.qkv(told(x, b1, a1) if norm1 else x).chunk(3, -1)
+    seen = heads_of(q, k, v, block.heads)
+    seen = block.out(seen) if out else seen
+    seen = seen + x if outside else seen
+    x1 = (x if residual and not outside else 0) + (g1 if gate1 else 1) * seen
+    read = x if reads_x else x1
+    x2 = (g2 if gate2 else 1) * block.feed_forward(told(read, b2, a2) if norm2 else x1)
+    return (fuse or block.fuse)(x1, x1 + x2 if twice else x2)
+
+
+def frozen(x, m, block):
+    """The right value, by a copy of the block: no gradient comes to its own weights."""
+    return assembled(x, m, copy.deepcopy(block))
+
+
 def pool(x, y, f=torch.mean, g=torch.amax, dim=1):
     both = torch.cat([x, y], -1)
     return torch.cat([f(both, dim), g(both, dim)], -1)
@@ -810,6 +852,9 @@ WRONG |= {
         (lambda z, m, s: z / s[:, None, None] - m[:, None, None], "First the mean"),
         (lambda z, m, s: (z - m[:, None, None]) / s[:, None, None] ** 2, "variance"),
         (lambda z, m, s: z * s[:, None, None] + m[:, None, None], "way back"),
+        (lambda z, m, s: by_channel(z, m, s + 1e-5), "is wanted"),
+        (lambda z, m, s: z.sub_(m[:, None, None]).div_(s[:, None, None]), "changed the latents"),
+        (lambda z, m, s: by_channel(z, m, s.clamp_(0.02)), "changed the deviation"),
         (lambda z, m, s: (z - m) / s if z.shape[-1] == 4 else by_channel(z, m, s), "last axis"),
     ],
     "patchify": [
@@ -818,6 +863,7 @@ WRONG |= {
         (lambda z, p: cut(z, p, (0, 2, 4, 3, 5, 1)), "before the channel"),
         (lambda z, p: cut(z, p, (0, 4, 2, 1, 3, 5)), "down the columns"),
         (lambda z, p: cut(z, p, (0, 2, 4, 1, 5, 3)), "row and column are swapped"),
+        (lambda z, p: F.unfold(z.mul_(2) / 2, p, stride=p).mT, "changed the maps"),
     ],
     "modulated": [
         (lambda x, b, a: normed(x, a[:, None], b[:, None], norm=False), "norm is missing"),
@@ -829,6 +875,52 @@ WRONG |= {
         (lambda x, b, a: F.layer_norm(x, x.shape[1:]) * (1 + a[:, None]) + b[:, None],
          "over the tokens"),
         (lambda x, b, a: lined_up(x, a, b), "belong to the image"),
+        (lambda x, b, a: normed(x.detach(), a[:, None], b[:, None]), "reaches the tokens"),
+        (lambda x, b, a: normed(x, a.add_(1)[:, None] - 1, b[:, None]), "changed the scale"),
+    ],
+    "multi_head": [
+        (lambda q, k, v, h: heads_of(q, k, v, h, scale=1.0), "root of a head's width is missing"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, power=0.5), "multiplied by the root"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, power=-1), "took the width itself"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, scale=q.shape[2] ** -0.5), "you took D"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, weigh=lambda a: a.softmax(2)), "over the keys"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, weigh=lambda a: a.softmax(1)), "over the heads"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, weigh=lambda a: a), "softmax is missing"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, weigh=lambda a: a.softmax(3).mT), "transposed"),
+        (lambda q, k, v, h: heads_of(k, q, v, h), "Queries and keys are swapped"),
+        (lambda q, k, v, h: heads_of(q, k, k, h), "mixed the keys"),
+        (lambda q, k, v, h: heads_of(q, k, v, 1), "used one head"),
+        (lambda q, k, v, h: heads_of(q, k, v, 1, scale=(q.shape[2] // h) ** -0.5),
+         "with the scale of several"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, join=False), "not brought back"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, inner=True), "in this order"),
+        (lambda q, k, v, h: heads_of(q, k, v, h, tokens=True), "tokens were cut"),
+        (lambda q, k, v, h: heads_of(q.mul_(2), k, v, h), "changed the queries"),
+        (lambda q, k, v, h: heads_of(q, k.detach(), v, h), "no gradient reaches the keys"),
+        (lambda q, k, v, h: heads_of(q, k, v, h).detach(), "no gradient comes back"),
+        (lambda q, k, v, h: heads_of(q, k, v, h)[..., None], "shape is"),
+    ],
+    "fftd_block": [
+        (lambda x, m, b: assembled(x, m, b, residual=False), "x is missing in x1"),
+        (lambda x, m, b: assembled(x, m, b, gate1=False), "first gate is missing"),
+        (lambda x, m, b: assembled(x, m, b, gate2=False), "second gate is missing"),
+        (lambda x, m, b: assembled(x, m, b, order=(0, 1, 5, 3, 4, 2)), "gates are swapped"),
+        (lambda x, m, b: assembled(x, m, b, order=(1, 0, 2, 4, 3, 5)), "Shift and scale"),
+        (lambda x, m, b: assembled(x, m, b, order=(0, 1, 2, 0, 1, 5)), "its own shift and scale"),
+        (lambda x, m, b: assembled(x, m, b, outside=True), "not x as well"),
+        (lambda x, m, b: assembled(x, m, b, reads_x=True), "reads x1, not x"),
+        (lambda x, m, b: assembled(x, m, b, twice=True), "the fusion brings x1 in"),
+        (lambda x, m, b: assembled(x, m, b, norm2=False), "reads the normalised x1"),
+        (lambda x, m, b: assembled(x, m, b, norm1=False), "reads the normalised x:"),
+        (lambda x, m, b: assembled(x, m, b, out=False), "map after attention"),
+        (lambda x, m, b: assembled(x, m, b, fuse=lambda p, q: p + q), "You added the streams"),
+        (lambda x, m, b: assembled(x, m, b, fuse=lambda p, q: b.fuse(q, p)), "streams are swapped"),
+        (lambda x, m, b: assembled(x, m, b, fuse=lambda p, q: (p, q)), "Both streams are returned"),
+        (lambda x, m, b: assembled(x, m, b).detach(), "no gradient comes back"),
+        (lambda x, m, b: assembled(x.add_(1), m, b), "changed the tokens"),
+        (lambda x, m, b: assembled(x, m.detach(), b), "no gradient reaches the modulation"),
+        (lambda x, m, b: frozen(x, m, b), "no gradient reaches the"),
+        (lambda x, m, b: b, "returned a Block"),
     ],
     "levels_of": [
         (lambda d, n: [min(i, n - 1) for i in range(d)], "never up"),
@@ -836,6 +928,9 @@ WRONG |= {
         (lambda d, n: u_shape(d, 99), "no limit"), (lambda d, n: u_shape(d, n, shift=1), "from 0"),
         (lambda d, n: [n - 1 - v for v in u_shape(d, n)], "Upside down"),
         (lambda d, n: u_shape(d, n)[:-1], "entries"),
+        (lambda d, n: [(n - 1) * (0 < i < d - 1) for i in range(d)], "Only the two ends"),
+        (lambda d, n: [min(d // 2 - abs(i - d // 2), n - 1) for i in range(d)], "for an even one"),
+        (lambda d, n: [0] * d, "is wanted"), (lambda d, n: None, "returned None"),
         (lambda d, n: torch.tensor(u_shape(d, n)), "list of integers"),
     ],
     "pooled": [
@@ -847,6 +942,8 @@ WRONG |= {
         (lambda x, y: torch.cat([x, y], -1).mean(1), "Only the mean"),
         (lambda x, y: torch.cat([x, y], -1).amax(1), "Only the maximum"),
         (lambda x, y: torch.cat([(x + y).mean(1), (x + y).amax(1)], -1), "side by side"),
+        (lambda x, y: pool(x.detach(), y), "reaches the first stream"),
+        (lambda x, y: pool(x, y.neg_().neg_().mul_(2) / 2), "changed the second stream"),
     ],
     "fused": [
         (lambda a, b, c, w, s, li: c[:, None] * b + w[..., None] * a + s * li, "swapped"),
@@ -855,6 +952,13 @@ WRONG |= {
         (lambda a, b, c, w, s, li: s * (c[:, None] * a + w[..., None] * b + li), "alone"),
         (lambda a, b, c, w, s, li: c[:, None] * a + b + s * li, "spatial weight is"),
         (lambda a, b, c, w, s, li: a + w[..., None] * b + s * li, "channel weight is"),
+        (lambda a, b, c, w, s, li: c[:, None] * a - w[..., None] * b + s * li, "subtracts one"),
+        (lambda a, b, c, w, s, li: c[:, None] * a + w[..., None] * b - s * li, "to be added"),
+        (lambda a, b, c, w, s, li: c[:, None] * a + w[..., None] * b + 0.7 * li, "is wanted"),
+        (lambda a, b, c, w, s, li: a.mul_(c[:, None]) + w[..., None] * b + s * li,
+         "changed the first norm"),
+        (lambda a, b, c, w, s, li: c.detach()[:, None] * a + w[..., None] * b + s * li,
+         "reaches the channel weights"),
         (lambda a, b, c, w, s, li: (c[..., None] * a + w[:, None] * b if a.shape[1] == a.shape[2]
                                     else c[:, None] * a + w[..., None] * b) + s * li, "wrong axis"),
     ],
@@ -945,6 +1049,7 @@ def solutions():
         for cell in build_notebooks.editions(stem)[0].cells:
             if cell.metadata.get("nbgrader", {}).get("solution"):
                 space = {"torch": torch, "F": F, "math": math, "ddpm": ddpm, "gan": gan, "vae": vae}
+                space |= found  # an answer may call earlier ones
                 exec(cell.source, space)
                 name = cell.metadata["nbgrader"]["grade_id"]
                 found[name] = space[name]

@@ -22,7 +22,7 @@ ZERO = torch.zeros(1)
 
 
 LESSONS = ["gaussian", "gan", "vae", "vqvae", "pixelcnn", "perceptual", "ivqvae", "diffusion",
-           "ddpm", "unet", "vlb", "ddim", "ode", "guidance", "latents", "fftd", "metrics",
+           "ddpm", "unet", "vlb", "ddim", "ode", "guidance", "latents", "fusion", "fftd", "metrics",
            "gallery"]
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from minigen import fftd
 from minigen.common import time_features
-from minigen.fftd import FFTD, PRESETS, AdaptiveFusion, Block
+from minigen.fftd import FFTD, PRESETS, Block
 from tests.conftest import defaults, layers, peer, said, size_of
 
 ONE = torch.tensor([1])
@@ -91,48 +91,6 @@ def test_positions_equal_diffusers():
     embeddings = peer("diffusers.models.embeddings")
     theirs = embeddings.get_2d_sincos_pos_embed(32, 4, base_size=4, output_type="pt")
     torch.testing.assert_close(fftd.positions(32, 4), theirs.float(), rtol=0, atol=1e-6)
-
-
-def test_adaptive_fusion_starts_as_a_sum():
-    x1, x2 = torch.randn(2, 16, 32), torch.randn(2, 16, 32)
-    torch.testing.assert_close(AdaptiveFusion(32)(x1, x2), x1 + x2)
-    torch.testing.assert_close(fftd.ConcatFusion(32)(x1, x2), x1 + x2)
-
-
-def test_adaptive_fusion_is_its_equations():
-    torch.manual_seed(0)
-    fusion = AdaptiveFusion(32)
-    for p in fusion.parameters():
-        nn.init.normal_(p, std=0.3)
-    x1, x2 = torch.randn(3, 4, 32), torch.randn(3, 4, 32)
-    out, w = fusion(x1, x2, return_weights=True)
-    both = torch.cat([x1, x2], 2)
-    p = torch.cat([both.mean(1), both.max(1).values], 1)                       # Eqs. 18, 19
-    assert p.shape == (3, 128) and torch.equal(w["p"], p)
-    first, _, second = fusion.channel
-    channel = torch.sigmoid(second(nn.functional.silu(first(p))))              # Eq. 20
-    torch.testing.assert_close(w["w_channel"], channel[:, None])
-    c1, _, c2, _, c3 = fusion.spatial
-    h = nn.functional.silu(c1(both.mT.reshape(3, 64, 2, 2)))
-    h = nn.functional.silu(c2(h))
-    spatial = torch.sigmoid(c3(h))                                             # Eqs. 21, 22
-    torch.testing.assert_close(w["w_spatial"], spatial.reshape(3, 4, 1))
-    assert bool((w["w_spatial"] > 0).all() and (w["w_spatial"] < 1).all())
-    x_channel = channel[:, None] * fusion.norm1(x1)
-    x_spatial = spatial.reshape(3, 4, 1) * fusion.norm2(x2)
-    want = x_channel + x_spatial + fusion.s * fusion.linear(both)              # Eqs. 23 to 25
-    torch.testing.assert_close(out, want)
-    torch.testing.assert_close(w["x_channel"], x_channel)
-    torch.testing.assert_close(w["x_spatial"], x_spatial)
-
-
-def test_gradcheck_of_adaptive_fusion():
-    torch.manual_seed(0)
-    fusion = AdaptiveFusion(16).double()
-    for p in fusion.parameters():
-        nn.init.normal_(p, std=0.3)
-    x1, x2 = (torch.randn(2, 4, 16, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(fusion, (x1, x2), eps=1e-6, atol=1e-5)
 
 
 def test_one_item_is_the_same_in_a_batch():
@@ -295,16 +253,6 @@ def test_weights_start_as_dits_do():
         assert not layer.weight.any() and not layer.bias.any()
 
 
-def test_a_new_fusion_has_the_weights_of_a_plain_sum():
-    fusion = AdaptiveFusion(16).requires_grad_(False)
-    eye = torch.eye(16)
-    for linear in (fusion.linear, fftd.ConcatFusion(16).linear):
-        assert torch.equal(linear.weight, torch.cat([eye, eye], 1)) and not linear.bias.any()
-    assert not fusion.norm1.weight.any() and not fusion.norm2.weight.any() and float(fusion.s) == 1
-    x1, x2 = torch.randn(2, 4, 16), torch.randn(2, 4, 16)
-    assert torch.equal(fftd.AddFusion(16)(x1, x2), x1 + x2)
-
-
 def test_positions_by_hand():
     """Column first, then row; sines before cosines; the second frequency is a hundredth of the
     first."""
@@ -414,13 +362,14 @@ def test_what_is_taken_unless_told():
         dropout=0.0,
         prediction="eps",
         schedule=None,
+        fusion_start="sum",
     )
 
 
 def test_a_model_is_rebuilt_from_its_config():
     config = dict(latent_channels=3, grid=8, patch=2, dim=32, depth=3, heads=2, levels=2)
     config |= dict(fusion="concat", num_classes=4, mlp_ratio=2, dropout=0.1)
-    config |= dict(prediction="v", schedule="cosine")
+    config |= dict(prediction="v", schedule="cosine", fusion_start="norms")
     model = FFTD(**config)
     assert model.config == config and layers(FFTD(**model.config)) == layers(model)
 

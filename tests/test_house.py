@@ -15,7 +15,7 @@ import minigen
 ROOT = Path(minigen.__file__).parent
 LESSONS = (
     "gaussian", "gan", "vae", "vqvae", "pixelcnn", "perceptual", "ivqvae", "diffusion", "ddpm",
-    "unet", "vlb", "details", "ddim", "ode", "guidance", "latents", "fftd",
+    "unet", "vlb", "details", "ddim", "ode", "guidance", "latents", "fusion", "fftd",
 )
 # what stands above the lessons, each part with those above it
 ABOVE = {

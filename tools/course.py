@@ -64,9 +64,10 @@ CHAPTERS = {
         ("ddim", "ode", "guidance"), "Eq. 29, Alg. 3, Table 3", 1.2, 200),
     "07_fftd": Chapter(
         "FFTD",
-        "latents, tokens, adaptive norm, two resolutions, adaptive fusion, Tables 2, 8 and 9 at "
-        "small scale",
-        ("fftd", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9", 0.6, 150),
+        "latents, tokens, a block assembled, two resolutions, adaptive fusion, Tables 2, 8 and 9 "
+        "at small scale",
+        ("fftd", "fusion", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9",
+        1.1, 180),
     "08_celebahq": Chapter(
         "CelebA-HQ",
         "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "

@@ -1,15 +1,48 @@
 """Checks of chapter 7's exercises."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from minigen.checks.compare import Answer, Wrong, expect
+from minigen.checks import fftd_block as blocks
+from minigen.checks.compare import Answer, Wrong, expect, require_gradient, unchanged
+from minigen.checks.fftd_answers import (  # noqa: F401  (found by name: minigen.checks.yours)
+    fftd_block,
+    fused,
+    levels_of,
+    modulated,
+    multi_head,
+    patchify,
+    pooled,
+    standardise,
+)
 from minigen.inputs import is_whole
+
+
+def _given(
+    answer: Answer, tensors: dict[str, Tensor], *rest: Any, learns: Sequence[str] = ()
+) -> Tensor:
+    """answer(*tensors, *rest) on copies, which it has to leave alone.
+
+    learns: those a gradient has to come back to, on its way through the answer.
+    """
+    mine = [t.clone() for t in tensors.values()]
+    got = answer(*mine, *rest)
+    unchanged({k: (a, b) for (k, b), a in zip(tensors.items(), mine, strict=True)})
+    if learns and isinstance(got, Tensor):
+        leaves = {k: t.clone().requires_grad_(k in learns) for k, t in tensors.items()}
+        wanted = [leaves[k] for k in learns]
+        require_gradient(answer(*leaves.values(), *rest), wanted, learns)
+    return got
 
 
 def check_standardise(answer: Answer) -> None:
     for shape in ((2, 4, 4, 4), (3, 4, 2, 5)):
         z, mean, std = torch.randn(shape), torch.randn(4), torch.rand(4) + 0.3
+        std[1] = 0.01                                   # nothing may be added to it
         m, s = mean[:, None, None], std[:, None, None]
         mistakes = {
             "The mean is not taken off.": z / s,
@@ -23,7 +56,7 @@ def check_standardise(answer: Answer) -> None:
             meaning = ("Mean and deviation were lined up with the last axis: they belong to the "
                        "channels, mean[:, None, None].")
             mistakes[meaning] = (z - mean) / std
-        got = answer(z.clone(), mean.clone(), std.clone())
+        got = _given(answer, {"latents": z, "mean": mean, "deviation": std})
         expect(got, (z - m) / s, f"latents of shape {shape}", mistakes)
 
 
@@ -45,14 +78,14 @@ def check_patchify(answer: Answer) -> None:
             "Inside a token row and column are swapped.":
                 split.permute(0, 2, 4, 1, 5, 3).flatten(3).flatten(1, 2),
         }
-        expect(answer(z.clone(), p), want, f"maps of shape {shape} and p = {p}", mistakes)
+        expect(_given(answer, {"maps": z}, p), want, f"maps of shape {shape} and p = {p}", mistakes)
 
 
 def check_modulated(answer: Answer) -> None:
     for shape in ((4, 4, 4), (2, 3, 8)):
         x = 3 * torch.randn(shape) + 1
         shift, scale = torch.randn(shape[0], shape[2]), torch.randn(shape[0], shape[2])
-        n = F.layer_norm(x, x.shape[-1:])
+        n = F.layer_norm(x, x.shape[-1:], eps=1e-6)
         a, b = scale[:, None], shift[:, None]
         mistakes = {
             "The norm is missing.": x * (1 + a) + b,
@@ -67,35 +100,76 @@ def check_modulated(answer: Answer) -> None:
             meaning = "Shift and scale met the tokens: they belong to the image, shift[:, None]."
             mistakes[meaning] = n * (1 + scale) + shift
         want = n * (1 + a) + b
-        got = answer(x.clone(), shift.clone(), scale.clone())
-        expect(got, want, f"tokens of shape {shape}", mistakes, tol=1e-3)
+        given = {"tokens": x, "shift": shift, "scale": scale}
+        expect(_given(answer, given), want, f"tokens of shape {shape}", mistakes, tol=1e-3)
+        _given(answer, given, learns=list(given))
+
+
+def check_multi_head(answer: Answer) -> None:
+    for shape, heads in (((2, 6, 12), 3), ((3, 4, 8), 1), ((1, 16, 16), 4)):
+        q, k, v = (torch.randn(shape) for _ in range(3))
+        want = multi_head(q, k, v, heads)
+        given = {"queries": q, "keys": k, "values": v}
+        got = _given(answer, given, heads)
+        meant = f"tokens of shape {shape} and {heads} heads"
+        expect(got, want, meant, blocks.wrong_heads(q, k, v, heads))
+        _given(answer, given, heads, learns=list(given))
+
+
+def check_fftd_block(answer: Answer) -> None:
+    for fusion in ("concat", "adaptive"):
+        for images, told in ((3, 3), (2, 1)):
+            block, x = blocks.woken(fusion), torch.randn(images, 4, blocks.DIM)
+            modulation = torch.randn(told, 6, blocks.DIM)
+            with torch.no_grad():
+                want, mistakes = block(x, modulation), blocks.wrong_blocks(x, modulation, block)
+            given = {"tokens": x, "modulation": modulation}
+            got = _given(answer, given, block)
+            if isinstance(got, tuple):
+                raise Wrong("Both streams are returned: fuse them, block.fuse(x1, x2).")
+            meant = f"{images} images of 4 tokens and a modulation of {tuple(modulation.shape)}"
+            expect(got.detach() if isinstance(got, Tensor) else got, want, meant, mistakes, 1e-3)
+            _given(answer, given, block, learns=list(given))
+            got = answer(x, modulation, block)
+            names = [name for name, _ in block.named_parameters()]
+            require_gradient(got, list(block.parameters()), names)
 
 
 def check_levels_of(answer: Answer) -> None:
-    for depth, levels in ((9, 2), (5, 2), (5, 3), (7, 3), (5, 1), (6, 2)):
-        want = [min(i, depth - 1 - i, levels - 1) for i in range(depth)]
-        got = answer(depth, levels)
-        if got is None:
+    cases = [(9, 2), (5, 2), (5, 3), (7, 3), (5, 1), (6, 2), (8, 3)]
+    wanted = {case: levels_of(*case) for case in cases}
+    got = {}
+    for depth, levels in cases:
+        value = answer(depth, levels)
+        if value is None:
             raise Wrong("Your function returned None. Is there a `return`?")
-        if not isinstance(got, list) or not all(map(is_whole, got)):
+        if not isinstance(value, list) or not all(map(is_whole, value)):
             raise Wrong("A list of integers is wanted.")
-        if len(got) != depth:
-            raise Wrong(f"For {depth} blocks your list has {len(got)} entries.")
-        for meaning, value in {
-            "You go down and never up again.": [min(i, levels - 1) for i in range(depth)],
-            "You go one level too far: levels=1 is the full map only.":
-                [min(i, depth - 1 - i, levels) for i in range(depth)],
-            "Your U has no limit: at most levels - 1.":
-                [min(i, depth - 1 - i) for i in range(depth)],
-            "Levels are counted from 0.": [v + 1 for v in want],
-            "Upside down: the outer blocks work at the full map, level 0.":
-                [levels - 1 - v for v in want],
-        }.items():
-            if got == value and got != want:
-                raise Wrong(meaning)
-        if got != want:
-            raise Wrong(f"For {depth} blocks and {levels} levels your list is {got}; {want} is "
-                        "wanted.")
+        if len(value) != depth:
+            raise Wrong(f"For {depth} blocks your list has {len(value)} entries.")
+        got[depth, levels] = value
+    for meaning, mistake in {
+        "You go down and never up again.": lambda d, n: [min(i, n - 1) for i in range(d)],
+        "You go one level too far: levels=1 is the full map only.":
+            lambda d, n: [min(i, d - 1 - i, n) for i in range(d)],
+        "Your U has no limit: at most levels - 1.":
+            lambda d, n: [min(i, d - 1 - i) for i in range(d)],
+        "Levels are counted from 0.": lambda d, n: [v + 1 for v in levels_of(d, n)],
+        "Upside down: the outer blocks work at the full map, level 0.":
+            lambda d, n: [n - 1 - v for v in levels_of(d, n)],
+        "Only the two ends are at the full map: every block farther in is one level deeper, up to "
+        "levels - 1.": lambda d, n: [(n - 1) * (0 < i < d - 1) for i in range(d)],
+    }.items():
+        if got != wanted and got == {case: mistake(*case) for case in cases}:
+            raise Wrong(meaning)
+    wrong = [case for case in cases if got[case] != wanted[case]]
+    if wrong and all(depth % 2 == 0 for depth, _ in wrong):
+        depth, levels = wrong[0]
+        raise Wrong("For an odd number of blocks your list is right, for an even one it is not: "
+                    f"{depth} blocks and {levels} levels are {wanted[wrong[0]]}.")
+    for depth, levels in wrong:
+        raise Wrong(f"For {depth} blocks and {levels} levels your list is {got[depth, levels]}; "
+                    f"{wanted[depth, levels]} is wanted.")
 
 
 def check_pooled(answer: Answer) -> None:
@@ -117,27 +191,37 @@ def check_pooled(answer: Answer) -> None:
             torch.cat([(x1 + x2).mean(1), (x1 + x2).amax(1)], -1),
     }
     want = torch.cat([mean, top], -1)
-    expect(answer(x1.clone(), x2.clone()), want, "2 streams of 6 tokens", mistakes)
+    given = {"first stream": x1, "second stream": x2}
+    expect(_given(answer, given), want, "2 streams of 6 tokens", mistakes)
+    _given(answer, given, learns=list(given))
 
 
 def check_fused(answer: Answer) -> None:
-    for shape in ((4, 4, 4), (2, 3, 8)):
+    for shape, s in (((4, 4, 4), 0.7), ((2, 3, 8), -1.3), ((1, 16, 4), 1.0)):
         n1, n2, linear = (torch.randn(shape) for _ in range(3))
-        channel, place, s = torch.rand(shape[0], shape[2]), torch.rand(shape[0], shape[1]), 0.7
+        channel, place = torch.rand(shape[0], shape[2]), torch.rand(shape[0], shape[1])
         c, w = channel[:, None], place[:, :, None]
         mistakes = {
             "The weights are swapped: channels weigh stream 1, places stream 2.":
                 c * n2 + w * n1 + s * linear,
-            "s is missing.": c * n1 + w * n2 + linear,
+            "s is missing.": c * n1 + w * n2 + (linear if s != 1 else 2 * linear),
             "The linear part is missing.": c * n1 + w * n2,
             "s belongs to the linear part alone.": s * (c * n1 + w * n2 + linear),
             "The spatial weight is missing.": c * n1 + n2 + s * linear,
             "The channel weight is missing.": n1 + w * n2 + s * linear,
+            "Both norms are to be added: yours subtracts one.": c * n1 - w * n2 + s * linear,
+            "The linear part is to be added.": c * n1 + w * n2 - s * linear,
         }
         if shape[1] == shape[2]:
             meaning = ("Each weight met the wrong axis: w_channel[:, None, :] and "
                        "w_spatial[:, :, None].")
             mistakes[meaning] = channel[:, :, None] * n1 + place[:, None] * n2 + s * linear
         want = c * n1 + w * n2 + s * linear
-        got = answer(*(t.clone() for t in (n1, n2, channel, place)), s, linear.clone())
-        expect(got, want, f"streams of shape {shape}", mistakes)
+        given = {"first norm": n1, "second norm": n2, "channel weights": channel,
+                 "spatial weights": place, "linear part": linear}
+
+        def ordered(a, b, c, d, e, s=s):
+            return answer(a, b, c, d, s, e)
+
+        expect(_given(ordered, given), want, f"streams of shape {shape}", mistakes)
+        _given(ordered, given, learns=list(given))
