@@ -111,7 +111,8 @@ def test_defaults_and_presets_are_these():
         lambda_d=0.05, discriminator_start=0, init_images=128, accumulate=1)
     assert defaults(Stage2) == both | dict(
         out="runs/fftd", batch_size=128, lr=1e-3, latents="runs/latents.safetensors",
-        fusion="adaptive", levels=2, dropout=0.0, labels=True, drop_label=0.15)
+        fusion="adaptive", levels=2, prediction="eps", schedule="linear", dropout=0.0,
+        labels=True, drop_label=0.15)
     paper1 = dict(
         lr=1e-4, batch_size=16, steps=250_000, decay=False, ema=0.9999, init_images=0,
         perceptual="lpips", precision="bf16", save_every=2000, sample_every=2000, log_every=100)
