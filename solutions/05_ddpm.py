@@ -736,7 +736,8 @@ with torch.no_grad():
         xt = short.add_noise(roll, at, torch.randn(roll.shape, generator=generator))
         pair = point_net(xt, at), ideal_net(xt, at)
         alike[f"t = {t}"] = round(float(torch.cosine_similarity(*pair).mean()), 3)
-print("cosine between the network's arrows and the true ones, where noised points lie:", alike)
+print("cosine between the network's arrows and the true ones, where noised points lie:")
+print(" ", alike)
 
 # %% [markdown]
 r"""
@@ -1093,10 +1094,10 @@ def show_colours(sets, caption):
 
 
 real_and_grey = {"real faces": images[:1000], "the ε-network's": grey}
-apart_eps = show_colours(real_and_grey, """Left, histograms of the faces' mean red: the ε-network's reach
-     further down than the data's, to −0.5, and are fewer about 0.6. Right, red against green of
-     the backgrounds: the real ones lie on six short lines; the network's are scattered around
-     and between them, and beyond them on the dark side.""")
+apart_eps = show_colours(real_and_grey, """Left, histograms of the faces' mean red: the
+     ε-network's reach further down than the data's, to −0.5, and are fewer about 0.6. Right,
+     red against green of the backgrounds: the real ones lie on six short lines; the network's
+     are scattered around and between them, and beyond them on the dark side.""")
 
 # %% [markdown]
 r"""

@@ -59,8 +59,8 @@ def faces_from(xT, y=None, net=model, steps=50):
 
 
 parameters = sum(p.numel() for p in model.parameters())
-print(f"scale: {scale}; FFTD with {parameters:,} parameters, as in the paper it predicts "
-      f"{model.prediction}; decoder by chapter 4")
+print(f"scale: {scale}; FFTD with {parameters:,} parameters, decoder by chapter 4;")
+print(f"as the paper's it predicts {model.prediction}, schedule: {model.schedule}")
 
 # %% [markdown]
 r"""
@@ -570,8 +570,8 @@ show(fig, """How well a linear map reads six attributes, a panel each, from each
 print("above chance in block 1, in block 3, in block 5:")
 for name in asked:
     gained = {t: (right[t][name] - chance[name])[[0, 2, 4]].tolist() for t in levels}
-    words = [f"t = {t}: " + ", ".join(f"{g:+.2f}" for g in each) for t, each in gained.items()]
-    print(f"  {name:<11}" + "   ".join(words))
+    words = [f"t = {t}: " + " ".join(f"{g:+.2f}" for g in each) for t, each in gained.items()]
+    print(f"  {name:<11}" + "  ".join(words))
 block1, block3 = (torch.stack([right[50][name][i] for name in asked]).mean() for i in (0, 2))
 assert block3 > block1
 
