@@ -154,7 +154,7 @@ def test_the_board_is_a_line_a_chapter_and_one_opened(home, capsys, monkeypatch)
     closed = board_of(capsys)
     assert len(closed) == 9 and [line[:2] for line in closed] == [f"0{k}" for k in range(9)]
     opened = board_of(capsys, 5)
-    assert len(opened) == 9 + 7 and [line for line in opened if line[0] != " "] == closed
+    assert len(opened) == 9 + 8 and [line for line in opened if line[0] != " "] == closed
     assert opened[5] == closed[5] and opened[6].split() == ["·", "alpha_bar"]
     for name in ("05_ddpm", "05 DDPM", "5", "05"):
         assert board_of(capsys, name) == opened
