@@ -566,8 +566,8 @@ axes[0, 1].set_yticks([10, 20, 50, 100, 200], [10, 20, 50, 100, 200])
 legend(fig)
 show(fig, """Left: toy Fréchet distance over the number of network runs, both log, with the
      deviation over three seeds: it falls steeply to about 20 runs and then little; multistep
-     lies lowest up to ten runs, and meets Heun below DDIM at 20. Right: time a face, which grows
-     in proportion to the runs, whatever the sampler.""")
+     lies lowest up to ten runs, and meets Heun below DDIM at 20. Right: time a face, which
+     grows in proportion to the runs, whatever the sampler.""")
 quality = {row: over_seeds(cells, row, "frechet")[0] for row in {c["row"] for c in cells}}
 assert quality["multistep 10"] < quality["DDIM 10"] < quality["DDIM 5"]
 
