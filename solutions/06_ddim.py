@@ -783,9 +783,9 @@ axes[0, 0].set_xlim(0, 1)
 axes[0, 0].set_xlabel("share of 40 faces in which it reads otherwise", fontsize=9)
 legend(fig)
 show(fig, """What changed in 40 faces, attribute by attribute, when nothing was asked, other
-     hair and another smile. Hair changes in all faces where it was asked for, the smile in about half.
-     The other bars changed unasked: most of all the backgrounds, in half of the faces, also
-     where nothing was asked, on the way there and back.""")
+     hair and another smile. Hair changes in all faces where it was asked for, the smile in
+     about half. The other bars changed unasked: most of all the backgrounds, in half of the
+     faces, also where nothing was asked, on the way there and back.""")
 for name, asked in (("other hair", "hair"), ("other smile", "smile")):
     beside = sum(share for k, share in columns[name][0].items() if k != asked)
     print(f"{name}: {beside:.2f} of the 8 attributes not asked for change in a face")
