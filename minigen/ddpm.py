@@ -54,15 +54,19 @@ def prediction_of(model: Denoiser, prediction: str | None = None) -> str:
     return own or prediction or "eps"
 
 
+def schedule_of(model: Denoiser) -> str | None:
+    """The noise schedule a network was trained on, as it says itself; None where it does not."""
+    return getattr(_bare(model), "schedule", None)
+
+
 def diffusion_of(model: Denoiser) -> Diffusion:
     """The forward process that a network was trained on: `model.schedule`, else DDPM's linear."""
-    schedule = getattr(_bare(model), "schedule", None)
-    return Diffusion(SCHEDULES[schedule or "linear"]())
+    return Diffusion(SCHEDULES[schedule_of(model) or "linear"]())
 
 
 def check_diffusion(model: Denoiser, diffusion: Diffusion) -> None:
     """Raises: ValueError for another forward process than the one a network was trained on."""
-    schedule = getattr(_bare(model), "schedule", None)
+    schedule = schedule_of(model)
     if schedule is None:
         return
     own = diffusion_of(model)
@@ -147,6 +151,7 @@ def train_ddpm(model: nn.Module, data: Batches, diffusion: Diffusion, *, steps: 
     Source: Ho et al. 2020, Algorithm 1; Liu, Chen, Gao 2026, Algorithm 2.
     Raises: ValueError where `data` ends before `steps`.
     """
+    check_diffusion(model, diffusion)
     if clip != math.inf:
         number(clip, "clip", positive=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=number(lr, "lr", 0))

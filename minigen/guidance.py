@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from minigen.ddpm import Denoiser, ask, prediction_of
+from minigen.ddpm import Denoiser, ask, prediction_of, schedule_of
 from minigen.inputs import in_range, labels, number, refuse, tensor, times, whole
 
 
@@ -45,17 +45,12 @@ class Guided(nn.Module):
         number(scale, "scale", 0)
         self.model = model
         self.prediction = prediction_of(model)
-        self.schedule = getattr(model, "schedule", None)
+        self.schedule = schedule_of(model)
         self.null = null
         self.scale = scale
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        if y is None:
-            raise ValueError("guidance needs labels y; for samples without a class use the model "
-                             "itself")
-        tensor(x, "x", ("B", "C", ...))
-        times(t, len(x))
-        y = labels(y, len(x), self.null)
+        y = _labels(x, t, y, self.null)
         if self.scale == 1:
             return ask(self.model, x, t, y)
         nothing = torch.full_like(y, self.null)
@@ -65,6 +60,16 @@ class Guided(nn.Module):
         both = ask(self.model, torch.cat([x, x]), twice, torch.cat([y, nothing]))    # (2B, C, …)
         conditional, unconditional = both.chunk(2)                                   # (B, C, …)
         return unconditional + self.scale * (conditional - unconditional)
+
+
+def _labels(x: Tensor, t: Tensor, y: Tensor | None, count: int) -> Tensor:
+    """y, with which and x and t a guided model can be asked. Raises: ValueError for others."""
+    if y is None:
+        raise ValueError("guidance needs labels y; for samples without a class use the model "
+                         "itself")
+    tensor(x, "x", ("B", "C", ...))
+    times(t, len(x))
+    return labels(y, len(x), count)
 
 
 class Composed(Guided):
@@ -93,12 +98,7 @@ class Composed(Guided):
         self.register_buffer("combinations", combinations.long(), persistent=False)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
-        if y is None:
-            raise ValueError("guidance needs labels y; for samples without a class use the model "
-                             "itself")
-        tensor(x, "x", ("B", "C", ...))
-        times(t, len(x))
-        y = labels(y, len(x), len(self.combinations))
+        y = _labels(x, t, y, len(self.combinations))
         told = self.combinations.to(y.device)[y].T                   # (K, B)
         asked = [k for k, s in enumerate(self.scales) if s != 0]
         rows = torch.cat([torch.full_like(y, self.null), *(told[k] for k in asked)])

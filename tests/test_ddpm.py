@@ -7,7 +7,8 @@ from torch import nn
 from minigen import ddim, ddpm
 from minigen.common import generator as seeded
 from minigen.diffusion import Diffusion, cosine_betas, ideal_eps, linear_betas
-from minigen.unet import PointDenoiser
+from minigen.guidance import Guided
+from minigen.unet import PointDenoiser, UNet
 from tests.conftest import defaults, one_cycle, peer
 
 SHORT = Diffusion(linear_betas(40, 1e-3, 0.2))
@@ -505,3 +506,19 @@ def test_the_loss_is_of_what_the_network_says(monkeypatch):
         assert torch.allclose(got, want)
         flat = ddpm.simple_loss(net, d, x0[..., 0], t, eps[..., 0])
         assert torch.allclose(flat, want)
+
+
+def test_a_network_is_not_trained_on_another_schedule_than_it_says():
+    net = PointDenoiser(2, prediction="v", schedule="cosine")
+    data = [(torch.zeros(2, 2),)]
+    with pytest.raises(ValueError, match=r"the cosine schedule of 1000 steps.*diffusion_of"):
+        next(ddpm.train_ddpm(net, data, Diffusion(linear_betas()), steps=1))
+    assert next(ddpm.train_ddpm(net, data, ddpm.diffusion_of(net), steps=1)).step == 1
+
+
+def test_a_guided_network_says_what_the_one_inside_says_in_wrappers_too():
+    net = UNet(8, 8, (1,), num_classes=2, prediction="v", schedule="cosine")
+    for inner in (net, ddpm.ema(net), torch.compile(net)):
+        guided = Guided(inner, 2)
+        assert (guided.prediction, guided.schedule) == ("v", "cosine")
+        assert ddpm.prediction_of(guided) == "v" and ddpm.schedule_of(guided) == "cosine"

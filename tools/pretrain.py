@@ -395,7 +395,6 @@ def fftd_(
     return card
 
 
-
 def _size(*models: nn.Module) -> int:
     return sum(p.numel() for model in models for p in model.parameters())
 
