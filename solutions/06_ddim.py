@@ -28,7 +28,7 @@ from minigen.checks import yours
 from minigen.data import ATTRIBUTES, ToyFaces, draw_faces, labels_of
 from minigen.diffusion import Diffusion, ideal_eps
 from minigen.files import load_weights
-from minigen.guidance import Composed
+from minigen.guidance import Composed, drop_labels
 from minigen.metrics import obedience, predict_attributes, results_table
 from minigen.paper import reproduce
 from minigen.plots import COLOURS, curves, image_grid, legend, panels, show
@@ -145,30 +145,7 @@ How large may σ be? One choice makes the step DDPM's posterior (if $s = t - 1$)
 
 $$\sigma = \eta\, \sqrt{\frac{1 - \bar\alpha_s}{1 - \bar\alpha_t}}\, \sqrt{1 - \frac{\bar\alpha_t}{\bar\alpha_s}} .$$
 
-### Exercise 6.2 · `step_noise` · ★ · 4 minutes
-
-Write σ.
-
-<details><summary>Hint</summary>
-
-`ab` is at $t$, `ab_prev` at $s$. Two cases to try by hand: what must come out for η = 0, and what in the step to the clean image, where `ab_prev` is 1?
-
-</details>
-"""
-
-# %%
-def step_noise(ab, ab_prev, eta):
-    """sigma of a step from alpha_bar = ab to ab_prev. Numbers."""
-    ### BEGIN SOLUTION
-    return eta * ((1 - ab_prev) / (1 - ab)) ** 0.5 * (1 - ab / ab_prev) ** 0.5
-    ### END SOLUTION
-
-# %% points=1
-check(step_noise)
-
-# %% [markdown]
-r"""
-Is η = 1 with all steps really DDPM? Run both from the same noise, with the same draws. (An untrained function stands in for the network: an identity must hold for any.)
+You will write it in section 3, inside the loop. Is η = 1 with all steps really DDPM? Run both from the same noise, with the same draws. (An untrained function stands in for the network: an identity must hold for any.)
 """
 
 # %%
@@ -241,7 +218,7 @@ Few steps make samples that are too alike, too near the mean: the network's gues
 
 From $T = 1000$ times we take a sub-list. Three ways are common, and libraries differ. **Leading**: $0, 100, 200, \dots, 900$ for ten steps. **Trailing**: $99, 199, \dots, 999$; it starts at the top and jumps the last hundred in one. **Linspace**: both ends, strides in between that are not whole numbers. Whichever: the earlier time of a step is the *next entry of the list*, not $t - T / \text{steps}$ (some libraries compute the latter, which is wrong for linspace).
 
-### Exercise 6.3 · `trailing` · ★ · 4 minutes
+### Exercise 6.2 · `trailing` · ★ · 4 minutes
 
 The list of trailing time steps, falling, for a number of steps that divides T.
 
@@ -266,13 +243,13 @@ check(trailing)
 r"""
 Now all of DDIM is there: a list of times, a guess at each, and Eq. 29, which leads to the next. The last step leads to the clean image, which is no entry of the list: there $\bar\alpha = 1$.
 
-### Exercise 6.4 · `ddim_loop` · ★★★ · 20 minutes
+### Exercise 6.3 · `ddim_loop` · ★★★ · 20 minutes
 
 Write Algorithm 3 of the paper. `guess(x, t)` gives $(\hat x_0, \hat\varepsilon)$, as above; `alpha_bar` is the table of ᾱ; `times` falls, and you start at its first entry with `xT`. `draw(x)` gives new noise in the shape of `x`. Return the list of all states, `xT` first and the picture last: one more than there are times.
 
 <details><summary>Hint</summary>
 
-Each step needs the pair (this time, next time); pairing the list with itself, moved on by one, gives them, and the last pair lacks its second half. For σ, write exercise 6.2's formula again, or call your `step_noise`. Where σ is 0, nothing needs to be drawn. Make a new tensor every step, or all entries of your list will be one.
+Each step needs the pair (this time, next time); pairing the list with itself, moved on by one, gives them, and the last pair lacks its second half. For σ you have the formula in section 2; two cases to try by hand are η = 0 and the last step, where ᾱ is 1. Where σ is 0, nothing needs to be drawn. Make a new tensor every step, or all entries of your list will be one.
 
 </details>
 """
@@ -313,7 +290,7 @@ def faces_from(xT, y=None, model=unet, n=steps, guess=None, times=None):
 package = ddpm.last(ddim.ddim_sample(unet, diffusion, noise(8), steps=steps, clip=(-1, 1)))
 gap = float((faces_from(noise(8)) - package.cpu()).abs().max())
 show(image_grid(faces_from(noise(8)), columns=8),
-     f"""Eight faces, drawn by the loop of exercise 6.4 in {steps} steps.""")
+     f"""Eight faces, drawn by the loop of exercise 6.3 in {steps} steps.""")
 print(f"largest difference to minigen's: {gap:.0e}")
 assert gap < 1e-3
 
@@ -401,7 +378,7 @@ Euler trusts the guess at the start for a whole step. Two remedies, both more th
 
 Both are of **second order**: halve the steps, and the error becomes a quarter, where Euler's becomes a half.
 
-### Exercise 6.5 · `middle_guess` · ★★ · 8 minutes
+### Exercise 6.4 · `middle_guess` · ★★ · 8 minutes
 
 The guess `x0` stands at `lam`, the guess `x0_before` at `lam_before`; the step goes on to `lam_next`. All steps may differ in length. Return the line's value in the middle of the step.
 
@@ -623,7 +600,7 @@ Take two noises and go from one to the other in a straight line. In the middle, 
 
 $$\operatorname{slerp}(a, b; w) = \frac{\sin((1 - w)\,\theta)\; a + \sin(w\,\theta)\; b}{\sin\theta}, \qquad \cos\theta = \frac{a \cdot b}{\lVert a \rVert\, \lVert b \rVert}.$$
 
-### Exercise 6.6 · `on_the_arc` · ★★ · 6 minutes
+### Exercise 6.5 · `on_the_arc` · ★★ · 6 minutes
 
 Write it for two vectors.
 
@@ -802,32 +779,12 @@ So an edit by inversion is what it is. Hair, a large area, is obeyed in every fa
 
 How was the network told? With a label embedding added to the time's. There are eight labels: five hair colours and three smiles. In training every face was told *either* its hair, *or* its smile, *or* nothing, that is a ninth label, "null". So one network learned both $\varepsilon_\theta(x_t, y)$ and $\varepsilon_\theta(x_t)$. It was never told two things at once; remember that.
 
-### Exercise 6.7 · `forget_some` · ★ · 4 minutes
-
-Replace labels by `null` where the random numbers `u` are below `p`. Do not change the labels you were given: they belong to the data set, and would be gone in the next epoch. (That mistake is in a well-known library.)
-
-<details><summary>Hint</summary>
-
-`torch.where` chooses element by element and makes a new tensor.
-
-</details>
+Leaving labels out is one line, `guidance.drop_labels`. It makes a *new* tensor: the labels it is given belong to the data set, and written over they would be gone in the next epoch. (That mistake is in a well-known library.)
 """
 
 # %%
-def forget_some(y, u, p, null):
-    """Shapes: y (B,) integers, u (B,) uniform in [0, 1), p, null numbers -> (B,) integers."""
-    ### BEGIN SOLUTION
-    return torch.where(u < p, null, y)
-    ### END SOLUTION
-
-# %% points=1
-check(forget_some)
-
-# %%
-forget = yours(forget_some)
 y = torch.arange(8).repeat(1250)
-u = torch.rand(len(y), generator=torch.Generator().manual_seed(0))
-dropped = forget(y, u, 0.15, 8)
+dropped = drop_labels(y, 8, 0.15, torch.Generator().manual_seed(0))
 share = float((dropped == 8).float().mean())
 print(f"{share:.0%} dropped; the original labels: {sorted(set(y.tolist()))}")
 
@@ -851,7 +808,7 @@ $$\hat\varepsilon = \varepsilon_\theta(x_t) + s\,\left(\varepsilon_\theta(x_t, y
 
 (One caution. The $p_s$ of different $t$ are not the noised versions of one distribution, unless $s$ is 0 or 1, so what a guided sampler draws is near $p_s(x_0)$, not exactly it.)
 
-### Exercise 6.8 · `guided_eps` · ★ · 3 minutes
+### Exercise 6.6 · `guided_eps` · ★ · 3 minutes
 
 Write it, for every channel. (A much-copied implementation guides only the first three of four latent channels, "for exact reproducibility".)
 
@@ -925,7 +882,7 @@ $$\hat\varepsilon = \varepsilon_\theta(x_t) + \sum_k s_k\, \left(\varepsilon_\th
 
 In a clean picture that independence is plain, since both can be read off. In a noisy one it is only nearly true.
 
-### Exercise 6.9 · `two_at_once` · ★★ · 6 minutes
+### Exercise 6.7 · `two_at_once` · ★★ · 6 minutes
 
 Write the sum, for as many labels as there are.
 
@@ -1037,7 +994,7 @@ r"""
 
 A mask says which pixels are known. The unconditional network was never trained for this, and need not be: sample as always, but after every step **overwrite the known part** with the known picture, noised to the level of that step. The rest has to fit, because the network sees both.
 
-### Exercise 6.10 · `keep_known` · ★★ · 5 minutes
+### Exercise 6.8 · `keep_known` · ★★ · 5 minutes
 
 Do it: where the mask is 1, the known picture noised to ᾱ = `ab_prev`; elsewhere `x` as it is.
 

@@ -471,10 +471,8 @@ def drawn(model, d, x, g, clip=False, noise=1.0, root=0.5, large=False, times=No
     return x
 
 
-def noise_of(ab, prev, eta, first=True, second=True):
-    before = ((1 - prev) / (1 - ab)) ** 0.5 if first else 1
-    after = (1 - ab / prev) ** 0.5 if second else 1
-    return eta * before * after
+def noise_of(ab, prev, eta):
+    return eta * ((1 - prev) / (1 - ab)) ** 0.5 * (1 - ab / prev) ** 0.5
 
 
 def arc(a, b, w, f=torch.sin, angle=lambda c: torch.arccos(c)):
@@ -504,11 +502,6 @@ def walked(guess, table, xT, times, eta, draw, asks=1, end=None, earlier=None, f
         x = prev**power * (states[-1] if back else x0) + left.clamp_min(0) ** power * eps
         states.append(x + width * draw(x) if eta > 0 and s is not None else x)
     return states
-
-
-def forgetful(y, u, p, null):
-    y[u < p] = null
-    return y
 
 
 WRONG |= {
@@ -661,14 +654,6 @@ WRONG |= {
         (lambda x, e, a, p: x.sub_((1 - a) ** 0.5 * e).mul_((p / a) ** 0.5) + (1 - p) ** 0.5 * e,
          "changed the xt"),
     ],
-    "step_noise": [
-        (lambda a, p, e: noise_of(a, p, e) ** 2, "root"),
-        (lambda a, p, e: noise_of(a, p, 1.0), "η is missing"),
-        (lambda a, p, e: noise_of(a, p, 1.0) * e**0.5, "outside the root"),
-        (lambda a, p, e: e * ((1 - a) / (1 - p)) ** 0.5 * (1 - a / p) ** 0.5, "upside down"),
-        (lambda a, p, e: noise_of(a, p, e, second=False), "second factor"),
-        (lambda a, p, e: noise_of(a, p, e, first=False), "first factor"),
-    ],
     "trailing": [
         (lambda T, n: list(range(T - 1, -1, -(T // n)))[::-1], "rises"),
         (lambda T, n: list(range(T, 0, -(T // n))), "One too many"),
@@ -725,14 +710,6 @@ WRONG |= {
         (lambda a, b, w: arc(a, b, w, f=torch.cos), "sines, not"),
         (lambda a, b, w: arc(a, b, w) - 2 * second_part(a, b, w), "you subtracted"),
         (lambda a, b, w: (arc(a, b, w), b.mul_(2))[0], "changed the second noise"),
-    ],
-    "forget_some": [
-        (forgetful, "changed the labels"),
-        (lambda y, u, p, n: torch.where(u < p, y, n), "wrong ones"),
-        (lambda y, u, p, n: y.clone(), "Nothing"),
-        (lambda y, u, p, n: torch.where(u <= p, n, y), "not where u ≤ p"),
-        (lambda y, u, p, n: torch.where(u < p, 0, y), "not 0"),
-        (lambda y, u, p, n: torch.where(u < p, -1, y), "not −1"),
     ],
     "guided_eps": [
         (lambda c, u, s: (1 + s) * c - s * u, "start from the unconditional"),
@@ -1179,7 +1156,6 @@ def in_the_mean(model, d, x, g, clip):
     ("two_at_once", lambda u, a, s: (1 - sum(s)) * u + torch.tensordot(torch.tensor(s),
                                                                        torch.stack(a), 1)),
     ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
-    ("forget_some", lambda y, u, p, n: y * (u >= p) + n * (u < p)),
     ("keep_known", lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n) + (1 - m) * x),
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):

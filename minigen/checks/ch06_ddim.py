@@ -10,12 +10,10 @@ from minigen.checks.compare import Answer, Wrong, expect, unchanged, value_of
 from minigen.checks.ddim_answers import (  # noqa: F401  (found by name: minigen.checks.yours)
     ddim_loop,
     ddim_move,
-    forget_some,
     guided_eps,
     keep_known,
     middle_guess,
     on_the_arc,
-    step_noise,
     trailing,
     two_at_once,
 )
@@ -61,23 +59,6 @@ def check_ddim_move(answer: Answer) -> None:
             mistakes = {}
         expect(got, right.ddim_move(xt, eps, ab, prev), f"ᾱ from {ab} to {prev}", mistakes)
         unchanged({"xt": (given[0], xt), "noise": (given[1], eps)})
-
-
-def check_step_noise(answer: Answer) -> None:
-    for ab, prev, eta in ((0.2, 0.5, 1.0), (0.7, 0.9, 0.5), (0.4, 0.6, 0.0), (0.4, 1.0, 1.0)):
-        want = torch.tensor(right.step_noise(ab, prev, eta))
-        mistakes = {} if eta == 0 or prev == 1 else {
-            "That is the variance σ²: take the root.": want**2 / eta,
-            "That is σ²: take the root.": want**2,
-            "η is missing.": want / eta,
-            "η goes outside the root.": want / eta * eta**0.5,
-            "The first fraction is upside down.":
-                torch.tensor(eta * ((1 - ab) / (1 - prev)) ** 0.5 * (1 - ab / prev) ** 0.5),
-            "The second factor, √(1 − ᾱ / ᾱ_prev), is missing.":
-                torch.tensor(eta * ((1 - prev) / (1 - ab)) ** 0.5),
-            "The first factor is missing.": torch.tensor(eta * (1 - ab / prev) ** 0.5),
-        }
-        expect(answer(ab, prev, eta), want, f"ᾱ from {ab} to {prev}, η = {eta}", mistakes)
 
 
 def check_trailing(answer: Answer) -> None:
@@ -163,27 +144,6 @@ def check_on_the_arc(answer: Answer) -> None:
         given = a.clone(), b.clone()
         expect(answer(*given, w), want, f"two noises and w = {w}", mistakes)
         unchanged({"first noise": (given[0], a), "second noise": (given[1], b)})
-
-
-def check_forget_some(answer: Answer) -> None:
-    y, u = torch.arange(5).repeat(20), torch.rand(100)
-    u[0], u[1] = 0.3, 0.0                     # u in [0, 1): p = 0 drops none
-    for p in (0.3, 0.0, 1.0):
-        given, chance = y.clone(), u.clone()
-        got = answer(given, chance, p, 5)
-        if not torch.equal(given, y):
-            raise Wrong("Your function changed the labels it was given; the next epoch would find "
-                        "them gone. Make a new tensor, torch.where.")
-        unchanged({"random numbers": (chance, u)})
-        mistakes = {
-            "That drops the wrong ones: drop where u < p.": torch.where(u < p, y, 5),
-            "Nothing was dropped.": y,
-            "Drop where u < p, not where u ≤ p: with p = 0 none may go.":
-                torch.where(u <= p, 5, y),
-            "Dropped labels become `null`, which is not 0.": torch.where(u < p, 0, y),
-            "Dropped labels become `null`, not −1.": torch.where(u < p, -1, y),
-        }
-        expect(got, right.forget_some(y, u, p, 5), f"100 labels and p = {p}", mistakes)
 
 
 def check_guided_eps(answer: Answer) -> None:

@@ -47,10 +47,6 @@ def on_the_arc(a: Tensor, b: Tensor, w: float) -> Tensor:
     return (torch.sin((1 - w) * theta) * a + torch.sin(w * theta) * b) / torch.sin(theta)
 
 
-def forget_some(y: Tensor, u: Tensor, p: float, null: int) -> Tensor:
-    return torch.where(u < p, null, y)
-
-
 def guided_eps(conditional: Tensor, unconditional: Tensor, s: float) -> Tensor:
     return unconditional + s * (conditional - unconditional)
 
