@@ -142,11 +142,11 @@ def board_of(capsys, *chapter):
 def test_the_board_shows_what_was_passed(home, capsys):
     board.record("00 start here", "mean_face")
     lines = board_of(capsys, 0)
-    assert lines[0].split() == ["00", "start", "here", "■□□□", "1", "of", "4"]
+    assert lines[0].split() == ["00", "start", "here", "■□□□□□", "1", "of", "6"]
     assert lines[1].split() == ["·", "to_unit_range"]
     assert lines[2].split() == ["passed", "mean_face"]
-    assert lines[5].startswith("01 GAN ")
-    assert lines[5].index("0 of") == lines[0].index("1 of")  # in one column
+    assert lines[7].startswith("01 GAN ")
+    assert lines[7].index("0 of") == lines[0].index("1 of")  # in one column
 
 
 def test_the_board_is_a_line_a_chapter_and_one_opened(home, capsys, monkeypatch):

@@ -95,37 +95,160 @@ def averages(count, total, z, i, g, old=None, new=None, mean=False, divide=None)
     return first, second, second / {None: first, "old": count}[divide][:, None]
 
 
+def eigen(x, back=True, clamp=True):
+    values, vectors = torch.linalg.eigh(x.T @ x / len(x))
+    values = values.clamp_min(0) if clamp else values
+    return (vectors.flip(1), values.flip(0)) if back else (vectors, values)
+
+
+def crowd(x, n, g, root=torch.sqrt, turn=torch.t, mean=1, centred=True, noise=torch.randn,
+          clip=True, clamp=True):
+    """The generator of chapter 0 and what can go wrong in it."""
+    flat = x.flatten(1)
+    middle = flat.mean(0)
+    vectors, values = eigen(flat - middle if centred else flat, clamp=clamp)
+    y = mean * middle + (noise(n, len(values), generator=g) * root(values)) @ turn(vectors)
+    return (y.clamp(-1, 1) if clip else y).view(n, *x.shape[1:])
+
+
+def halves(x, n, g, side=torch.t):
+    """The same by Cholesky's L, L Lᵀ = Σ."""
+    flat = x.flatten(1)
+    cov = torch.cov(flat.T, correction=0) + 1e-6 * torch.eye(flat.shape[1])
+    y = flat.mean(0) + torch.randn(n, len(cov), generator=g) @ side(torch.linalg.cholesky(cov))
+    return y.clamp(-1, 1).view(n, *x.shape[1:])
+
+
+def mixed(x, n, g):
+    """The same with no axes at all: every draw is a mixture of the images."""
+    flat = x.flatten(1)
+    centred = flat - flat.mean(0)
+    y = flat.mean(0) + torch.randn(n, len(x), generator=g) @ centred / len(x) ** 0.5
+    return y.clamp(-1, 1).view(n, *x.shape[1:])
+
+
 WRONG = {
     "to_unit_range": [
         (lambda b: b.float() / 255, "lies in [0, 1]"),
         (lambda b: b.float() / 127.5, "shift by -1"),
         (lambda b: b.float() / 128 - 1, "127.5"),
+        (lambda b: b.float() / 127 - 1, "a little more than 1"),
+        (lambda b: (b.float() - 128) / 128, "a little less than 1"),
+        (lambda b: b.float() / 255 - 1, "lies in [-1, 0]"),
+        (lambda b: b.float() / 255 - 0.5, "lies in [-0.5, 0.5]"),
+        (lambda b: b.float() / 127.5 + 1, "subtract 1"),
+        (lambda b: (b.float() - 1) / 127.5, "after the division"),
+        (lambda b: 1 - b / 127.5, "sign is the wrong way round"),
         (lambda b: (b * 2).float() / 255 - 1, "wrap around"),
+        (lambda b: (b - 128).float() / 127.5, "no number below 0"),
+        (lambda b: (b - b.min()).float() / (b.max() - b.min()) * 2 - 1, "largest byte"),
+        (lambda b: (b.float() - b.float().mean()) / b.float().std(), "standardised"),
         (lambda b: (b.float() / 127.5 - 1).to(torch.uint8), "type is torch.uint8"),
+        (lambda b: (b / 127.5 - 1).half(), "type is torch.float16; torch.float32 is wanted"),
         (lambda b: (b / 127.5 - 1).double(), "type is torch.float64; torch.float32 is wanted"),
         (lambda b: None, "returned None"),
     ],
     "mean_face": [
         (lambda x: x.mean(1), "along the first axis"),
+        (lambda x: x.mean(-1), "row of pixels"),
+        (lambda x: x.mean(2), "rows of pixels"),
         (lambda x: x.sum(0), "divide by how many"),
+        (lambda x: x.sum(0) / (len(x) - 1), "one face too few"),
         (lambda x: x.mean(0, keepdim=True), "kept the batch axis"),
         (lambda x: x.mean((0, 2, 3)), "keep the pixels apart"),
+        (lambda x: x.mean((1, 2, 3)), "grey value for each face"),
         (lambda x: x.mean(), "one number"),
+        (lambda x: x.mean(0).flatten(), "keep its shape"),
         (lambda x: x.mean(0).permute(0, 2, 1), "axes swapped"),
-        (lambda x: x.median(0).values, "is wanted"),
+        (lambda x: x.median(0).values, "the median"),
+        (lambda x: x.mean(0).clamp(0, 1), "clipped the mean"),
+        (lambda x: x[0], "first face only"),
+        (lambda x: x.std(0), "the deviation"),
+        (lambda x: x.div_(len(x)).sum(0), "changed the"),
+    ],
+    "eigenfaces_of": [
+        (lambda x: eigen(x, back=False), "Smallest first"),
+        (lambda x: (eigen(x)[0].flip(1), eigen(x)[1]), "opposite orders"),
+        (lambda x: (eigen(x)[0], eigen(x)[1].flip(0)), "opposite orders"),
+        (lambda x: (eigen(x)[0].flip(0), eigen(x)[1]), "upside down"),
+        (lambda x: (eigen(x)[0].T, eigen(x)[1]), "are the rows"),
+        (lambda x: eigen(x)[::-1], "swapped"),
+        (lambda x: (eigen(x)[0], eigen(x)[1] * len(x)), "divide by the number of images"),
+        (lambda x: (eigen(x)[0], eigen(x)[1] * len(x) / (len(x) - 1)), "divided by N - 1"),
+        (lambda x: (eigen(x)[0], eigen(x)[1] * len(x) / x.shape[1]), "number of pixels"),
+        (lambda x: (eigen(x)[0], eigen(x)[1].sqrt()), "standard deviations"),
+        (lambda x: (torch.linalg.svd(x).Vh.T[:, : min(x.shape)], torch.linalg.svdvals(x)),
+         "singular values"),
+        (lambda x: (torch.linalg.svd(x, full_matrices=False).Vh,
+                    torch.linalg.svdvals(x).square() / len(x)), "are the rows"),
+        (lambda x: torch.linalg.eig(x.T @ x / len(x))[::-1], "complex"),
+        (lambda x: eigen(x.T), "a column each. Is it the matrix of the pixels"),
+        (lambda x: (x.T @ eigen(x.T)[0], eigen(x.T)[1] * x.shape[1] / len(x)), "length 1"),
+        (lambda x: eigen(x, clamp=False), "a little below 0"),
+        (lambda x: (eigen(x)[0][:, :3], eigen(x)[1][:3]), "There are 3 eigenfaces"),
+        (lambda x: eigen(x)[0], "Return two tensors"),
+        (lambda x: eigen(torch.randn(x.shape)), "does not give the images' covariance"),
+        (lambda x: eigen(x.mul_(1.0).add_(1).sub_(1)), "changed the"),
+        (lambda x: None, "returned None"),
     ],
     "gaussian_draw": [
         (lambda m, u, v, e: m + (e * v) @ u.T, "square root"),
+        (lambda m, u, v, e: m + (e * v**0.25) @ u.T, "root was taken twice"),
+        (lambda m, u, v, e: m + (e / v.sqrt()) @ u.T, "stretched by them"),
         (lambda m, u, v, e: (e * v.sqrt()) @ u.T, "mean is missing"),
         (lambda m, u, v, e: m + e @ u.T, "not scaled"),
+        (lambda m, u, v, e: e @ u.T, "neither scaled"),
         (lambda m, u, v, e: (e * v.sqrt()) @ u.T - m, "subtracted"),
-        (lambda m, u, v, e: m + (e * v.sqrt()) @ u, "raised RuntimeError"),
+        (lambda m, u, v, e: m - (e * v.sqrt()) @ u.T, "noise is subtracted"),
+        (lambda m, u, v, e: m + (e * v.sqrt()) @ u, "the transpose"),
+        (lambda m, u, v, e: (m + e * v.sqrt()) @ u.T, "added at the end"),
+        (lambda m, u, v, e: m + e @ u.T * v.sqrt(), "you scaled the pixels"),
+        (lambda m, u, v, e: m + (torch.randn(e.shape) * v.sqrt()) @ u.T, "none of your own"),
+        (lambda m, u, v, e: (m + (e * v.sqrt()) @ u.T).clamp(-1, 1), "clipped"),
+        (lambda m, u, v, e: m + e.mul_(v.sqrt()) @ u.T, "changed the"),
+    ],
+    "new_faces": [
+        (lambda x, n, g: crowd(x, n, g, root=lambda v: v), "by their roots"),
+        (lambda x, n, g: crowd(x, n, g, root=lambda v: v**0.25), "root was taken twice"),
+        (lambda x, n, g: crowd(x, n, g, root=torch.ones_like), "not scaled"),
+        (lambda x, n, g: crowd(x, n, g, root=lambda v: (v * len(x)).sqrt()), "not divided by"),
+        (lambda x, n, g: crowd(x, n, g, root=lambda v: (v / len(x)).sqrt()), "images twice"),
+        (lambda x, n, g: crowd(x, n, g, root=lambda v: v.flip(0).sqrt()), "opposite orders"),
+        (lambda x, n, g: crowd(x, n, g, turn=lambda u: u), "the transpose"),
+        (lambda x, n, g: crowd(x, n, g, turn=lambda u: torch.eye(len(u))),
+         "eigenfaces are missing"),
+        (lambda x, n, g: crowd(x, n, g, mean=0), "mean is missing"),
+        (lambda x, n, g: crowd(x, n, g, mean=-1), "mean is subtracted"),
+        (lambda x, n, g: crowd(x, n, g, centred=False), "mean was not taken off"),
+        (lambda x, n, g: crowd(x, n, g, noise=torch.rand), "torch.randn"),
+        (lambda x, n, g: crowd(x, n, torch.Generator().manual_seed(0)), "do not seed it"),
+        (lambda x, n, g: crowd(x, n, None), "generator=generator"),
+        (lambda x, n, g: crowd(x, 1, g).expand(n, *x.shape[1:]), "one row of noise for each"),
+        (lambda x, n, g: crowd(x, n, g, clip=False), "clip them to"),
+        (lambda x, n, g: crowd(x, n, g, clip=False).tanh(), "some other way"),
+        (lambda x, n, g: crowd(x, n, g, clamp=False), "come NaN"),
+        (lambda x, n, g: crowd(x, n, g).flatten(1), "shape of an image again"),
+        (lambda x, n, g: crowd(x, len(x), g), "how many to draw"),
+        (lambda x, n, g: crowd(x, n, g).double(), "torch.float32 is wanted"),
+        (lambda x, n, g: x[torch.randint(len(x), (n,), generator=g)], "every one of them"),
+        (lambda x, n, g: (x.mean(0) + x.std(0) * torch.randn(
+            n, *x.shape[1:], generator=g)).clamp(-1, 1), "drawn independently"),
+        (lambda x, n, g: halves(x, n, g, lambda a: a), "wrong half"),
+        (lambda x, n, g: crowd(x.sub_(0.1).add_(0.1), n, g), "changed the"),
     ],
     "frechet_1d": [
         (lambda a, v, b, w: (a - b) ** 2 + (v - w) ** 2, "standard deviations"),
+        (lambda a, v, b, w: (a - b) ** 2 + (v**0.5 + w**0.5) ** 2, "added the standard"),
+        (lambda a, v, b, w: (a + b) ** 2 + (v**0.5 - w**0.5) ** 2, "added the means"),
         (lambda a, v, b, w: abs(a - b) + abs(v**0.5 - w**0.5), "squares are missing"),
+        (lambda a, v, b, w: (a - b) ** 2 + abs(v**0.5 - w**0.5), "over the standard"),
+        (lambda a, v, b, w: (a - b) ** 2 + abs(v - w), "Either the roots"),
+        (lambda a, v, b, w: (a - b) ** 2 + v + w, "cross term -2"),
+        (lambda a, v, b, w: (a - b) ** 2 + v + w - (v * w) ** 0.5, "counted once"),
+        (lambda a, v, b, w: (a - b) ** 2 + v + w - 2 * v * w, "cross term holds"),
         (lambda a, v, b, w: (v**0.5 - w**0.5) ** 2, "means are missing"),
         (lambda a, v, b, w: (a - b) ** 2, "spread is missing"),
+        (lambda a, v, b, w: (a - b + v**0.5 - w**0.5) ** 2, "each difference by itself"),
         (lambda a, v, b, w: ((a - b) ** 2 + (v**0.5 - w**0.5) ** 2) ** 0.5, "left squared"),
         (lambda a, v, b, w: "0", "returned a str"),
     ],
@@ -1140,6 +1263,13 @@ def in_the_mean(model, d, x, g, clip):
     ("mask", lambda s, k: (torch.arange(s * s).view(s, s) < s * s // 2 + (k == "B")).float()),
     ("bits", lambda x, c: F.cross_entropy(x, c, reduction="none").sum((1, 2)).mean() / math.log(2)),
     ("gaussian_draw", lambda m, u, v, e: m + (u @ (e * v.sqrt()).T).T),
+    ("eigenfaces_of", lambda x: (torch.linalg.svd(x, full_matrices=False).Vh.T,
+                                 torch.linalg.svdvals(x) ** 2 / len(x))),
+    ("eigenfaces_of", lambda x: eigen(x.double())),
+    ("eigenfaces_of", lambda x: eigen(x - x.mean(0))),
+    ("new_faces", mixed),
+    ("new_faces", halves),
+    ("frechet_1d", lambda a, v, b, w: (a - b) ** 2 + v + w - 2 * (v * w) ** 0.5),
     ("alpha_bar", lambda b: torch.exp(torch.log1p(-b).cumsum(0))),
     ("training_step", lambda *a: learned(*a, power=2)),
     ("ancestral_sample", lambda *a: drawn(*a).clone()),
@@ -1218,9 +1348,11 @@ def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
         checks.yours(named("noise", stub))
 
 
-@pytest.mark.parametrize("name", chapters.exercises()["05 DDPM"])
-def test_what_stands_in_passes_its_own_check(name, capsys):
-    answers = importlib.import_module("minigen.checks.ddpm_answers")
+@pytest.mark.parametrize(("name", "module"), [
+    *[(name, "start_answers") for name in chapters.exercises()["00 start here"]],
+    *[(name, "ddpm_answers") for name in chapters.exercises()["05 DDPM"]]])
+def test_what_stands_in_passes_its_own_check(name, module, capsys):
+    answers = importlib.import_module(f"minigen.checks.{module}")
     assert sentence(name, getattr(answers, name), capsys) == f"{name}: passed."
 
 
@@ -1248,12 +1380,12 @@ def test_checks_leave_the_random_state_alone():
 
 def test_the_board(tmp_path, capsys):
     checks.progress()
-    assert "0 of 4" in capsys.readouterr().out
+    assert "0 of 6" in capsys.readouterr().out
     checks.check(solutions()["mean_face"])
     checks.check(solutions()["mean_face"])
     checks.progress()
     out = capsys.readouterr().out
-    assert "1 of 4" in out and "passed  mean_face" in out
+    assert "1 of 6" in out and "passed  mean_face" in out
     kept = (tmp_path / "home" / "progress.json").read_text(encoding="utf-8")
     assert json.loads(kept) == {"00 start here": ["mean_face"]}
 

@@ -418,7 +418,7 @@ def test_output_reaches_any_terminal(tmp_path, encoding):
         text=True,
         errors="replace",
     )
-    assert done.returncode == 0 and "----      0 of 4" in done.stdout, done.stderr
+    assert done.returncode == 0 and "------    0 of 6" in done.stdout, done.stderr
 
 
 def test_names_that_are_not_utf_8_reach_the_terminal(tmp_path):
