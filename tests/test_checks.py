@@ -111,6 +111,11 @@ def crowd(x, n, g, root=torch.sqrt, turn=torch.t, mean=1, centred=True, noise=to
     return (y.clamp(-1, 1) if clip else y).view(n, *x.shape[1:])
 
 
+def squeezed(x):
+    """Divided by the largest, where one leaves [-1, 1]."""
+    return x / x.abs().max().clamp_min(1)
+
+
 def halves(x, n, g, side=torch.t):
     """The same by Cholesky's L, L Lᵀ = Σ."""
     flat = x.flatten(1)
@@ -225,7 +230,8 @@ WRONG = {
         (lambda x, n, g: crowd(x, n, None), "generator=generator"),
         (lambda x, n, g: crowd(x, 1, g).expand(n, *x.shape[1:]), "one row of noise for each"),
         (lambda x, n, g: crowd(x, n, g, clip=False), "clip them to"),
-        (lambda x, n, g: crowd(x, n, g, clip=False).tanh(), "some other way"),
+        (lambda x, n, g: crowd(x, n, g, clip=False).tanh(), "squeezed by tanh"),
+        (lambda x, n, g: squeezed(crowd(x, n, g, clip=False)), "some other way"),
         (lambda x, n, g: crowd(x, n, g, clamp=False), "come NaN"),
         (lambda x, n, g: crowd(x, n, g).flatten(1), "shape of an image again"),
         (lambda x, n, g: crowd(x, len(x), g), "how many to draw"),
