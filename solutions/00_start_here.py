@@ -38,7 +38,7 @@ r"""
 *5 minutes.*
 
 One row of faces for every model of this course, drawn just now from weights that come with it. The first row is what the models
-learned from; nobody drew the others, and none of them is a picture that was learned from.
+learned from; nobody drew the others.
 
 Each row answers a failure of the one above it, and you will build them all: the Gaussian in this chapter, the **GAN** in chapter 1,
 the **VAE** in 2, the **VQ-VAE** in 3, the diffusion model on pixels (**U-Net**) in 5 and 6. The last row is the paper that the course
@@ -65,7 +65,7 @@ ax.axvline(ladder[0]["frechet"], color="0.7", lw=0.8, ls="--")
 ax.set_xlim(0, 330)
 ax.set_xlabel("toy Fréchet distance to real faces (lower is better)", fontsize=9)
 ax.invert_yaxis()
-best = {k: min(row["frechet"] for row in ladder if row["chapter"] == k) for k in (1, 2, 3, 5, 7)}
+best = {k: min(r["frechet"] for r in ladder if r["chapter"] == k) for k in (1, 2, 3, 5, 7)}
 assert best[7] < best[1] < min(best[2], best[3], best[5]), "as the next paragraph says"
 values = "; ".join(f"{row['model']}: {row['frechet']:.0f}" for row in ladder)
 show(fig, f"""The toy Fréchet distance of every model, in the course's order: {values}. The
@@ -81,7 +81,7 @@ last row is built of them: its autoencoder is a VQ-VAE, improved, and only its c
 that look better than the GAN's, clean in colour and outline, and score worse, as eyes and mouths are often wrong. Each
 chapter takes its own number apart.
 
-These are models that were trained for up to an hour or two and come with the course. What you train yourself in a minute is worse, and the chapters
+These are models that were trained for up to an hour or so each, and come with the course. What you train yourself in a minute is worse, and the chapters
 say by how much.
 
 The paper's system has two stages. An **autoencoder** (IVQ-VAE) presses an image into a tiny map of codes, sixteen tokens for a whole
@@ -171,12 +171,12 @@ The check tells you whether the answer passed, and if not, what is wrong with it
 three stars), a time, and a hint to unfold, often with a second one inside. All answers are in
 [`solutions/00_start_here.ipynb`](../solutions/00_start_here.ipynb), the same chapter solved, and every chapter has its own there: try first.
 
-Below an exercise stands a line like `to_unit_range = yours(to_unit_range)`. From there on the chapter works with **your** function if
+Below most exercises stands a line like `to_unit_range = yours(to_unit_range)`. From there on the chapter works with **your** function if
 it passes its check, and with the course's if it does not yet; what is printed says which. So the pictures further down are drawn by your code, as
 far as you have written it. Come back to an exercise whenever you like, and run the cells below it again.
 
-Each chapter has one exercise of three stars that puts together what you wrote before it, one thing to **predict** before you run a cell, with the
-answer folded away, and one to **break** on purpose.
+Every chapter has an exercise of three stars that puts together what you wrote before it. Most have something to **predict** before you run a cell, with the
+answer folded away, and something to **break** on purpose.
 
 Let us warm up. Image files hold **bytes**, 0 to 255. Networks prefer numbers around zero, so in this course every image
 is a float tensor in $[-1, 1]$:
@@ -478,7 +478,7 @@ rounding may put them a little below, and their root would be NaN: `.clamp_min(0
 def eigenfaces_of(centred):
     """The axes of a cloud of images, and the variances along them, the largest first.
 
-    Shapes: centred (N, D) -> eigenfaces (D, R), variances (R,), R = D (or fewer, but all above 0).
+    Shapes: centred (N, D) -> eigenfaces (D, R), variances (R,), R = D (or all above 0).
     """
     ### BEGIN SOLUTION
     covariance = centred.T @ centred / len(centred)
@@ -527,7 +527,7 @@ decides what you see. This is why chapter 4 measures images with something bette
 
 # %% tags=["nbval-ignore-output"]
 def rebuilt_from(x, k):
-    """Images from their coordinates along the first k eigenfaces. Shapes: (B, C, H, W), same."""
+    """Images rebuilt from k coordinates. Shapes: (B, C, H, W), same."""
     c = (x.flatten(1) - middle) @ eigenfaces[:, :k]
     return (middle + c @ eigenfaces[:, :k].T).view(x.shape).clamp(-1, 1)
 
@@ -638,7 +638,7 @@ millionth of the identity first; and for rows of noise it is `noise @ A.T`.
 
 # %%
 def new_faces(images, n, generator):
-    """n draws from the Gaussian fitted to images, clipped. Shapes: (N, C, H, W) -> (n, C, H, W)."""
+    """n draws from the Gaussian fitted to images. Shapes: (N, C, H, W) -> (n, C, H, W)."""
     ### BEGIN SOLUTION
     mean = mean_face(images).flatten()
     eigenfaces, variances = eigenfaces_of(images.flatten(1) - mean)
@@ -815,7 +815,8 @@ for ax, (shift, turn) in zip(axes[0], ((2.0, 0.0), (0.0, 45.0), (0.0, 90.0)), st
 explore(crowds, still,
         """Three pairs of crowds of points, each point joined to its partner. Left: the second
         is shifted, all ways are alike, d² = 4.00. Middle: turned by 45 degrees, 0.44. Right:
-        turned by 90 degrees, 1.03, where x and y alone would say 0.""", shift=(0.0, 2.0, 1.0), turn=(0, 90, 60));
+        turned by 90 degrees, 1.03, where x and y alone would say 0.""",
+        shift=(0.0, 2.0, 1.0), turn=(0, 90, 60));
 
 # %% [markdown]
 r"""
@@ -950,7 +951,8 @@ noise = torch.randn(2000, len(variances), generator=torch.Generator().manual_see
 std, raw = images.flatten(1).std(0), images.flatten(1)[: len(variances)]
 broken = {
     "as it should be": gaussian_draw(middle, eigenfaces, variances, noise),
-    "10 eigenfaces only": gaussian_draw(middle, eigenfaces[:, :10], variances[:10], noise[:, :10]),
+    "10 eigenfaces only": gaussian_draw(middle, eigenfaces[:, :10], variances[:10],
+                                        noise[:, :10]),
     "each pixel alone": middle + noise[:, : len(middle)] * std,
     "λ for √λ": middle + (noise * variances) @ eigenfaces.T,
     "mean not taken off": middle + noise @ raw / len(raw) ** 0.5,
@@ -960,13 +962,13 @@ scores = {name: toy_frechet(x) for name, x in broken.items()}
 titles = [f"{name}\n{scores[name]:,.0f}" for name in broken]
 show(image_grid(torch.cat([x[:8] for x in broken.values()]), row_titles=titles),
      """Five rows of eight samples, each with its toy Fréchet distance. As it should be:
-     ghosts. 10 eigenfaces only: faces without eyes and mouths. Each pixel alone: static. λ for
+     ghosts. 10 eigenfaces only: faces whose eyes and mouths are smudges. Each pixel alone: static. λ for
      √λ: burnt out, pure white, black and glaring colours. Mean not taken off: ghosts with too
      much contrast, some of them negatives.""")
 
 # %% [markdown]
 r"""
-- **10 eigenfaces only** hold 80 % of the variance. Every large area has its colour, and the distance is nearly that of static, as there are no eyes and no mouths.
+- **10 eigenfaces only** hold 80 % of the variance. Every large area has its colour, and the distance is nearly that of static, as eyes and mouths are all the same smudge.
 - **Each pixel alone** is the static of the beginning: the right variances, no correlations.
 - **λ for √λ.** The first eigenface has the variance 121, so what should vary by 11 varies by 121 and is clipped to black and white, while what has a variance below 1 becomes quieter than it was.
 - **Mean not taken off.** This is the mixture of $x_n$ in place of $x_n - \mu$. The covariance grows by $\mu\mu^\top$: one face is given the mean face twice, another its negative.

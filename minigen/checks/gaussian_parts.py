@@ -55,6 +55,9 @@ def _two_of(got: Any, n: int, d: int) -> tuple[Tensor, Tensor]:
                     "and (R,) are wanted.")
     if not torch.isfinite(axes).all() or not torch.isfinite(variances).all():
         raise Wrong(f"For {n} images of {d} numbers the result holds NaN or infinity.")
+    if axes.dtype != torch.float32 or variances.dtype != torch.float32:
+        raise Wrong(f"The types are {axes.dtype} and {variances.dtype}; torch.float32 is wanted, "
+                    "as the images are.")
     if axes.shape != (d, len(variances)):
         if axes.shape == (len(variances), d):
             raise Wrong("Your eigenfaces are the rows: they are wanted as columns, the transpose.")
