@@ -962,9 +962,9 @@ scores = {name: toy_frechet(x) for name, x in broken.items()}
 titles = [f"{name}\n{scores[name]:,.0f}" for name in broken]
 show(image_grid(torch.cat([x[:8] for x in broken.values()]), row_titles=titles),
      """Five rows of eight samples, each with its toy Fréchet distance. As it should be:
-     ghosts. 10 eigenfaces only: faces whose eyes and mouths are smudges. Each pixel alone: static. λ for
-     √λ: burnt out, pure white, black and glaring colours. Mean not taken off: ghosts with too
-     much contrast, some of them negatives.""")
+     ghosts. 10 eigenfaces only: faces whose eyes and mouths are smudges. Each pixel alone:
+     static. λ for √λ: burnt out, pure white, black and glaring colours. Mean not taken off:
+     ghosts with too much contrast, some of them negatives.""")
 
 # %% [markdown]
 r"""
