@@ -410,7 +410,7 @@ some = range(0, len(mine), max(1, len(mine) // 12))
 batch, labels = mine[list(some)[:12]]
 names = [mine.classes[k] if k >= 0 else "" for k in labels]
 show(image_grid(batch, columns=6, titles=names, width=5),
-     "Some of the prepared images, each with the class that its folder gave it.")
+     "Some of the prepared images, each with the class that its folder gave it, if any.")
 
 # %% [markdown]
 r"""
@@ -983,8 +983,8 @@ The same functions, now with the images of section 3. A hundred or more are want
 # %% tags=["nbval-ignore-output"]
 if MY_IMAGES is None:
     print("No folder was named in section 3, so these are the stand-in's 200 ToyFaces.")
-photos = mine[list(range(min(len(mine), 1000)))][0]
-photos = F.interpolate(photos, 32, mode="area")
+photos = torch.cat([F.interpolate(mine[[i]][0], 32, mode="area")
+                    for i in range(min(len(mine), 1000))])
 k = min(8, len(photos) - 1)
 axes, spread = eigenfaces_of(photos.flatten(1) - mean_face(photos).flatten())
 drawn = new_faces(photos, 2000, torch.Generator().manual_seed(0))
