@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from minigen.checks import gaussian_parts
+from minigen.checks import gaussian_crowd, gaussian_parts
 from minigen.checks.compare import Answer, Wrong, expect, unchanged
 from minigen.checks.start_answers import (  # noqa: F401  (found by name: minigen.checks.yours)
     eigenfaces_of,
@@ -95,7 +95,7 @@ def check_gaussian_draw(answer: Answer) -> None:
 
 
 def check_new_faces(answer: Answer) -> None:
-    gaussian_parts.new_faces(answer)
+    gaussian_crowd.new_faces(answer)
 
 
 def check_frechet_1d(answer: Answer) -> None:
