@@ -7,6 +7,7 @@ are tested and assignments graded.
 """
 
 import importlib
+import inspect
 import os
 import traceback
 from collections.abc import Callable
@@ -60,9 +61,10 @@ def yours(answer: Callable[..., Any]) -> Callable[..., Any]:
 def _verdict(answer: Any) -> tuple[bool, str]:
     """(whether the answer passed, the sentence that says so); a pass is put on the board."""
     passed, sentence = examine(answer)
+    name = getattr(answer, "__name__", "")
+    board.current = chapter_of(name) or board.current
     if passed:
-        name = answer.__name__
-        sentence += record(str(chapter_of(name)), name)
+        sentence += record(str(board.current), name)
     return passed, sentence
 
 
@@ -76,7 +78,6 @@ def examine(answer: Any) -> tuple[bool, str]:
         return False, (f"there is no exercise called {name}; keep the name that the exercise gave "
                        "your function.")
     test = check_of(chapter, name)
-    board.current = chapter
     if (getattr(answer, "__module__", None) or "").split(".")[0] == "minigen":
         return False, (f"{name}: this is minigen's own function; define yours in the cell above "
                        "and run that cell.")
@@ -101,7 +102,7 @@ def examine(answer: Any) -> tuple[bool, str]:
 
 def _raised(error: Exception, answer: Any) -> str:
     """What an answer raised, with the line where it did: (line 3 of your function)."""
-    code = getattr(answer, "__code__", None)
+    code = getattr(inspect.unwrap(answer), "__code__", None)
     where = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_code is code:
