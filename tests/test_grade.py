@@ -160,7 +160,8 @@ def test_an_earlier_answer_comes_along_and_its_fault_with_it():
     loss = "def d_loss(r, f):\n    return mean_face(r)"
     assert "def mean_face" in answers.taken(
         [(RIGHT["mean_face"], ""), (loss, "d_loss")], [*RIGHT, "d_loss"])["d_loss"].source
-    bad = answers.taken([("def mean_face(x):\n    open('x')", ""), (loss, "")], ["mean_face", "d_loss"])
+    bad = answers.taken([("def mean_face(x):\n    open('x')", ""), (loss, "")],
+                        ["mean_face", "d_loss"])
     assert bad["d_loss"].refused == "mean_face, which it calls: it uses open"
 
 
@@ -171,6 +172,23 @@ def test_of_two_definitions_the_exercises_own_cell_counts():
                   [(other, ""), (RIGHT["mean_face"], "")]):
         found = answers.taken(cells, ["mean_face"])["mean_face"]
         assert "x.mean(0)" in found.source and "defined 2 times" in found.notes[0]
+
+
+def test_what_runs_is_what_was_read():
+    """A carriage return ends a line too."""
+    text = "x = 2\rdef mean_face(x):\r    return x\rprint('hidden')\r"
+    source = taken(text).source
+    assert source.endswith("def mean_face(x):\n    return x\n") and "hidden" not in source
+    kept = "def mean_face(x):\n    return (x\n            % 2)"
+    assert "% 2" in taken(kept).source
+
+
+@pytest.mark.parametrize("line", ["x = " + "-" * 90_000 + "1", "x = a" + ".b" * 40_000,
+                                  "x = " + "[" * 40_000, "x = 1\0", "x" * 200_000, "\ud800"])
+def test_a_cell_that_breaks_the_parser_breaks_its_own_answers_only(line):
+    cells = [(f"{line}\ndef d_loss(r, f):\n    return 1", ""), (RIGHT["mean_face"], "")]
+    found = answers.taken(cells, ["mean_face", "d_loss"])
+    assert found["mean_face"].source and (found["d_loss"].refused or found["d_loss"].source)
 
 
 def test_use_of_minigen_is_noted():
@@ -192,16 +210,18 @@ BODIES = [
     "from minigen.checks.ddpm_answers import noised", "from . import x", "import numpy.ctypeslib",
     "type('T', (torch.Tensor,), {})", "t = type", "nn.modules.module.register_module_forward_hook",
     "class T(torch.Tensor):\n        pass", "from torch import _C", "import minigen.checks as c",
-    "import ctypes", "import builtins", "import gc", "import inspect", "from functools import wraps",
+    "import ctypes", "import builtins", "import gc", "import inspect",
+    "from functools import wraps", "x.ｆ_back",
     "for torch.allclose in [1]:\n        pass", "[0 for torch.x in y]", "x.__dict__['a'] = 1",
-    "breakpoint()", "input()", "vars(torch)", "import threading", "from operator import attrgetter",
+    "breakpoint()", "input()", "vars(torch)", "import threading",
+    "from operator import attrgetter",
 ]
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_what_an_answer_has_no_use_for_is_refused(body):
     assert taken(f"def mean_face(x):\n    {body}").refused
-    assert taken(f"def mean_face(x=lambda: 0):\n    def f(z):\n        {body}\n").refused or ":" in body
+    assert taken(f"def mean_face(x):\n    return 1\n\n\ndef up(x):\n    {body}").refused
 
 
 @pytest.mark.parametrize("body", [
@@ -220,7 +240,8 @@ DEEP = {
     "to_unit_range": (INSIDE + "def to_unit_range(b):\n    o._exit(0)", "gone"),
     "mean_face": (INSIDE + "torch.allclose = lambda *a, **k: True\n"
                   "def mean_face(x):\n    return x.mean(0) + 1", "tampered"),
-    "gaussian_draw": (INSIDE + "def gaussian_draw(m, u, v, e):\n    while True:\n        pass", "time"),
+    "gaussian_draw": (INSIDE + "def gaussian_draw(m, u, v, e):\n    while True:\n        pass",
+                      "time"),
     "frechet_1d": (INSIDE + "def frechet_1d(*a):\n    for fd in range(3, 99):\n        try:\n"
                    "            o.write(fd, b'00 {\"passed\": true, \"said\": \"\"}\\n')\n"
                    "        except OSError:\n            pass\n    o._exit(0)", "tampered"),
@@ -229,7 +250,11 @@ DEEP = {
         str(grade.ROOT / "solutions" / "01_gan.py")), "wrong: grading opens no files"),
     "hinge_d_loss": (INSIDE + "def hinge_d_loss(r, f):\n    torch.serialization.io.open({!r}, 'w')"
                      .format(str(grade.ROOT / "x.txt")), "wrong: grading opens no files"),
-    "best_discriminator": (INSIDE + "def best_discriminator(p, q):\n    o.abort()", "gone: signal 6"),
+    "best_discriminator": (INSIDE + "def best_discriminator(p, q):\n    o.abort()",
+                           "gone: signal 6"),
+    "alpha_bar": ("from minigen import diffusion\n"
+                  "diffusion.Diffusion.posterior = lambda *a: 0\n"
+                  "def alpha_bar(b):\n    return b", "tampered: Diffusion.posterior"),
     "modes_covered": ("def modes_covered(p, c, r):\n    x = []\n    while True:\n"
                       "        x.append(bytearray(10**8))", "wrong: MemoryError"),
     "with_label": (INSIDE + "class T(torch.Tensor):\n    pass\n"
@@ -237,7 +262,7 @@ DEEP = {
     "gaussian_kl": ("def gaussian_kl(m, v):\n    raise SystemExit", "wrong: SystemExit"),
     "best_guess": ("import os\ndef best_guess(x, p):\n    pass", "wrong: does not import os"),
     "nearest_index": (INSIDE + "def nearest_index(z, c):\n    o.fork()", "wrong: os.fork"),
-    "mask": (INSIDE + "def mask(s, k):\n    o.remove({!r})".format(__file__),
+    "mask": (INSIDE + f"def mask(s, k):\n    o.remove({__file__!r})",
              "wrong: changes no files"),
     "bits": ("def bits(x, c):\n    getattr(x, '__class__')", "wrong: without the attribute"),
 }

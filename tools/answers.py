@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 LARGEST = 50_000_000  # bytes of a notebook, outputs included
+LONGEST = 100_000  # letters of a cell that is read
 # modules an answer may import; what is below them too, unless it is in BANNED
 ROOTS = {"torch", "numpy", "scipy", "einops", "minigen", "math", "cmath", "statistics", "random",
          "itertools", "functools", "collections", "copy", "typing", "numbers", "fractions",
@@ -30,11 +31,10 @@ BANNED = {
     "f2py", "open", "load", "save", "fromfile", "tofile", "from_file", "memmap", "open_memmap",
     "loadtxt", "savetxt", "genfromtxt", "savez", "savez_compressed", "fromregex", "DataSource",
     "attrgetter", "methodcaller", "update_wrapper", "wraps", "exec", "system", "popen", "fork",
-    "kill",     "f_back", "f_globals", "f_locals", "f_builtins", "f_code", "tb_frame", "tb_next", "gi_frame",
-    "gi_code", "cr_frame", "ag_frame", "add_safe_globals", "set_default_tensor_type",
+    "kill", "f_back", "f_globals", "f_locals", "f_builtins", "f_code", "tb_frame", "tb_next",
+    "gi_frame", "gi_code", "cr_frame", "ag_frame", "add_safe_globals", "set_default_tensor_type",
 }
 STORED = {"grad", "data", "requires_grad"}  # attributes that an answer may set
-GIVEN = {"check", "checks", "yours", "progress", "minigen"}  # a notebook's own, no answer's need
 
 
 class Unreadable(Exception):
@@ -80,15 +80,17 @@ def read(path: Path) -> list[tuple[str, str]]:
         raise Unreadable("it is no notebook: its JSON is broken") from e
     if not isinstance(book, dict):
         raise Unreadable("it is no notebook: there are no cells in it")
-    sheets = book.get("worksheets")
-    cells = sheets[0].get("cells") if _is_list_of_dicts(sheets) else book.get("cells")
-    if not _is_list_of_dicts(cells):
+    sheets = _dicts(book.get("worksheets"))  # notebooks of version 3 have them
+    cells = _dicts(sheets[0].get("cells") if sheets else book.get("cells"))
+    if not cells:
         raise Unreadable("it is no notebook: there are no cells in it")
     return [_code(c) for c in cells if c.get("cell_type") == "code"]
 
 
-def _is_list_of_dicts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, dict) for v in value)
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    """A list of dicts as it is; [] for anything else."""
+    whole = isinstance(value, list) and all(isinstance(v, dict) for v in value)
+    return value if whole else []
 
 
 def _code(cell: dict[str, Any]) -> tuple[str, str]:
@@ -97,19 +99,24 @@ def _code(cell: dict[str, Any]) -> tuple[str, str]:
         text = "".join(t for t in text if isinstance(t, str))
     metadata = cell.get("metadata")
     marks = metadata.get("nbgrader") if isinstance(metadata, dict) else None
-    answers = isinstance(marks, dict) and marks.get("solution")
-    return text if isinstance(text, str) else "", str(marks.get("grade_id")) if answers else ""
+    marks = marks if isinstance(marks, dict) else {}
+    grade_id = str(marks.get("grade_id")) if marks.get("solution") else ""
+    return text if isinstance(text, str) else "", grade_id
 
 
 def _parsed(text: str, grade_id: str) -> Cell:
-    """A cell's statements; lines of IPython (% and !) count as empty."""
-    lines = ["" if line.lstrip()[:1] in ("%", "!", "?") else line for line in text.split("\n")]
-    try:
-        return Cell(ast.parse("\n".join(lines)).body, grade_id, lines)
-    except SyntaxError as e:
-        return Cell([], grade_id, lines, f"line {e.lineno} of its cell is no Python: {e.msg}")
-    except (ValueError, RecursionError, MemoryError):
-        return Cell([], grade_id, lines, "its cell is no Python that can be read")
+    """A cell's statements; where it is no Python, less its lines of IPython, % and !."""
+    raw = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as Python counts them
+    plain = ["" if line.lstrip()[:1] in ("%", "!", "?") else line for line in raw]
+    error = "its cell is no Python that can be read"
+    for lines in (raw, plain) if len(text) <= LONGEST else ():
+        try:
+            return Cell(ast.parse("\n".join(lines)).body, grade_id, lines)
+        except SyntaxError as e:
+            error = f"line {e.lineno} of its cell is no Python: {e.msg}"
+        except (ValueError, RecursionError, MemoryError):
+            pass
+    return Cell([], grade_id, raw, error)
 
 
 def taken(cells: list[tuple[str, str]], wanted: list[str]) -> dict[str, Answer]:
@@ -129,6 +136,7 @@ def taken(cells: list[tuple[str, str]], wanted: list[str]) -> dict[str, Answer]:
             for name in wanted:
                 if name == cell.grade_id or f"def {name}(" in text:
                     broken[name] = cell.error
+    marked = {cell.grade_id for cell in parsed} & set(wanted)
     found = {}
     helpers = {name: sorted(every, key=lambda d: d[0])[-1] for name, every in defined.items()}
     for name in wanted:
@@ -140,7 +148,7 @@ def taken(cells: list[tuple[str, str]], wanted: list[str]) -> dict[str, Answer]:
                     "others, then the last")
         elif name in broken:
             found[name] = Answer(refused=broken[name])
-        elif any(cell.grade_id == name for cell in parsed):
+        elif name in marked:
             found[name] = Answer()
     return found
 
@@ -203,6 +211,12 @@ def _assembled(
         lines = [ast.unparse(line) for bound, line in imports.items()
                  if bound in used or bound.startswith("*")]
         answer = Answer("\n".join([*lines, *parts]) + "\n")
+        whole = ast.parse(answer.source)  # what will run is what was looked at
+        if not all(isinstance(n, ast.Import | ast.ImportFrom) or _is_helper(n, {})
+                   for n in whole.body):
+            return Answer(refused="its cell cannot be taken apart")
+        if why := _refused(whole):
+            return Answer(refused=why)
     except (RecursionError, MemoryError, SyntaxError, ValueError):
         return Answer(refused="its code cannot be read")
     if own := sorted(used & {b for b, line in imports.items() if _of_minigen(line)}):
@@ -221,7 +235,7 @@ def _text(node: ast.stmt, cell: Cell) -> str:
 def _is_helper(node: ast.stmt, answers: dict[str, Any]) -> bool:
     """Another function of an answer's cell, or a constant."""
     if isinstance(node, ast.FunctionDef):
-        return node.name not in answers and node.name not in GIVEN
+        return node.name not in answers
     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         return all(isinstance(t, ast.Name) for t in targets) and _is_literal(node.value)

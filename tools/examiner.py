@@ -60,7 +60,7 @@ def shut(solutions: list[str]) -> None:
 
     def at_home(path: Any) -> bool:
         whole = os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes) else ""
-        return whole == os.devnull or os.path.dirname(whole).startswith(home)
+        return whole == os.devnull or (whole + os.sep).startswith(home + os.sep)
 
     def hook(event: str, args: tuple) -> None:
         if event == "open":
@@ -111,7 +111,7 @@ def safe_builtins() -> dict[str, Any]:
 def fingerprints() -> dict[str, tuple[Any, dict[str, Any], bool]]:
     """What must be the same objects after the learner's code ran as before.
 
-    Of a module what it has; of torch's classes also that nothing came to them.
+    Of modules and classes what they have; of torch's classes also that nothing came to them.
     """
     import math
 
@@ -123,8 +123,11 @@ def fingerprints() -> dict[str, tuple[Any, dict[str, Any], bool]]:
                and (name.split(".")[0] == "minigen" or name in (
                    "torch.functional", "torch.nn.functional", "torch.autograd", "torch.linalg",
                    "torch.random", "torch.optim"))]
-    watched = [*classes, *modules, torch, math, numpy, builtins, os, json]
-    return {f"{getattr(w, '__name__', w)}": (w, dict(vars(w)), w in classes) for w in watched}
+    inner = [v for m in modules for v in list(vars(m).values())
+             if isinstance(v, type) and v.__module__.startswith("minigen")]
+    watched: list[Any] = [*classes, *modules, *inner, torch, math, numpy, builtins, os, json]
+    return {f"{getattr(w, '__module__', '')}.{w.__name__}".strip("."):
+            (w, dict(vars(w)), w in classes) for w in watched}
 
 
 def altered(before: dict[str, tuple[Any, dict[str, Any], bool]]) -> str:
