@@ -80,7 +80,6 @@ def graded(tmp_path_factory):
         path.write_text(text, encoding="utf-8")
     (folder / "latin.ipynb").write_bytes(notebook(RIGHT).replace("Title", "Titlé").encode("latin1"))
     (folder / "nobody").mkdir()
-    (folder / "link.ipynb").symlink_to(folder / "right" / "00" / "00.ipynb")
     again = here / "again" / "redefined.ipynb"
     again.parent.mkdir()
     again.write_text(notebook(RIGHT))
@@ -100,7 +99,6 @@ def test_points_of_a_class(graded):
         "cheat/00/00": ("0", "5"), "redefined": ("0", "5"), "redefined-2": ("5", "5"),
         "'=1+1": ("1", "5"), "broken": ("0", "0"), "list": ("0", "0"), "no cells": ("0", "0"),
         "void": ("0", "0"), "other": ("0", "0"), "latin": ("0", "0"), "nobody": ("0", "0"),
-        "link": ("0", "0"),
     }
     assert [table["half/00/00"][n] for n in RIGHT] == ["1", "0", "2", "0"]
     assert float(table["right/00/00"]["seconds"]) > 0 and not list(home.iterdir())
@@ -109,13 +107,22 @@ def test_points_of_a_class(graded):
 @pytest.mark.parametrize(("name", "words"), [
     ("broken", "JSON is broken"), ("list", "no cells"), ("no cells", "no cells"),
     ("void", "empty"), ("other", "no exercise of the course"), ("latin", "not UTF-8"),
-    ("nobody", "no notebook in it"), ("link", "a link"),
+    ("nobody", "no notebook in it"),
     ("cheat/00/00", "to_unit_range: look at it: Not run, for a teacher to look at: it uses ._exit"),
     ("cheat/00/00", "gaussian_draw: look at it: Stopped: it took too long"),
     ("cheat/00/00", "frechet_1d: look at it: Not run, for a teacher to look at: it imports"),
 ])
 def test_what_is_noted_for_the_teacher(graded, name, words):
     assert words in graded[0][name]["notes"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_is_not_followed(tmp_path):
+    """It may lead to another student's notebook."""
+    (tmp_path / "theirs.ipynb").write_text(notebook(RIGHT))
+    (tmp_path / "mine.ipynb").symlink_to(tmp_path / "theirs.ipynb")
+    with pytest.raises(answers.Unreadable, match="a link"):
+        answers.read(tmp_path / "mine.ipynb")
 
 
 def test_the_pages_say_what_the_check_says(graded):
@@ -215,6 +222,13 @@ BODIES = [
     "for torch.allclose in [1]:\n        pass", "[0 for torch.x in y]", "x.__dict__['a'] = 1",
     "breakpoint()", "input()", "vars(torch)", "import threading",
     "from operator import attrgetter",
+    "match x:\n        case object(__class__=y):\n            pass",
+    "match x:\n        case torch(os=y):\n            pass", "x.register_hook(y)",
+    "global __builtins__", "import torch as __builtins__", "def __builtins__():\n        pass",
+    "try:\n        pass\n    except ValueError as __builtins__:\n        pass",
+    "lambda __builtins__: 0", "torch.utils.benchmark.Timer('1')", "import string",
+    "from typing import get_type_hints", "f'{x.__class__}'", "import timeit",
+    "match x:\n        case {**__builtins__}:\n            pass",
 ]
 
 
@@ -229,6 +243,8 @@ def test_what_an_answer_has_no_use_for_is_refused(body):
     "print(x)", "import math", "from minigen import gan", "torch.nn.utils.clip_grad_norm_(x, 1)",
     "from collections import Counter", "with torch.no_grad():\n        pass", "x.numpy()",
     "lambda y: y", "getattr(x, 'shape')", "isinstance(x, torch.Tensor)", "raise ValueError(x)",
+    "def f(*a, **k):\n        return a", "match x:\n        case {'a': y}:\n            pass",
+    "from typing import Any",
 ])
 def test_what_honest_answers_do_is_not(body):
     assert not taken(f"def mean_face(x, model=None, y=0):\n    {body}").refused
@@ -323,4 +339,4 @@ def test_wrong_use_is_one_sentence(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             grade.main(argv)
         assert stop.value.code == 2
-    assert "there is no nowhere" in capsys.readouterr().err and sys.stdout
+    assert "there is no nowhere" in capsys.readouterr().err

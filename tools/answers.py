@@ -9,6 +9,7 @@ for a person to look at.
 import ast
 import json
 import symtable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 LARGEST = 50_000_000  # bytes of a notebook, outputs included
 LONGEST = 100_000  # letters of a cell that is read
 # modules an answer may import; what is below them too, unless it is in BANNED
-ROOTS = {"torch", "numpy", "scipy", "einops", "minigen", "math", "cmath", "statistics", "random",
+ROOTS = {"torch", "numpy", "einops", "minigen", "math", "cmath", "statistics", "random",
          "itertools", "functools", "collections", "copy", "typing", "numbers", "fractions",
-         "decimal", "heapq", "bisect", "string", "re", "operator", "contextlib", "tqdm"}
+         "decimal", "heapq", "bisect", "re", "operator", "contextlib", "tqdm"}
 # names of builtins that are not there, and that no answer needs
 BUILTINS = {"eval", "exec", "compile", "open", "input", "globals", "locals", "vars", "breakpoint",
             "exit", "quit", "help", "memoryview", "setattr", "delattr"}
@@ -33,6 +34,11 @@ BANNED = {
     "attrgetter", "methodcaller", "update_wrapper", "wraps", "exec", "system", "popen", "fork",
     "kill", "f_back", "f_globals", "f_locals", "f_builtins", "f_code", "tb_frame", "tb_next",
     "gi_frame", "gi_code", "cr_frame", "ag_frame", "add_safe_globals", "set_default_tensor_type",
+    # what runs text, or reaches objects by text
+    "benchmark", "timeit", "Timer", "bottleneck", "collect_env", "get_type_hints", "ForwardRef",
+    "Formatter", "get_field", "rundocs", "copyreg", "dump", "dumps",
+    # what stays behind and changes how a check computes
+    "register", "ExitStack", "enter_context", "saved_tensors_hooks", "swap_tensors",
 }
 STORED = {"grad", "data", "requires_grad"}  # attributes that an answer may set
 
@@ -163,7 +169,7 @@ def _imports(node: ast.Import | ast.ImportFrom) -> list[tuple[str, ast.stmt]]:
                 out.append((name, ast.Import(names=[alias])))
     elif node.module and not node.level and _may_import(node.module):
         for alias in node.names:
-            if alias.name not in BANNED and not alias.name.startswith("_"):
+            if not barred(alias.name):
                 name = alias.asname or alias.name if alias.name != "*" else f"* {node.module}"
                 out.append((name, ast.ImportFrom(module=node.module, names=[alias], level=0)))
     return out
@@ -171,7 +177,7 @@ def _imports(node: ast.Import | ast.ImportFrom) -> list[tuple[str, ast.stmt]]:
 
 def _may_import(module: str) -> bool:
     words = module.split(".")
-    return words[0] in ROOTS and not any(w in BANNED or w.startswith("_") for w in words)
+    return words[0] in ROOTS and not any(map(barred, words))
 
 
 def _free(text: str) -> set[str]:
@@ -269,20 +275,39 @@ def _refused(tree: ast.AST) -> str:
 
 def _refused_node(node: ast.AST) -> str:
     if isinstance(node, ast.Name):
-        if node.id in BUILTINS or node.id.startswith("__"):
+        if node.id in BUILTINS:
             return f"it uses {node.id}"
     elif isinstance(node, ast.Attribute):
-        if node.attr in BANNED or node.attr.startswith(("_", "register_module", "register_forw")):
+        if barred(node.attr):
             return f"it uses .{node.attr}"
         if not isinstance(node.ctx, ast.Load) and node.attr not in STORED:
             return f"it sets .{node.attr} of something"
+    elif isinstance(node, ast.MatchClass):  # case C(attribute=name) reads an attribute too
+        if bad := [name for name in node.kwd_attrs if barred(name)]:
+            return f"it uses .{bad[0]}"
     elif isinstance(node, ast.ClassDef):
         return f"it defines a class, {node.name}"
     elif isinstance(node, ast.Import):
         if bad := [a.name for a in node.names if not _may_import(a.name)]:
             return f"it imports {bad[0]}"
     elif isinstance(node, ast.ImportFrom):
-        names = [a.name for a in node.names if a.name in BANNED or a.name.startswith("_")]
+        names = [a.name for a in node.names if barred(a.name)]
         if node.level or not _may_import(node.module or "") or names:
             return f"it imports {', '.join(names)} from {node.module}".replace("  ", " ")
+    if hidden := [name for name in _identifiers(node) if name.startswith("__")]:
+        return f"it uses {hidden[0]}"
     return ""
+
+
+def barred(attribute: str) -> bool:
+    """Whether no answer may read this attribute, or import this name."""
+    return attribute in BANNED or attribute.startswith(("_", "register_"))
+
+
+def _identifiers(node: ast.AST) -> Iterator[str]:
+    """Every name that a node reads or binds: as a variable, an argument, an import's other name."""
+    for key, value in ast.iter_fields(node):
+        if key in ("id", "name", "asname", "arg", "rest") and isinstance(value, str):
+            yield value
+        elif key == "names":
+            yield from (v for v in value if isinstance(v, str))  # of global and nonlocal
