@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from minigen import checks
+from minigen import checks, gan
 from minigen.checks import chapters, compare, guard
 from minigen.checks.ddpm_answers import noised
 from minigen.checks.fftd_answers import fftd_block
@@ -120,6 +120,29 @@ def test_what_an_optimiser_holds_may_move_but_not_its_mode():
     other = nn.Linear(2, 2)
     assert "weight of other" in told(
         lambda o, m, other: weights_moved([other], None), optimiser, model, other)
+
+
+def gan_step(generator, discriminator, optimiser, x, z):
+    loss = gan.discriminator_loss(discriminator(x), discriminator(generator(z).detach()))
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss
+
+
+@pytest.mark.parametrize(("harm", "words"), [
+    (lambda g: g.eval(), "leaves generator in eval mode"),
+    (lambda g: g.requires_grad_(False), "requires_grad=False on the weights of generator"),
+])
+def test_the_other_network_of_a_step_is_left_as_it_was(harm, words, monkeypatch):
+    def discriminator_step(generator, discriminator, optimiser, x, z):
+        loss = gan_step(generator, discriminator, optimiser, x, z)
+        harm(generator)
+        return loss
+
+    assert words in checks.examine(discriminator_step)[1]
+    monkeypatch.setattr(gan_step, "__name__", "discriminator_step")
+    assert checks.examine(gan_step) == (True, "discriminator_step: passed.")
 
 
 def test_a_right_answer_is_left_alone():
