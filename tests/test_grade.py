@@ -87,7 +87,7 @@ def graded(tmp_path_factory):
     home.mkdir()
     with pytest.MonkeyPatch.context() as m:
         m.setenv("MINIGEN_HOME", str(home))
-        grade.main([str(folder), str(again), "--out", str(out), "--seconds", "2"])
+        grade.main([str(folder), str(again), "--out", str(out), "--seconds", "3"])
     return rows(out), out / "feedback", home
 
 
@@ -271,8 +271,8 @@ DEEP = {
     "alpha_bar": ("from minigen import diffusion\n"
                   "diffusion.Diffusion.posterior = lambda *a: 0\n"
                   "def alpha_bar(b):\n    return b", "tampered: Diffusion.posterior"),
-    "modes_covered": ("def modes_covered(p, c, r):\n    x = []\n    while True:\n"
-                      "        x.append(bytearray(10**8))", "wrong: MemoryError"),
+    "modes_covered": ("def modes_covered(p, c, r):\n    return bytearray(4 * 10**9)",
+                      "wrong: MemoryError"),
     "with_label": (INSIDE + "class T(torch.Tensor):\n    pass\n"
                    "def with_label(x, y, k):\n    return x.as_subclass(T)", "wrong: returned a T"),
     "gaussian_kl": ("def gaussian_kl(m, v):\n    raise SystemExit", "wrong: SystemExit"),
@@ -286,7 +286,7 @@ DEEP = {
 
 @pytest.fixture(scope="module")
 def deep():
-    job = {"seconds": 1, "total": 300, "memory": 1, "seed": 0,
+    job = {"seconds": 3, "total": 300, "memory": 1, "seed": 0,
            "exercises": [{"name": n, "source": s} for n, (s, _) in DEEP.items()]}
     out = grade.ask(job, 600).decode().splitlines()
     return {row["name"]: row for row in map(json.loads, out)}
