@@ -4,6 +4,7 @@
 # make test-full   the same and the slow tests
 # make test-browser   chapter 1 in a real JupyterLab, in headless Chromium
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
+# make grade       points and feedback for a folder of students' notebooks           make grade SUBMISSIONS=submitted
 # make gallery     redraw the pictures of the README from the committed weights
 # make pretrained  retrain data/pretrained from its seeds (about four hours)        make pretrained ARGS=gan
 # make install     makes .venv and installs, no more
@@ -22,7 +23,7 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be one path without spaces; it is '$(VENV)')
 endif
 
-.PHONY: help lab test test-full test-browser notebooks gallery pretrained install lock clean
+.PHONY: help lab test test-full test-browser notebooks grade gallery pretrained install lock clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -41,6 +42,10 @@ test-browser: $(VENV)/.ready-to-test
 
 notebooks: $(VENV)/.ready
 	$(PY) tools/build_notebooks.py $(ARGS)
+
+grade: $(VENV)/.ready
+	@test -n "$(SUBMISSIONS)" || { echo "Name the folder: make grade SUBMISSIONS=submitted"; exit 2; }
+	$(PY) tools/grade.py $(ARGS) "$(SUBMISSIONS)"
 
 gallery: $(VENV)/.ready
 	$(PY) tools/gallery.py

@@ -7,6 +7,7 @@ are tested and assignments graded.
 """
 
 import importlib
+import inspect
 import os
 import traceback
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from minigen.checks import board
 from minigen.checks.board import progress, record
 from minigen.checks.chapters import CHAPTERS, chapter_of, check_of, exercises
 from minigen.checks.compare import Wrong
+from minigen.checks.guard import Watch
 from minigen.errors import say
 
-__all__ = ["CHAPTERS", "CheckFailed", "check", "exercises", "progress", "yours"]
+__all__ = ["CHAPTERS", "CheckFailed", "check", "examine", "exercises", "progress", "yours"]
 
 
 class CheckFailed(AssertionError):
@@ -57,7 +59,17 @@ def yours(answer: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _verdict(answer: Any) -> tuple[bool, str]:
-    """(whether the answer passed, the sentence that says so)"""
+    """(whether the answer passed, the sentence that says so); a pass is put on the board."""
+    passed, sentence = examine(answer)
+    name = getattr(answer, "__name__", "")
+    board.current = chapter_of(name) or board.current
+    if passed:
+        sentence += record(str(board.current), name)
+    return passed, sentence
+
+
+def examine(answer: Any) -> tuple[bool, str]:
+    """(whether an answer passes its check, the sentence that says so); nothing is written."""
     name = getattr(answer, "__name__", None)
     if not callable(answer) or name is None:
         return False, "check takes the function itself, without calling it: check(my_function)."
@@ -66,27 +78,31 @@ def _verdict(answer: Any) -> tuple[bool, str]:
         return False, (f"there is no exercise called {name}; keep the name that the exercise gave "
                        "your function.")
     test = check_of(chapter, name)
-    board.current = chapter
     if (getattr(answer, "__module__", None) or "").split(".")[0] == "minigen":
         return False, (f"{name}: this is minigen's own function; define yours in the cell above "
                        "and run that cell.")
+    course = getattr(importlib.import_module(test.__module__), name, None)
+    watch = Watch(answer, course, getattr(test, "may_change", ()))
+    wrong = None
     try:
         with torch.random.fork_rng(devices=[]):
-            test(answer)
+            test(watch.function())
     except NotImplementedError as e:
         if not e.args:  # torch raises it too, with a message: that is an error like any other
             return False, f"{name}: not attempted yet."
-        return False, f"{name}: not yet. {_raised(e, answer)}"
+        wrong = Wrong(_raised(e, answer), named=False)
     except Wrong as e:
-        return False, f"{name}: not yet. {e}"
+        wrong = e
     except Exception as e:  # raised by the learner's code, and told to the learner
-        return False, f"{name}: not yet. {_raised(e, answer)}"
-    return True, f"{name}: passed." + record(chapter, name)
+        wrong = Wrong(_raised(e, answer), named=False)
+    if told := watch.verdict(wrong):
+        return False, f"{name}: not yet. {told}"
+    return True, f"{name}: passed."
 
 
 def _raised(error: Exception, answer: Any) -> str:
     """What an answer raised, with the line where it did: (line 3 of your function)."""
-    code = getattr(answer, "__code__", None)
+    code = getattr(inspect.unwrap(answer), "__code__", None)
     where = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         if frame.f_code is code:

@@ -1,12 +1,14 @@
 """Checks of chapter 6's exercises."""
 
+import math
+
 import torch
 from torch import Tensor
 
 from minigen import ddim
 from minigen.checks import ddim_answers as right
 from minigen.checks import ddim_loop as loop
-from minigen.checks.compare import Answer, Wrong, expect, unchanged, value_of
+from minigen.checks.compare import Answer, Wrong, expect, value_of
 from minigen.checks.ddim_answers import (  # noqa: F401  (found by name: minigen.checks.yours)
     ddim_loop,
     ddim_move,
@@ -49,8 +51,7 @@ def check_ddim_move(answer: Answer) -> None:
             "The guess is missing its division by √ᾱ.":
                 prev**0.5 * x0 * ab**0.5 + (1 - prev) ** 0.5 * eps,
         }
-        given = xt.clone(), eps.clone()
-        got = answer(*given, ab, prev)
+        got = answer(xt.clone(), eps.clone(), ab, prev)
         again = answer(xt.clone(), eps.clone(), ab, prev)
         tensors = isinstance(got, Tensor) and isinstance(again, Tensor)
         if tensors and not torch.equal(got.nan_to_num(), again.nan_to_num()):
@@ -58,7 +59,6 @@ def check_ddim_move(answer: Answer) -> None:
         if prev == 1.0:                       # some of these are right at the last step
             mistakes = {}
         expect(got, right.ddim_move(xt, eps, ab, prev), f"ᾱ from {ab} to {prev}", mistakes)
-        unchanged({"xt": (given[0], xt), "noise": (given[1], eps)})
 
 
 def check_trailing(answer: Answer) -> None:
@@ -116,10 +116,9 @@ def check_middle_guess(answer: Answer) -> None:
         }
         if step == lam - before:              # equal steps: some of these are right
             mistakes = {}
-        given = x0.clone(), old.clone()
-        expect(answer(*given, before, lam, after), right.middle_guess(x0, old, before, lam, after),
-               f"λ = {before}, {lam} and {after}", mistakes)
-        unchanged({"guess x0": (given[0], x0), "guess before": (given[1], old)})
+        want = right.middle_guess(x0, old, before, lam, after)
+        got = answer(x0, old, before, lam, after)
+        expect(got, want, f"λ = {before}, {lam} and {after}", mistakes)
 
 
 def check_on_the_arc(answer: Answer) -> None:
@@ -140,10 +139,19 @@ def check_on_the_arc(answer: Answer) -> None:
                 (torch.cos((1 - w) * theta) * a + torch.cos(w * theta) * b) / torch.cos(theta),
             "Both parts are added: you subtracted.":
                 (torch.sin((1 - w) * theta) * a - torch.sin(w * theta) * b) / torch.sin(theta),
+            "The result is scaled to length 1: a noise is about √48 long here.":
+                want / want.norm(),
+            "θ is that of the directions, but the noises themselves are mixed, unscaled.":
+                right.on_the_arc(a / a.norm(), b / b.norm(), w),
+            "As if θ were a right angle: take the one between a and b.":
+                math.cos(w * math.pi / 2) * a + math.sin(w * math.pi / 2) * b,
+            "The first noise is missing.": torch.sin(w * theta) * b / torch.sin(theta),
+            "The second noise is missing.": torch.sin((1 - w) * theta) * a / torch.sin(theta),
         }
-        given = a.clone(), b.clone()
-        expect(answer(*given, w), want, f"two noises and w = {w}", mistakes)
-        unchanged({"first noise": (given[0], a), "second noise": (given[1], b)})
+        got = answer(a, b, w)
+        if isinstance(got, Tensor) and got.isnan().any():
+            raise Wrong("NaN: arccos takes −1 to 1 only. Is a · b divided by both lengths first?")
+        expect(got, want, f"two noises and w = {w}", mistakes)
 
 
 def check_guided_eps(answer: Answer) -> None:
@@ -159,14 +167,15 @@ def check_guided_eps(answer: Answer) -> None:
             "Only the difference is left: add it to the unconditional prediction.": s * (c - u),
             "Away from the label: the difference is conditional − unconditional.":
                 u - s * (c - u),
+            "The unconditional prediction is not taken off: the difference is scaled.": u + s * c,
         }
         if s not in (0.0, 1.0):
+            mistakes["You divided by the scale: multiply."] = u + (c - u) / s
             partly = u + s * (c - u)
             partly[:, 3:] = c[:, 3:]
             mistakes["Only the first three channels are guided: latents have four."] = partly
-        given = c.clone(), u.clone()
-        expect(answer(*given, s), right.guided_eps(c, u, s), f"scale {s}", mistakes)
-        unchanged({"conditional": (given[0], c), "unconditional": (given[1], u)})
+        want = right.guided_eps(c, u, s)
+        expect(answer(c, u, s), want, f"scale {s}", mistakes)
 
 
 def check_two_at_once(answer: Answer) -> None:
@@ -192,13 +201,9 @@ def check_two_at_once(answer: Answer) -> None:
             "The labels are averaged first, which is one difference: each has its own scale.":
                 u + scales[0] * (sum(answers) / len(answers) - u),
         }
-        given, plain = [a.clone() for a in answers], u.clone()
-        listed = list(given)
-        got = answer(plain, listed, list(scales))
-        expect(value_of(got), right.two_at_once(u, answers, scales), f"the scales {scales}",
-               mistakes)
-        unchanged({"unconditional prediction": (plain, u)}
-                  | {f"answer to label {k}": (given[k], a) for k, a in enumerate(answers)})
+        want = right.two_at_once(u, answers, scales)
+        got = answer(u, list(answers), list(scales))
+        expect(value_of(got), want, f"the scales {scales}", mistakes)
 
 
 def check_keep_known(answer: Answer) -> None:
@@ -223,10 +228,6 @@ def check_keep_known(answer: Answer) -> None:
                 torch.where(mask.bool(), prev**0.5 * known - (1 - prev) ** 0.5 * noise, x),
             "Both were added up: choose, with the mask.": x + mask * kept,
         }
-        given = [v.clone() for v in (x, known, mask, noise)]
         want = torch.where(mask.bool(), kept, x)
-        got = answer(given[0], given[1], given[2], prev, given[3])
+        got = answer(x, known, mask, prev, noise)
         expect(got, want, f"half the pixels known and ᾱ = {prev}", mistakes)
-        names = ("picture x", "known picture", "mask", "noise")
-        before = zip(given, (x, known, mask, noise), strict=True)
-        unchanged(dict(zip(names, before, strict=True)))

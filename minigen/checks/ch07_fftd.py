@@ -1,14 +1,17 @@
 """Checks of chapter 7's exercises."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from minigen.checks import fftd_block as blocks
-from minigen.checks.compare import Answer, Wrong, expect, require_gradient, unchanged
+from minigen.checks.compare import (
+    Answer,
+    Wrong,
+    expect,
+    require_gradient,
+    require_gradients,
+    value_of,
+)
 from minigen.checks.fftd_answers import (  # noqa: F401  (found by name: minigen.checks.yours)
     fftd_block,
     fused,
@@ -20,23 +23,6 @@ from minigen.checks.fftd_answers import (  # noqa: F401  (found by name: minigen
     standardise,
 )
 from minigen.inputs import is_whole
-
-
-def _given(
-    answer: Answer, tensors: dict[str, Tensor], *rest: Any, learns: Sequence[str] = ()
-) -> Tensor:
-    """answer(*tensors, *rest) on copies, which it has to leave alone.
-
-    learns: those a gradient has to come back to, on its way through the answer.
-    """
-    mine = [t.clone() for t in tensors.values()]
-    got = answer(*mine, *rest)
-    unchanged({k: (a, b) for (k, b), a in zip(tensors.items(), mine, strict=True)})
-    if learns and isinstance(got, Tensor):
-        leaves = {k: t.clone().requires_grad_(k in learns) for k, t in tensors.items()}
-        wanted = [leaves[k] for k in learns]
-        require_gradient(answer(*leaves.values(), *rest), wanted, learns)
-    return got
 
 
 def check_standardise(answer: Answer) -> None:
@@ -56,8 +42,8 @@ def check_standardise(answer: Answer) -> None:
             meaning = ("Mean and deviation were lined up with the last axis: they belong to the "
                        "channels, mean[:, None, None].")
             mistakes[meaning] = (z - mean) / std
-        got = _given(answer, {"latents": z, "mean": mean, "deviation": std})
-        expect(got, (z - m) / s, f"latents of shape {shape}", mistakes)
+        want = (z - m) / s
+        expect(answer(z, mean, std), want, f"latents of shape {shape}", mistakes)
 
 
 def check_patchify(answer: Answer) -> None:
@@ -77,8 +63,14 @@ def check_patchify(answer: Answer) -> None:
                 split.permute(0, 4, 2, 1, 3, 5).flatten(3).flatten(1, 2),
             "Inside a token row and column are swapped.":
                 split.permute(0, 2, 4, 1, 5, 3).flatten(3).flatten(1, 2),
+            "The patches overlap: from one to the next it is p pixels, stride=p.":
+                F.unfold(z, p).transpose(1, 2),
+            "You cut each channel by itself: a token holds all channels of its patch.":
+                split.permute(0, 1, 2, 4, 3, 5).reshape(b, -1, p * p),
+            "You averaged each patch: its pixels stand in the token side by side.":
+                F.avg_pool2d(z, p).flatten(2).transpose(1, 2),
         }
-        expect(_given(answer, {"maps": z}, p), want, f"maps of shape {shape} and p = {p}", mistakes)
+        expect(answer(z, p), want, f"maps of shape {shape} and p = {p}", mistakes)
 
 
 def check_modulated(answer: Answer) -> None:
@@ -100,20 +92,18 @@ def check_modulated(answer: Answer) -> None:
             meaning = "Shift and scale met the tokens: they belong to the image, shift[:, None]."
             mistakes[meaning] = n * (1 + scale) + shift
         want = n * (1 + a) + b
-        given = {"tokens": x, "shift": shift, "scale": scale}
-        expect(_given(answer, given), want, f"tokens of shape {shape}", mistakes, tol=1e-3)
-        _given(answer, given, learns=list(given))
+        expect(answer(x, shift, scale), want, f"tokens of shape {shape}", mistakes, tol=1e-3)
+        require_gradients(answer, {"tokens": x, "shift": shift, "scale": scale})
 
 
 def check_multi_head(answer: Answer) -> None:
     for shape, heads in (((2, 6, 12), 3), ((3, 4, 8), 1), ((1, 16, 16), 4)):
         q, k, v = (torch.randn(shape) for _ in range(3))
         want = multi_head(q, k, v, heads)
-        given = {"queries": q, "keys": k, "values": v}
-        got = _given(answer, given, heads)
+        mistakes = blocks.wrong_heads(q, k, v, heads)
         meant = f"tokens of shape {shape} and {heads} heads"
-        expect(got, want, meant, blocks.wrong_heads(q, k, v, heads))
-        _given(answer, given, heads, learns=list(given))
+        expect(answer(q, k, v, heads), want, meant, mistakes)
+        require_gradients(answer, {"queries": q, "keys": k, "values": v, "heads": heads})
 
 
 def check_fftd_block(answer: Answer) -> None:
@@ -123,13 +113,12 @@ def check_fftd_block(answer: Answer) -> None:
             modulation = torch.randn(told, 6, blocks.DIM)
             with torch.no_grad():
                 want, mistakes = block(x, modulation), blocks.wrong_blocks(x, modulation, block)
-            given = {"tokens": x, "modulation": modulation}
-            got = _given(answer, given, block)
+            got = answer(x, modulation, block)
             if isinstance(got, tuple):
                 raise Wrong("Both streams are returned: fuse them, block.fuse(x1, x2).")
             meant = f"{images} images of 4 tokens and a modulation of {tuple(modulation.shape)}"
-            expect(got.detach() if isinstance(got, Tensor) else got, want, meant, mistakes, 1e-3)
-            _given(answer, given, block, learns=list(given))
+            expect(value_of(got), want, meant, mistakes, 1e-3)
+            require_gradients(answer, {"tokens": x, "modulation": modulation, "block": block})
             got = answer(x, modulation, block)
             names = [name for name, _ in block.named_parameters()]
             require_gradient(got, list(block.parameters()), names)
@@ -191,9 +180,8 @@ def check_pooled(answer: Answer) -> None:
             torch.cat([(x1 + x2).mean(1), (x1 + x2).amax(1)], -1),
     }
     want = torch.cat([mean, top], -1)
-    given = {"first stream": x1, "second stream": x2}
-    expect(_given(answer, given), want, "2 streams of 6 tokens", mistakes)
-    _given(answer, given, learns=list(given))
+    expect(answer(x1, x2), want, "2 streams of 6 tokens", mistakes)
+    require_gradients(answer, {"first stream": x1, "second stream": x2})
 
 
 def check_fused(answer: Answer) -> None:
@@ -217,11 +205,8 @@ def check_fused(answer: Answer) -> None:
                        "w_spatial[:, :, None].")
             mistakes[meaning] = channel[:, :, None] * n1 + place[:, None] * n2 + s * linear
         want = c * n1 + w * n2 + s * linear
-        given = {"first norm": n1, "second norm": n2, "channel weights": channel,
-                 "spatial weights": place, "linear part": linear}
-
-        def ordered(a, b, c, d, e, s=s):
-            return answer(a, b, c, d, s, e)
-
-        expect(_given(ordered, given), want, f"streams of shape {shape}", mistakes)
-        _given(ordered, given, learns=list(given))
+        expect(answer(n1, n2, channel, place, s, linear), want, f"streams of shape {shape}",
+               mistakes)
+        require_gradients(answer, {
+            "first norm": n1, "second norm": n2, "channel weights": channel,
+            "spatial weights": place, "s": s, "linear part": linear})

@@ -11,7 +11,14 @@ Answer = Callable[..., Any]  # a learner's function
 
 
 class Wrong(Exception):
-    """An answer is wrong; the message says how."""
+    """An answer is wrong; the message says how.
+
+    named: whether it names the mistake, and not merely says that two values differ.
+    """
+
+    def __init__(self, message: str, named: bool = True):
+        super().__init__(message)
+        self.named = named
 
 
 def value_of(got: Any) -> Any:
@@ -45,7 +52,7 @@ def expect(
         raise Wrong("Your function returned None. Is there a `return`?")
     if isinstance(want, torch.Tensor):
         if want.ndim == 0 and _is_number(got):
-            got = torch.as_tensor(float(got))
+            got = torch.as_tensor(float(got), dtype=torch.float64)
         if not isinstance(got, torch.Tensor):
             raise Wrong(f"Your function returned a {type(got).__name__}; a tensor of shape "
                         f"{tuple(want.shape)} is wanted.")
@@ -55,7 +62,8 @@ def expect(
                         "is wanted.")
         if not isinstance(got, torch.Tensor) and not _is_number(got):
             raise Wrong(f"Your function returned a {type(got).__name__}; one number is wanted.")
-        got, want = torch.as_tensor(float(got)).double(), torch.as_tensor(want).double()
+        got = torch.as_tensor(float(got), dtype=torch.float64)
+        want = torch.as_tensor(want, dtype=torch.float64)
     for meaning, value in (mistakes or {}).items():
         if got.shape == value.shape and _close(got, value, tol) and not (
                 got.shape == want.shape and _close(got, want, tol)):
@@ -74,17 +82,18 @@ def expect(
         raise Wrong(f"The type is {got.dtype}; {want.dtype} is wanted: a conversion, "
                     f".to({want.dtype}), is missing.")
     if not torch.isfinite(got.double()).all():
-        raise Wrong(f"For {given} the result holds NaN or infinity.")
+        raise Wrong(f"For {given} the result holds NaN or infinity.", named=False)
     if _close(got, want, tol):
         return
     if _close(got, -want, tol):
-        raise Wrong(f"For {given} the sign is the wrong way round.")
+        raise Wrong(f"For {given} the sign is the wrong way round.", named=False)
     scale = (got.double() * want.double()).sum() / want.double().square().sum().clamp_min(1e-30)
     if abs(scale) > 1e-6 and _close(got, scale * want.double(), tol):
-        raise Wrong(f"For {given} the result is {float(scale):.3g} times what is wanted.")
+        raise Wrong(f"For {given} the result is {float(scale):.3g} times what is wanted.",
+                    named=False)
     worst = (got.double() - want.double()).abs().flatten().argmax()
     raise Wrong(f"For {given} the value is {float(got.flatten()[worst]):.4g}; "
-                f"{float(want.flatten()[worst]):.4g} is wanted.")
+                f"{float(want.flatten()[worst]):.4g} is wanted.", named=False)
 
 
 def unchanged(given: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -104,3 +113,21 @@ def require_gradient(got: Any, leaves: Sequence[Tensor], names: Sequence[str]) -
         if slope is None or torch.count_nonzero(slope) == 0:
             raise Wrong(f"The value is right, but no gradient reaches the {name}: something on its "
                         "way is detached.")
+
+
+def require_gradients(
+    answer: Answer, given: Mapping[str, Any], learns: Sequence[str] | None = None
+) -> None:
+    """Call an answer whose value was right with leaves: a gradient must come back through it.
+
+    given: {what: argument}, in the order of the parameters; learns: those that a gradient has to
+    reach (default: every tensor of floats among them). So a loss that is a plain number, or that
+    is detached somewhere on the way, does not pass:
+
+        expect(value_of(answer(x, y)), want, ...)
+        require_gradients(answer, {"first logits": x, "second logits": y})
+    """
+    if learns is None:
+        learns = [k for k, v in given.items() if isinstance(v, Tensor) and v.is_floating_point()]
+    mine = {k: v.detach().clone().requires_grad_() if k in learns else v for k, v in given.items()}
+    require_gradient(answer(*mine.values()), [mine[k] for k in learns], learns)
