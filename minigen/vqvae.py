@@ -190,8 +190,8 @@ class VectorQuantizer(nn.Module):
             means = self.embed_avg / smoothed[:, None]
             self.codebook.copy_(torch.where(used, means, self.codebook))
         if self.revive_below > 0:
-            dead = self.cluster_size < self.revive_below * (average := counts.sum() / self.num_codes)
-            dead &= dead.cumsum(0) <= len(flat)          # a vector each: the others' turn comes
+            average = counts.sum() / self.num_codes
+            dead = self.cluster_size < self.revive_below * average
             if dead.any():
                 picks = flat[torch.randint(len(flat), (self.num_codes,), device=flat.device)]
                 if _world() > 1:

@@ -41,7 +41,7 @@ class IVQVAETask:
         self.config, self.device = config, device
         arguments = presets.network("IVQVAE", config.preset)
         self.images = Images(config.data, arguments["size"], verify=True)
-        self.model = _autoencoder(arguments, config.batch_size).to(device)
+        self.model = codebook.autoencoder(arguments, config.batch_size).to(device)
         self.vectors = config.batch_size * self.model.grid**2              # to quantise, a step
         judge = presets.network("PatchDiscriminator", config.preset)
         self.discriminator = ivqvae.PatchDiscriminator(**judge).to(device)
@@ -78,7 +78,9 @@ class IVQVAETask:
             model=self.model.state_dict(), judge=self.discriminator.state_dict(),
             average=self.average.state_dict(), optimiser_model=self.optimiser.state_dict(),
             optimiser_judge=self.discriminator_optimiser.state_dict(), use=self.use.state())
-        return state | dict(scales=[scale.state() for scale in self.scales])
+        quantizer = self.model.quantizer
+        clock = quantizer.clock() if isinstance(quantizer, codebook.LargeQuantizer) else {}
+        return state | dict(scales=[scale.state() for scale in self.scales], clock=clock)
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
@@ -88,6 +90,8 @@ class IVQVAETask:
         self.optimiser.load_state_dict(state["optimiser_model"])
         self.discriminator_optimiser.load_state_dict(state["optimiser_judge"])
         self.use.load(state["use"])
+        if isinstance(self.model.quantizer, codebook.LargeQuantizer):
+            self.model.quantizer.set_clock(state["clock"])
         for scale, its in zip(self.scales, state["scales"], strict=True):
             scale.load(its)
 
@@ -196,16 +200,6 @@ class IVQVAETask:
             model.latent_std.copy_(per_channel.std(1).clamp_min(1e-6))
         data, seed = self.images.digest, self.config.seed
         save_weights(path, self._averaged(), data=data, steps=steps, seed=seed)
-
-
-def _autoencoder(arguments: dict[str, Any], batch_size: int) -> ivqvae.IVQVAE:
-    """The network; its codebook's running mean fits the batch."""
-    model = ivqvae.IVQVAE(**arguments)
-    quantizer = model.quantizer
-    vectors = batch_size * model.grid**2
-    quantizer.decay = codebook.decay_for(quantizer.decay, quantizer.num_codes, vectors)
-    model.config["decay"] = quantizer.decay
-    return model
 
 
 def _perceptual(config: Stage1, size: int, device: torch.device) -> nn.Module | None:

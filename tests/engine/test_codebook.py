@@ -6,6 +6,7 @@ import torch
 from minigen.engine import codebook
 from minigen.engine.images import Images
 from minigen.errors import DataError
+from minigen.files import load_weights, save_weights
 from minigen.ivqvae import IVQVAE
 from minigen.vqvae import VectorQuantizer
 
@@ -13,21 +14,21 @@ CPU = torch.device("cpu")
 
 
 def test_the_look_back_fits_codes_and_batch():
-    assert codebook.window(512, 512) == 10 and codebook.window(16_384, 2048) == 80
-    assert codebook.window(16_384, 512) == 320 and codebook.window(1, 10**6) == 1
+    assert codebook.window(512, 512) == 5 and codebook.window(16_384, 2048) == 40
+    assert codebook.window(16_384, 512) == 160 and codebook.window(1, 10**6) == 1
     assert codebook.decay_for(0.99, 512, 512) == 0.99        # the small preset, as it was
-    assert codebook.decay_for(0.99, 16_384, 512) == pytest.approx(1 - 1 / 320)
+    assert codebook.decay_for(0.99, 16_384, 512) == pytest.approx(1 - 1 / 160)
     assert codebook.decay_for(None, 16_384, 512) is None
 
 
 def test_use_and_perplexity_of_what_is_known():
-    use = codebook.Use(8, 8, CPU)                             # a window of ten steps
+    use = codebook.Use(8, 8, CPU)                             # a window of five steps
     first = use.note(1, torch.arange(8).view(2, 2, 2))
     assert float(first["use"]) == 1 and float(first["perplexity"]) == pytest.approx(8)
-    for step in range(2, 11):
+    for step in range(2, 6):
         got = use.note(step, torch.zeros(2, 2, 2, dtype=torch.long))
     assert float(got["use"]) == 1                             # step 1 still lies in the window
-    got = use.note(11, torch.zeros(8, dtype=torch.long))
+    got = use.note(6, torch.zeros(8, dtype=torch.long))
     assert float(got["use"]) == 1 / 8 and 1 < float(got["perplexity"]) < 8
     one = codebook.Use(8, 8, CPU).note(1, torch.full((4,), 3))
     assert float(one["perplexity"]) == pytest.approx(1) and float(one["use"]) == 1 / 8
@@ -66,31 +67,52 @@ def test_the_start_lies_among_the_latents_and_counts_like_a_batch():
     codebook.start(tiny(decay=None, revive_below=0.0), images, 16, seed=0, vectors=128)
 
 
-def dead_after(steps, codes=1024, vectors=64, fit=True):
-    """The share of codes that a fixed cloud of vectors does not use, after a bad start."""
+def dead_after(steps, large, codes=1024, vectors=64):
+    """The share of codes that a fixed cloud of vectors does not use, half of them far from it."""
     torch.manual_seed(0)
-    decay = codebook.decay_for(0.99, codes, vectors) if fit else 0.99
-    q = VectorQuantizer(codes, 2, decay=decay, revive_below=0.05).train()
-    q.codebook[codes // 2 :] += 50                            # half of them where nothing lies
+    q = VectorQuantizer(codes, 2, decay=codebook.decay_for(0.99, codes, vectors), revive_below=0.05)
+    q.codebook[codes // 2 :] += 50
     q.embed_avg.copy_(q.codebook)
-    if fit:
-        q.cluster_size.fill_(vectors / codes)
-        q.embed_avg.copy_(q.codebook * vectors / codes)
+    if large:
+        q = codebook.LargeQuantizer(q, vectors)
     use = codebook.Use(codes, vectors, CPU)
     for step in range(1, steps + 1):
-        got = use.note(step, q(torch.randn(1, 2, 8, vectors // 8)).indices)
+        got = use.note(step, q.train()(torch.randn(1, 2, 8, vectors // 8)).indices)
     return 1 - float(got["use"])
 
 
-def test_codes_that_begin_dead_are_revived_where_the_counts_fit_the_batch():
-    assert dead_after(1200) < 0.1 < dead_after(400)
+def test_codes_that_begin_dead_are_revived_in_time():
+    assert dead_after(400, large=True) < 0.1 < dead_after(400, large=False)
 
 
-def test_no_more_codes_are_revived_than_there_are_vectors():
-    q = VectorQuantizer(64, 2, decay=0.99, revive_below=0.5).train()
-    with torch.no_grad():
-        q.codebook.fill_(100.0)
-        q.cluster_size.zero_()
-    q(torch.randn(1, 2, 2, 4))                                # eight vectors
-    moved = (q.codebook < 50).any(1)
-    assert int(moved[1:].sum()) <= 8                          # code 0 was chosen and moved itself
+def test_a_code_is_dead_when_none_chose_it_in_the_window():
+    q = codebook.LargeQuantizer(VectorQuantizer(64, 2, decay=0.9, revive_below=0.05), 8)
+    assert q.window == 40
+    q.codebook.fill_(100.0)
+    q.embed_avg.fill_(100.0)
+    z = torch.randn(1, 2, 2, 4)                               # eight vectors, all of one code
+    for _ in range(39):
+        q.train()(z)
+    assert (q.codebook[1:] > 90).all()
+    q(z)
+    moved = (q.codebook[1:] < 50).any(1)
+    assert int(moved.sum()) == 8                              # a vector each, all different
+    assert len(q.codebook[1:][moved].unique(dim=0)) == 8
+    q(z)
+    assert int((q.codebook[1:] < 50).any(1).sum()) == 16      # the next eight's turn
+    assert q.eval()(z) and int((q.codebook[1:] < 50).any(1).sum()) == 16
+
+
+def test_a_large_codebook_is_an_ordinary_one_for_whoever_loads_it(tmp_path):
+    arguments = dict(size=32, width=4, multipliers=(1, 1, 1), num_codes=2048, revive_below=0.05)
+    model = codebook.autoencoder(arguments, batch_size=1)
+    assert isinstance(model.quantizer, codebook.LargeQuantizer)
+    save_weights(tmp_path / "m.safetensors", model)
+    loaded = load_weights(IVQVAE, tmp_path / "m.safetensors")
+    assert type(loaded.quantizer) is VectorQuantizer
+    assert loaded.config["decay"] == model.quantizer.decay == 1 - 1 / 160
+    small = codebook.autoencoder(dict(size=32), batch_size=32)
+    assert type(small.quantizer) is VectorQuantizer and small.config["decay"] == 0.99
+    clock = dict(steps=torch.tensor(7), last=torch.arange(2048))
+    model.quantizer.set_clock(clock)
+    assert torch.equal(model.quantizer.clock()["last"], clock["last"])
