@@ -191,7 +191,9 @@ def _room(task: Task, out: Path, config: dict[str, Any], pictures: float) -> str
 
     Raises: DataError where the disk has less.
     """
-    each, kept = room.bytes_of(task.state()), config["keep"] + 1   # the oldest goes after the next
+    # Adam's moments come with the first step; the oldest checkpoint goes after the next is there
+    each = room.bytes_of(task.state()) + getattr(task, "moments", 0)
+    kept = config["keep"] + 1
     left = max(1, kept - len(checkpoints.found(out)))
     room.require_disk(out, left * each + pictures, f"{how_many(left, 'checkpoint')} of this "
                       "training and its pictures", "keep fewer (--keep 1), ")

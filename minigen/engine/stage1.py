@@ -50,6 +50,8 @@ class IVQVAETask:
         adam: dict[str, Any] = dict(betas=(0.5, 0.9), lr=config.lr, fused=device.type == "cuda")
         self.optimiser = torch.optim.Adam(self.model.parameters(), **adam)
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), **adam)
+        self.moments = 2 * sum(room.bytes_of(list(net.parameters()))
+                               for net in (self.model, self.discriminator))
         self.average = ddpm.ema(self.model, config.ema)
         if config.init_images:
             codebook.start(self.model, self.images, config.init_images, config.seed, self.vectors)

@@ -57,6 +57,7 @@ class FFTDTask:
         self.memory = room.require_memory(config.batch_size // world(), each, device, fixed)
         cuda = device.type == "cuda"
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=cuda)
+        self.moments = 2 * room.bytes_of(list(self.model.parameters()))
         self.average = ddpm.ema(self.model, config.ema)
         self.scale = LossScale(config.precision == "float16")
         self.running_model: Any = stages.parallel(self.model)
