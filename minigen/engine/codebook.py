@@ -19,7 +19,7 @@ from minigen.ivqvae import IVQVAE
 from minigen.vqvae import VectorQuantizer
 
 HITS = 5                    # times that an average code is chosen in the steps looked back on
-MANY = 4                    # times as many codes as vectors a step: a large codebook
+MANY = 2                    # times as many codes as vectors a step: a large codebook
 
 
 def window(codes: int, vectors: int) -> int:

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from minigen import room, stops
 from minigen.engine import checkpoints, runs
+from minigen.engine.planned import size
 from minigen.engine.processes import from_first, mine, pick_device, rank, wait_for_all, world
 from minigen.engine.scaling import LossScale
 from minigen.errors import DataError, first_line, say
@@ -197,10 +198,10 @@ def _room(task: Task, out: Path, config: dict[str, Any], pictures: float) -> str
     left = max(1, kept - len(checkpoints.found(out)))
     room.require_disk(out, left * each + pictures, f"{how_many(left, 'checkpoint')} of this "
                       "training and its pictures", "keep fewer (--keep 1), ")
-    text = (f"Room: on disk at most {how_many(kept, 'checkpoint')} of {each / 1e6:,.1f} MB and "
-            f"{pictures / 1e6:,.1f} MB of pictures")
+    text = f"Room: on disk at most {how_many(kept, 'checkpoint')} of {size(each)}"
+    text += f" and {size(pictures)} of pictures" if pictures else ""
     memory = getattr(task, "memory", None)
-    return text + (f"; in memory at least {memory / 2**30:,.1f} GB." if memory else ".")
+    return text + (f"; in memory at least {size(memory)}." if memory else ".")
 
 
 def _go_on(task: Task, out: Path, kind: str, run: dict[str, Any], steps: int) -> int:

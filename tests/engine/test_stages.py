@@ -207,7 +207,7 @@ def test_the_room_that_a_training_needs_is_told_first(tmp_path, capsys):
     train_stage1(config)
     said = capsys.readouterr().out.splitlines()[0]
     found = re.fullmatch(r"Room: on disk at most 4 checkpoints of ([\d.]+) MB and ([\d.]+) MB of "
-                         r"pictures; in memory at least [\d.]+ GB\.", said)
+                         r"pictures; in memory at least [\d.]+ MB\.", said)
     largest = max(p.stat().st_size for _, p in checkpoints.found(tmp_path / "i")) / 1e6
     assert float(found[1]) == pytest.approx(largest, rel=0.1)
     pictures = sum(p.stat().st_size for p in (tmp_path / "i").glob("samples-*.png")) / 1e6
