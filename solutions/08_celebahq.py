@@ -45,7 +45,7 @@ from minigen.widgets import explore
 scale, _ = minigen.setup()
 scratch = tempfile.mkdtemp() if scale == "small" else "runs"
 runs = Path(os.environ.get("MINIGEN_RUNS", scratch))
-preset = os.environ.get("MINIGEN_PRESET", "fast") if scale == "full" else "small"
+preset = presets.chosen(scale)                        # at full scale what MINIGEN_PRESET names
 size = presets.SIZES[preset]                                      # pixels
 full_data = os.environ.get("MINIGEN_DATA", f"data/celebahq{size}")    # by `prepare`, section 1
 data = {"small": "toyfaces:4096", "full": full_data}[scale]
@@ -220,7 +220,11 @@ r"""
 
 *15 minutes.*
 
-`train_stage1` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It says first what room it needs on the disk and in memory, and stops at once where there is less. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`. On the command line:
+`train_stage1` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It says first what room it needs on the disk and in memory, and stops at once where there is less. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`.
+
+Two columns of the log are about the codebook: `use`, the share of the codes that were chosen lately, and `perplexity`, the number of codes that would be used alike. With 16,384 codes and 512 vectors a step, as at 256×256, a code chosen as often as the average has its turn once in 32 steps; a rule that calls a code dead after a fixed number of steps is then either too hasty or, if its count starts too high, hundreds of steps late. So "lately" is here as many steps as give the average code five choices; a code that none chose in them is dead and takes the place of a vector of the batch.
+
+On the command line:
 
 ```
 python -m minigen train-ivqvae --preset fast --data data/celebahq256 --out runs/ivqvae
@@ -245,8 +249,8 @@ fig, axes = panels(1, 2)
 curves(shown, x=log["step"], ax=axes[0, 0])
 curves({"codes in use": log["use"]}, x=log["step"], ylabel="share", ax=axes[0, 1])
 show(fig, """Left: the losses of stage 1 over the steps: L1 and the perceptual loss fall; the
-     discriminator's appears at its start step. Right: the share of the codebook that was chosen
-     in the last steps.""")
+     discriminator's appears at its start step. Right: the share of the codes that were chosen
+     in the last twenty steps, soon nearly all.""")
 codes = presets.network("IVQVAE", preset)["num_codes"]
 print(f"at the end {log['use'][-1]:.0%} of {codes:,} codes in use, "
       f"perplexity {log['perplexity'][-1]:.0f}")

@@ -33,6 +33,7 @@ from minigen.data import from_uint8
 from minigen.engine import checkpoints, drawing, presets, stage1, stage2
 from minigen.engine.encoding import encode_images
 from minigen.engine.plan import GPUS, Plan, VGGDistance, plan
+from minigen.engine.planned import parts_for
 from minigen.engine.settings import Stage1, Stage2, make_config
 from minigen.errors import first_line, say
 from minigen.paper import bench
@@ -83,6 +84,11 @@ class Check:
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / name).write_bytes(png)
         self.write("", f"![{caption}]({name})", "", caption)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a GPU has bf16 in hardware (torch itself also counts those that emulate it)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def wait(device: torch.device) -> None:
@@ -156,7 +162,7 @@ def machine(check: Check) -> None:
         gpu = torch.cuda.get_device_properties(check.device)
         facts.append(f"{gpu.name}, {gpu.total_memory / 1e9:.1f} GB, compute capability "
                      f"{gpu.major}.{gpu.minor}, {torch.cuda.device_count()} of them; bf16 in "
-                     f"hardware: {'yes' if gpu.major >= 8 else 'no'}")
+                     f"hardware: {'yes' if has_bf16(check.device) else 'no'}")
     else:
         facts.append(f"CPU, {torch.get_num_threads()} threads. **A dry run: nothing below says "
                      "anything about a GPU.**")
@@ -332,10 +338,13 @@ def speed(check: Check, preset: str, made: Plan, stage: int) -> str:
     device, times = check.device, 3 if check.dry else 10
     config: Any = (made.one, made.two)[stage - 1]
     changes: dict[str, Any] = dict(preset=preset, batch_size=config.batch_size)
-    if config.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if config.precision == "bf16" and device.type == "cuda" and not has_bf16(device):
         changes["precision"] = "float16"
     if check.dry:
         changes["batch_size"] = 8
+    elif stage == 1:
+        have = 0.9 * torch.cuda.get_device_properties(device).total_memory
+        changes["accumulate"] = parts_for(made, have) or config.batch_size
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -355,7 +364,9 @@ def speed(check: Check, preset: str, made: Plan, stage: int) -> str:
     peak = peak_of(name, task.config.precision)
     share = f"{rate * work / (peak * 1e12):.0%}" if peak else "–"
     used = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if device.type == "cuda" else "–"
-    return (f"{batch} | {task.config.precision} | {rate:,.1f} | {rate * work / 1e12:.2f} | {share} "
+    parts = getattr(task.config, "accumulate", 1)
+    told = f"{batch}" if parts == 1 else f"{batch}, in {parts} parts"
+    return (f"{told} | {task.config.precision} | {rate:,.1f} | {rate * work / 1e12:.2f} | {share} "
             f"| {used} ({made.memory(stage) / 1e9:.1f} GB)")
 
 
@@ -421,8 +432,7 @@ def both_stages(check: Check) -> None:
     """Stage 1 and 2 on drawn faces, for the rest of the time."""
     device, preset = check.device, "small" if check.dry else "colab"
     share = max(10.0, 0.8 * check.left())
-    half = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    precision = "float32" if check.dry else "bf16" if half else "float16"
+    precision = "float32" if check.dry else "bf16" if has_bf16(device) else "float16"
     n, runs = (256, check.out / "dry") if check.dry else (2048, check.out / "runs")
     runs = runs.with_name(f"{runs.name}-{int(time.time())}")
     common: dict[str, Any] = dict(preset=preset, device=str(device), log_every=5, keep=1,

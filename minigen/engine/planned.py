@@ -104,14 +104,17 @@ def _time(hours: float) -> str:
     return f"{hours:.2f}" if hours < 1 else f"{hours:,.1f}" if hours < 100 else f"{hours:,.0f}"
 
 
+def parts_for(plan: "Plan", memory: float) -> int | None:
+    """The least --accumulate with which a step of stage 1 fits into so many bytes, or None."""
+    batch, spare = plan.one.batch_size, (memory - plan.fixed[0]) / plan.activations[0]
+    fitting = (n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= math.floor(spare))
+    return next(fitting, None)
+
+
 def _fit(plan: "Plan", gigabytes: float) -> str:
     """Whether both stages fit, or the smallest --accumulate with which stage 1 does."""
     have = 0.9 * gigabytes * 1e9
-    if plan.memory(2) > have:
+    parts = parts_for(plan, have)
+    if parts is None or plan.memory(2) > have:
         return "too small"
-    if plan.memory(1) <= have:
-        return "fits"
-    spare = (have - plan.fixed[0]) / plan.activations[0]
-    batch = plan.one.batch_size
-    fitting = [n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= math.floor(spare)]
-    return f"--accumulate {fitting[0]}" if fitting else "too small"
+    return "fits" if parts == 1 else f"--accumulate {parts}"

@@ -4,9 +4,13 @@ One place for all of it: the settings of both stages, the sizes of the networks,
 every value that is not the paper's. The data need no torch.
 """
 
+import os
 import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+
+from minigen.errors import DataError
+from minigen.names import listed
 
 Values = dict[str, Any]
 
@@ -134,6 +138,17 @@ class Row(NamedTuple):
     field: str
     values: Values
     reason: str
+
+
+def chosen(scale: str) -> str:
+    """A preset for a notebook: small at small scale, else what MINIGEN_PRESET names, or fast.
+
+    Raises: DataError for a name that is none.
+    """
+    preset = os.environ.get("MINIGEN_PRESET", "fast") if scale == "full" else "small"
+    if preset not in NAMES:
+        raise DataError(f"MINIGEN_PRESET is {listed(NAMES)}; it is '{preset}'.")
+    return preset
 
 
 def network(kind: str, preset: str) -> Values:

@@ -8,6 +8,7 @@ from minigen import fftd, ivqvae
 from minigen.__main__ import main
 from minigen.engine import presets
 from minigen.engine.settings import Stage1, Stage2, make_config
+from minigen.errors import DataError
 
 
 def test_the_names_go_together():
@@ -71,6 +72,16 @@ def test_the_tables_have_every_difference_and_fit_a_notebook():
 def test_the_commands_without_a_preset_compares_them(capsys):
     assert main(["plan"]) == 0
     assert capsys.readouterr().out == presets.table() + "\n"
+
+
+def test_a_notebook_takes_the_preset_of_its_scale(monkeypatch):
+    monkeypatch.delenv("MINIGEN_PRESET", raising=False)
+    assert presets.chosen("small") == "small" and presets.chosen("full") == "fast"
+    monkeypatch.setenv("MINIGEN_PRESET", "colab")
+    assert presets.chosen("small") == "small" and presets.chosen("full") == "colab"
+    monkeypatch.setenv("MINIGEN_PRESET", "collab")
+    with pytest.raises(DataError, match="small, colab, paper or fast; it is 'collab'"):
+        presets.chosen("full")
 
 
 def test_the_data_need_no_torch():
