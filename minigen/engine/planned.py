@@ -91,7 +91,9 @@ def _hours(plan: "Plan") -> list[str]:
         columns = [("stage 1", 9), ("encode", 9), ("stage 2", 9), ("sum", 9), ("samples", 16)]
         numbers = "".join(f"{_time(hours[name]):>{width}}" for name, width in columns)
         lines.append(f"  {gpu.name:<15}{peak:>9g}{numbers}  {_fit(plan, gpu.memory)}")
-    lines.append(f"The samples are {DDIM_STEPS} DDIM steps each, in float32.")
+    lines += ["Peaks: dense, sums in float32, from the makers' data sheets "
+              "(minigen.engine.plan.GPUS).",
+              f"The samples are {DDIM_STEPS} DDIM steps each, in float32."]
     if plan.one.batch_size == 1:
         lines += ["With a batch of 1 this is a bound from below: the time goes into starting "
                   "kernels. The paper", "tells 57 hours for stage 2 on an RTX 4070 Super."]
