@@ -6,6 +6,7 @@
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
 # make grade       points and feedback for a folder of students' notebooks           make grade SUBMISSIONS=submitted
 # make gallery     redraw the pictures of the README from the committed weights
+# make gpu         every path of a CUDA GPU tried in ten minutes, with a report     make gpu ARGS=--dry-run
 # make pretrained  retrain data/pretrained from its seeds (about four hours)        make pretrained ARGS=gan
 # make install     makes .venv and installs, no more
 # make lock        requirements.lock: every package of requirements.txt and what it needs, with hashes (needs uv)
@@ -23,7 +24,7 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be one path without spaces; it is '$(VENV)')
 endif
 
-.PHONY: help lab test test-full test-browser notebooks grade gallery pretrained install lock clean
+.PHONY: help lab test test-full test-browser notebooks grade gallery gpu pretrained install lock clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -49,6 +50,9 @@ grade: $(VENV)/.ready
 
 gallery: $(VENV)/.ready
 	$(PY) tools/gallery.py
+
+gpu: $(VENV)/.ready
+	$(PY) tools/gpu_check.py $(ARGS)
 
 pretrained: $(VENV)/.ready
 	$(PY) tools/pretrain.py $(ARGS)

@@ -77,11 +77,6 @@ def _config(cls: Any, a: Namespace) -> Any:
 
     fields = [f.name for f in dataclasses.fields(cls)]
     given: dict[str, Any] = {name: getattr(a, name) for name in fields if hasattr(a, name)}
-    if a.paper_protocol:
-        protocol: dict[str, Any] = dict(preset="paper", batch_size=1, steps=4_000_000)
-        given = protocol | given
-        if cls is settings.Stage1:
-            given.setdefault("discriminator_start", min(250_000, given["steps"]))
     return settings.make_config(cls, **given)
 
 
@@ -222,13 +217,24 @@ def _bench(a: Namespace) -> None:
     say(bench.bench(a.preset, settings.check_number("seconds", a.seconds, low=0, high=3600)))
 
 
+def _plan(a: Namespace) -> None:
+    if a.preset is None:
+        from minigen.engine import presets
+
+        say(presets.table())
+        return
+    from minigen.engine.plan import plan
+
+    say(plan(a.preset, a.images, a.share))
+
+
 RUN = {"prepare": _prepare, "verify": _verify, "reproduce": _reproduce,
        "train-ivqvae": _train_stage1, "encode": _encode, "train-fftd": _train_stage2,
-       "sample": _sample, "fid": _fid, "bench": _bench}
+       "sample": _sample, "fid": _fid, "plan": _plan, "bench": _bench}
 STOPPED = "stopped; nothing half-written was kept, and what was finished stays."
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 # what torchrun's other processes have no share in
-ALONE = ("prepare", "verify", "reproduce", "bench")
+ALONE = ("prepare", "verify", "reproduce", "bench", "plan")
 
 
 def main(argv: Sequence[object] | None = None) -> int:

@@ -24,7 +24,7 @@ from minigen.arguments import (
     refuse_unknown,
     written,
 )
-from minigen.engine import settings
+from minigen.engine import presets, settings
 from minigen.names import near
 
 Commands = argparse._SubParsersAction  # what add_subparsers returns
@@ -45,7 +45,7 @@ EXAMPLES = {
     "train-ivqvae": [
         "--data toyfaces:4096 --steps 1000",
         "--data toyfaces:4096 --steps 1000 --resume",
-        "--preset paper --data data/photos256 --out runs/photos",
+        "--preset fast --data data/photos256 --out runs/photos",
     ],
     "encode": [
         "toyfaces:4096 --autoencoder ivqvae",
@@ -60,6 +60,7 @@ EXAMPLES = {
         f"{PAIR} --data data/photos256 --images 50000 --out runs/fid",
     ],
     "bench": ["", "--preset paper --seconds 10"],
+    "plan": ["", "--preset colab", "--preset fast --images 14630 --share 0.3"],
     "reproduce": ["table1", "table3 --seeds 0 --steps 200 --out runs/short.json"],
 }
 BRIEF = f"""\
@@ -100,6 +101,7 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     _add_prepare(commands)
     _add_training(commands)
     _add_fid(commands)
+    _add_plan(commands)
     _add_bench(commands)
     _add_reproduce(commands)
     return parser, commands.choices
@@ -226,7 +228,6 @@ def _add_training(commands: Commands) -> None:
         option(x, "--autoencoder", WEIGHTS, weights, required=True)
     for x in (p, q):
         option(x, "--resume", SWITCH, "go on from the newest whole checkpoint in --out")
-        option(x, "--paper-protocol", SWITCH, "the paper's batch of 1 and 4,000,000 steps")
 
 
 def _add_settings(parser: Parser, cls: type) -> None:
@@ -244,19 +245,35 @@ def _add_settings(parser: Parser, cls: type) -> None:
 
 
 def _default_of(cls: type, field: dataclasses.Field) -> str:
-    """` (default 1000; with --preset paper 250000)`."""
+    """` (default 1000; colab 40000, paper 4000000, fast 125000)`."""
     if field.default == "":
         return ""
-    paper = settings.PRESET_SETTINGS[cls.__name__]["paper"].get(field.name, field.default)
-    other = f"; with --preset paper {written(paper)}" if paper != field.default else ""
-    return f" (default {written(field.default)}{other})"
+    usual = {name: values.get(field.name, field.default)
+             for name, values in presets.SETTINGS[cls.__name__].items()}
+    others = ", ".join(f"{name} {written(value)}" for name, value in usual.items()
+                       if value != field.default)
+    return f" (default {written(field.default)}{'; ' if others else ''}{others})"
 
 
 def _add_bench(commands: Commands) -> None:
     about = "Throughput of both stages, beside diffusers' where it is there."
     p = _command(commands, "bench", "how fast this machine is", about)
-    option(p, "--preset", choice("small", "paper"), "sizes of the networks", "small")
+    option(p, "--preset", choice(*presets.NAMES), "sizes of the networks", "small")
     option(p, "--seconds", NUMBER, "seconds for each measurement", 5.0)
+
+
+def _add_plan(commands: Commands) -> None:
+    p = _command(
+        commands,
+        "plan",
+        "what a training needs, before it is begun",
+        "Work, memory, disk and hours of both stages of a preset, by arithmetic. Without --preset "
+        "all presets beside each other, where they differ from the paper, and why.",
+    )
+    option(p, "--preset", choice(*presets.NAMES), "which one (default: all, compared)")
+    images = "images in the data set (default: 30000, small 4096)"
+    option(p, "--images", WHOLE, images)
+    option(p, "--share", NUMBER, "of a GPU's peak that a training reaches, an assumption", 0.15)
 
 
 def _add_reproduce(commands: Commands) -> None:

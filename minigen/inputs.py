@@ -102,8 +102,9 @@ def _fits(got: Sequence[int], shape: Shape) -> bool:
 
 
 def _seen(x: Tensor) -> bool:
-    """Whether x has values to look at, here and now."""
-    return not torch.compiler.is_compiling() and not x.is_meta and x.numel() > 0
+    """Whether x has values to look at, here and now; while a CUDA graph is recorded it has none."""
+    recorded = x.is_cuda and torch.cuda.is_current_stream_capturing()
+    return not (torch.compiler.is_compiling() or x.is_meta or recorded) and x.numel() > 0
 
 
 def images(

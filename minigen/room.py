@@ -42,31 +42,58 @@ def kept_for_backward(forward: Callable[..., Any], *inputs: "Tensor") -> int:
     import torch
 
     sizes = {}
-    weights = {p.data_ptr() for p in getattr(forward, "parameters", tuple)()}
+    weights = {_place(p) for p in getattr(forward, "parameters", tuple)()}
 
     def note(x: "Tensor") -> "Tensor":
-        if x.data_ptr() not in weights:
-            sizes[x.data_ptr()] = x.untyped_storage().nbytes()
+        if _place(x) not in weights:
+            sizes[_place(x)] = x.untyped_storage().nbytes()
         return x
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
-        kept = forward(*inputs)  # held, so that no address is used twice
+        kept = forward(*inputs)  # held, so that no place is used twice
     del kept
     return sum(sizes.values())
 
 
-def require_memory(batch: int, each: float, device: "device | None" = None) -> None:
-    """Raise DataError where a batch of so many items of `each` bytes is larger than the memory."""
-    need, have = batch * each, memory(device)
+def _place(x: "Tensor") -> int:
+    """What tells one piece of memory from another; on the meta device too, which has no addresses.
+
+    Views of one tensor have the same.
+    """
+    return x.untyped_storage()._cdata
+
+
+def bytes_of(state: object) -> int:
+    """Bytes of the tensors in a module, a dictionary or a list."""
+    import torch
+
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, torch.nn.Module):
+        return bytes_of(list(state.parameters())) + bytes_of(list(state.buffers()))
+    if isinstance(state, dict):
+        return sum(map(bytes_of, state.values()))
+    return sum(map(bytes_of, state)) if isinstance(state, list | tuple) else 0
+
+
+def require_memory(
+    batch: int, each: float, device: "device | None" = None, fixed: float = 0
+) -> float:
+    """Bytes for a batch of so many items of `each` bytes, and `fixed` ones for the networks.
+
+    Raises: DataError where that is more than the memory.
+    """
+    need, have = batch * each + fixed, memory(device)
     if have and need > have:
         raise DataError(
             f"A step with {batch:,} images needs at least {need / 2**30:,.0f} GB, and there are "
             f"{have / 2**30:,.0f} GB of memory: choose a smaller --batch-size, or a larger "
             "--accumulate in stage 1."
         )
+    return need
 
 
-def require_disk(where: str | Path, need: float, what: str) -> None:
+def require_disk(where: str | Path, need: float, what: str, way_out: str = "") -> None:
     """Raise DataError where the disk of `where` has less than `need` bytes free."""
     folder = Path(where).absolute()
     while not folder.exists():
@@ -75,5 +102,5 @@ def require_disk(where: str | Path, need: float, what: str) -> None:
     if need > free:
         raise DataError(
             f"{what} need {need / 1e6:,.1f} MB, and the disk of '{where}' has "
-            f"{free / 1e6:,.1f} MB free: make room, or choose another --out."
+            f"{free / 1e6:,.1f} MB free: make room, {way_out}or choose another --out."
         )

@@ -2,7 +2,7 @@
 r"""
 # Chapter 8 · CelebA-HQ, the paper end to end
 
-Here everything meets: data as people really get it, stage 1, stage 2, samples, a measured distance. The cells are the same on a laptop and on a GPU. With `MINIGEN_SCALE=full` they train the paper's models on photographs of 256×256, for days; at small scale they train small ones on drawn faces, for a minute. And since a training of days *will* be interrupted, much of this chapter is about the engine that survives it.
+Here everything meets: data as people really get it, stage 1, stage 2, samples, a measured distance. The cells are the same on a laptop and on a GPU. With `MINIGEN_SCALE=full` they train on photographs, for hours or days, as `MINIGEN_PRESET` says: `colab` (128×128 on a free GPU), `paper` (256×256 exactly as the paper writes it) or `fast` (256×256 as we would do it); at small scale they train small models on drawn faces, for a minute. Section 8 says where the presets differ, and what each costs. And since a training of days *will* be interrupted, much of this chapter is about the engine that survives it.
 
 In this chapter you will
 
@@ -28,9 +28,10 @@ import torch
 import minigen
 from minigen import check
 from minigen.data import from_uint8
-from minigen.engine import checkpoints, drawing, evaluate, loop, parts, stages
+from minigen.engine import checkpoints, drawing, evaluate, loop, parts, presets, stages
 from minigen.engine.encoding import encode_images
 from minigen.engine.images import Images
+from minigen.engine.plan import plan
 from minigen.engine.settings import Stage1, Stage2, make_config
 from minigen.engine.stage1 import train_stage1
 from minigen.engine.stage2 import train_stage2
@@ -44,19 +45,21 @@ from minigen.widgets import explore
 scale, _ = minigen.setup()
 scratch = tempfile.mkdtemp() if scale == "small" else "runs"
 runs = Path(os.environ.get("MINIGEN_RUNS", scratch))
-full_data = os.environ.get("MINIGEN_DATA", "data/celebahq256")    # made by `prepare`, section 1
+preset = presets.chosen(scale)                        # at full scale what MINIGEN_PRESET names
+size = presets.SIZES[preset]                                      # pixels
+full_data = os.environ.get("MINIGEN_DATA", f"data/celebahq{size}")    # by `prepare`, section 1
 data = {"small": "toyfaces:4096", "full": full_data}[scale]
 setup = {
     "small": dict(
         one=dict(steps=480, batch_size=8, discriminator_start=430, lr=3e-3, ema=0.98),
-        two=dict(steps=130, batch_size=64, lr=2e-3, ema=0.98),
+        two=dict(steps=130, batch_size=64, lr=2e-3, ema=0.98, log_every=5),
         samples=100,
         ddim=20,
     ),
-    "full": dict(one=dict(preset="paper"), two=dict(preset="paper"), samples=50_000, ddim=500),
+    "full": dict(one=dict(preset=preset), two=dict(preset=preset), samples=50_000, ddim=500),
 }[scale]
 stand_in = "; CelebA-HQ is not here, drawn faces stand in for it" if scale == "small" else ""
-print(f"scale: {scale}; data: {data}{stand_in}")
+print(f"scale: {scale}; preset: {preset}; data: {data}{stand_in}")
 
 # %% [markdown]
 r"""
@@ -95,7 +98,6 @@ Here drawn faces stand in:
 """
 
 # %%
-size = 32 if scale == "small" else 256
 images = Images(data, size)
 show(image_grid(images(torch.arange(16)), columns=8), """The first sixteen training images:
      drawn faces at small scale.""")
@@ -218,15 +220,19 @@ r"""
 
 *15 minutes.*
 
-`train_stage1` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`. On the command line:
+`train_stage1` is chapter 4's training as a task for the engine: all losses, two optimisers, the discriminator from its start step on, the running average. It says first what room it needs on the disk and in memory, and stops at once where there is less. It writes its settings, the losses as CSV (and for TensorBoard, where that is installed), grids of reconstructions, checkpoints, and at the end `ivqvae.safetensors`.
+
+Two columns of the log are about the codebook: `use`, the share of the codes that were chosen lately, and `perplexity`, the number of codes that would be used alike. With 16,384 codes and 512 vectors a step, as at 256×256, a code chosen as often as the average has its turn once in 32 steps; a rule that calls a code dead after a fixed number of steps is then either too hasty or, if its count starts too high, hundreds of steps late. So "lately" is here as many steps as give the average code five choices; a code that none chose in them is dead and takes the place of a vector of the batch.
+
+On the command line:
 
 ```
-python -m minigen train-ivqvae --preset paper --data data/celebahq256 --out runs/ivqvae
+python -m minigen train-ivqvae --preset fast --data data/celebahq256 --out runs/ivqvae
 ```
 """
 
 # %% tags=["nbval-ignore-output"]
-one = make_config(Stage1, data=data, out=str(runs / "ivqvae"), log_every=10, **setup["one"])
+one = make_config(Stage1, data=data, out=str(runs / "ivqvae"), **setup["one"])
 begun = (runs / "ivqvae" / "config.json").exists()
 autoencoder = train_stage1(one, resume=begun)
 
@@ -239,8 +245,15 @@ def losses_of(folder):
 
 log = losses_of(one.out)
 shown = {k: log[k] for k in ("l1", "perceptual", "vq", "discriminator")}
-show(curves(shown, x=log["step"]), """The losses of stage 1 over the steps: L1 and the
-     perceptual loss fall; the discriminator's appears at its start step.""")
+fig, axes = panels(1, 2)
+curves(shown, x=log["step"], ax=axes[0, 0])
+curves({"codes in use": log["use"]}, x=log["step"], ylabel="share", ax=axes[0, 1])
+show(fig, """Left: the losses of stage 1 over the steps: L1 and the perceptual loss fall; the
+     discriminator's appears at its start step. Right: the share of the codes that were chosen
+     in the last twenty steps, soon nearly all.""")
+codes = presets.network("IVQVAE", preset)["num_codes"]
+print(f"at the end {log['use'][-1]:.0%} of {codes:,} codes in use, "
+      f"perplexity {log['perplexity'][-1]:.0f}")
 print(sorted(p.name.split(".")[0] + p.suffix for p in Path(one.out).iterdir()))
 assert log["l1"][-1] < log["l1"][0]
 
@@ -254,14 +267,13 @@ Encode every image once, **and its mirror image**: the latent of a mirrored face
 
 ```
 python -m minigen encode data/celebahq256 --autoencoder runs/ivqvae/ivqvae.safetensors --out runs/latents.safetensors
-python -m minigen train-fftd --preset paper --latents runs/latents.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors --out runs/fftd
+python -m minigen train-fftd --preset fast --latents runs/latents.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors --out runs/fftd
 ```
 """
 
 # %% tags=["nbval-ignore-output"]
 stored = encode_images(data, autoencoder, runs / "latents.safetensors")
-two = make_config(Stage2, latents=str(stored), out=str(runs / "fftd"), log_every=5,
-                  **setup["two"])
+two = make_config(Stage2, latents=str(stored), out=str(runs / "fftd"), **setup["two"])
 begun = (runs / "fftd" / "config.json").exists()
 denoiser = train_stage2(two, autoencoder, resume=begun)
 log = losses_of(two.out)
@@ -387,18 +399,19 @@ The paper reports **FID** (Eq. 31): chapter 0's Fréchet distance in the feature
 python -m minigen fid --weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors --data data/celebahq256 --images 50000
 ```
 
-FID needs the Inception weights from the network once; without them that is said, and nothing else is called FID. Here, with the classifier's features, by explicit choice:
+FID needs the Inception network (`torch-fidelity`, in `minigen[full]`), whose weights are fetched once; it is loaded before the first image is drawn, so that what is missing is said then and not an hour later, and nothing else is called FID. Here, with the classifier's features, by explicit choice:
 """
 
 # %% tags=["nbval-ignore-output"]
 features, measured = "toy" if scale == "small" else "inception", {}
+network = evaluate.network_of(features, samplers["here"].device)    # before anything is drawn
 for name, sampler in samplers.items():
     folder = runs / f"samples-{name}"
     drawing.draw_images(sampler, folder, setup["samples"], progress=False)
     protocol = dict(DDIM_steps=sampler.steps, eta=0, seed=0)
     measured[name] = evaluate.evaluate(
-        parts.drawn(folder), images, features=features, cache=runs / "cache",
-        protocol=protocol, device=sampler.device,
+        parts.drawn(folder), images, features=(features, network), cache=runs / "cache",
+        protocol=protocol,
     )
     print(f"{name}:\n{measured[name]['line']}\n")
 assert scale == "full" or measured["longer"]["distance"] < measured["here"]["distance"]
@@ -441,7 +454,6 @@ r"""
 """
 
 # %% tags=["nbval-ignore-output"]
-network = evaluate.FEATURES[features]()
 reference = evaluate.reference_features(images, images.digest, features, runs / "cache",
                                         network)
 best = list(samplers.values())[-1](0, 8)
@@ -550,9 +562,27 @@ A good reader believes nothing and is friendly about it. Questions to this paper
 
 None of this says that the method is bad. Its ideas hold up here: multi-resolution and adaptive fusion are each a large gain by themselves, if not together (chapter 7), and the whole gives the best row of our table. It says which sentences of a paper its evidence carries, and which not yet.
 
+### Four presets
+
+What the paper does, and what we would do, are two things; so there are presets for both, one for a free GPU, and the small one of this page. Every field in which one of them differs from the paper stands here with its reason, and nothing else differs:
+"""
+
+# %%
+print(presets.table())
+
+# %% [markdown]
+r"""
 ### How long, on what?
 
-Nothing in this table was measured on a GPU by us; it is arithmetic, to plan with. Stage 1 at 256×256 takes about 1.35 TFLOP an image and step with all its losses; at 40 % of an H100's peak, 250,000 steps of batch 16 are about four hours, of an A100's about twelve, and on a consumer's card with 12 GB (batch 4, `--accumulate 4`, bf16) some days. Stage 2's whole data set is 15 MB, an epoch 17 TFLOP; the time goes into starting kernels, so a large batch and `--compile` are everything. Sampling 50,000 images with 500 steps is 4.6 PFLOP for the Transformer and 12.6 for the decoder: minutes on one large card.
+Before a training of hours one counts. The function below builds the networks of a preset without their numbers, lets PyTorch count the operations of a training step, and adds up bytes. So the work is exact (but for element-wise operations), the bytes on disk as well; the memory of the activations is an estimate; and the hours are the work divided by a *share of the peak* of a GPU's data sheet. What share a training reaches nobody knows beforehand: convolutions reach more than sixteen tokens do, a batch of 1 next to nothing. `make gpu` measures it, in ten minutes.
+"""
+
+# %% tags=["nbval-ignore-output"]
+print(plan("colab" if scale == "small" else preset))
+
+# %% [markdown]
+r"""
+The rest is `python -m minigen plan --preset paper`, `--preset fast`, with `--images` and `--share` as you have them. Three things are worth reading there. One: at 256×256 stage 1 is nearly all of the work, and stage 2, the one that the paper is about, is nearly free: the plan has 0.15 hours for the paper's own card, the paper tells of 57, with a batch of 1 (question 8 of the table above is the rest). Two: LPIPS and the discriminator add 30 % to the autoencoder's own work there, and more where it is smaller. Three: where a batch does not fit into a card's memory, `--accumulate N` cuts it into $N$ parts that are done in turn, with the gradient of the whole.
 
 `python -m minigen bench` measures your machine, beside the same work done with diffusers.
 

@@ -61,7 +61,8 @@ def test_examples_stand_at_the_end_of_a_help_line_by_line():
         ),
         (
             "bench --preset large",
-            "--preset: small or paper; got 'large' (python -m minigen bench --help tells more).",
+            "--preset: small, colab, paper or fast; got 'large' "
+            "(python -m minigen bench --help tells more).",
         ),
         ("sample --seed x", "--seed: a whole number is wanted; got 'x' (python"),
         ("sample --images 1.5", "--images: a whole number is wanted; got '1.5'"),

@@ -99,10 +99,10 @@ def test_the_settings_tell_default_preset_and_choices(capsys):
     text = " ".join(help_of(capsys, "train-ivqvae").split())
     assert (
         "--perceptual toy|lpips|none perceptual loss" in text
-        and "with --preset paper lpips)" in text
+        and "(default toy; colab lpips, paper lpips, fast lpips)" in text
     )
-    assert "(default 0.002; with --preset paper 0.0001)" in text
-    assert "(default on; with --preset paper off)" in text and "(default toyfaces:4096)" in text
+    assert "(default 0.002; colab 0.0003, paper 0.0001, fast 0.0002)" in text
+    assert "(default on; paper off)" in text and "(default toyfaces:4096)" in text
 
 
 def test_reproduces_help_names_every_table(capsys):

@@ -108,7 +108,8 @@ def test_checks_import_the_engine_when_they_are_asked():
 
 
 def test_the_settings_of_the_engine_import_nothing_that_needs_torch():
-    assert imported("engine.settings", late=False) == {"errors"}
+    assert imported("engine.settings", late=False) == {"errors", "engine.presets"}
+    assert imported("engine.presets", late=False) == {"errors", "names"}
     assert not imported("engine") and not imported("paper")   # tables of contents
 
 

@@ -294,6 +294,22 @@ def test_bare_names_are_taken_wherever_weights_are_and_a_file_wins(tmp_path, mon
     assert "'ivqvae' is not a whole safetensors file" in capsys.readouterr().err
 
 
+def test_a_missing_fid_network_is_told_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
+    from minigen.engine import drawing
+
+    def drawn(*a, **k):
+        raise AssertionError("images were drawn")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)              # as if not installed
+    monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
+    monkeypatch.setattr(drawing, "draw_images", drawn)
+    assert main(["fid", *PAIR, "--data=toyfaces:9", "--images=50000", "--out=x"]) == 2
+    said = capsys.readouterr().err
+    assert "pip install torch-fidelity" in said and "--features toy" in said
+    assert not list(tmp_path.iterdir())
+
+
 def test_settings_are_told_when_a_training_begins_and_not_before(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     stage1 = ["train-ivqvae", "--data=toyfaces:40", "--steps=1", "--batch-size=2",

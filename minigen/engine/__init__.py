@@ -1,11 +1,16 @@
 """The engine of chapter 8: the paper's two stages on photographs, with trainings that survive.
 
     settings      both stages' settings, presets, ranges
+    presets       the presets, what differs from the paper, and why
+    plan          work, memory, disk and hours of a preset, before it is begun
+    planned       the same in words
     images        what is trained on, image by image
     loop          a training loop that goes on after a crash, bit for bit
     runs          a training's folder: its lock, its log
     checkpoints   a training's state on disk, whole or not at all
     processes     one process or several
+    codebook      a large codebook: its start, its use
+    scaling       the loss scale of float16
     stage1        IVQ-VAE trained on images (Algorithm 1)
     encoding      images to latents, once for all
     stage2        FFTD trained on latents (Algorithm 2)

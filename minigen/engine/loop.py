@@ -23,9 +23,12 @@ from tqdm.auto import tqdm
 
 from minigen import room, stops
 from minigen.engine import checkpoints, runs
+from minigen.engine.planned import size
 from minigen.engine.processes import from_first, mine, pick_device, rank, wait_for_all, world
+from minigen.engine.scaling import LossScale
 from minigen.errors import DataError, first_line, say
 from minigen.files import write_text
+from minigen.names import how_many
 
 BAR = "{desc} |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"    # within 80 columns
 
@@ -84,15 +87,21 @@ def batch_at(seed: int, step: int, batch_size: int, n: int) -> tuple[Tensor, Ten
 
 
 def step_if_finite(
-    optimiser: torch.optim.Optimizer, clip: float = 1.0, scale: float = 1.0
+    optimiser: torch.optim.Optimizer, clip: float = 1.0, scale: float = 1.0,
+    loss_scale: LossScale | None = None,
 ) -> bool:
     """Clip the gradient to length `clip` and step, unless it holds NaN or infinity.
 
-    scale: the factor of the learning rate at this step. Returns: whether it stepped.
+    scale: the factor of the learning rate at this step. loss_scale: what the loss was multiplied
+    by, taken out of the gradient first. Returns: whether it stepped.
     """
+    loss_scale = loss_scale or LossScale(False)
+    loss_scale.unscale(optimiser)
     groups = optimiser.param_groups
     parameters = [p for group in groups for p in group["params"] if p.grad is not None]
-    if not torch.isfinite(nn.utils.clip_grad_norm_(parameters, clip)):
+    stepped = bool(torch.isfinite(nn.utils.clip_grad_norm_(parameters, clip)))
+    loss_scale.update(stepped)
+    if not stepped:
         optimiser.zero_grad()
         return False
     for group in groups:
@@ -112,22 +121,24 @@ class Stopped(KeyboardInterrupt):
 def train(
     task: Task, out: Path | str, *, kind: str, config: dict[str, Any], n: int,
     resume: bool = False, progress: bool = True, begin: Callable[[], object] | None = None,
+    pictures: float = 0,
 ) -> int:
     """Run `task` on n images for config["steps"] steps. Returns: the number of the last step.
 
     config: seed, batch_size, steps, save_every, sample_every, log_every, keep, max_skipped, as
     stored in config.json. The first two losses of a step stand behind the bar, all of them in
     losses.csv. begin: called by the first process when everything is checked and the training
-    begins. SIGTERM and Ctrl-C save at the end of the step and raise `Stopped`.
-    Raises: DataError for a folder that may not be used (`runs.check_folder`), or has done more
-    steps, or of whose checkpoints none is whole; and after max_skipped steps in a row without a
-    finite gradient; failed_batch.json then tells which images.
+    begins. pictures: bytes of all pictures that will be drawn, at most. SIGTERM and Ctrl-C save at
+    the end of the step and raise `Stopped`.
+    Raises: DataError for a disk without room for the checkpoints, which is said with the numbers
+    before anything is made; for a folder that may not be used (`runs.check_folder`), or has done
+    more steps, or of whose checkpoints none is whole; and after max_skipped steps in a row without
+    a finite gradient; failed_batch.json then tells which images.
     """
     out, steps = Path(out), config["steps"]
     asked: list[int] = []                                     # the signals that came
     stops.raise_pending()
-    two = 2 * _bytes_of(task.state())                         # one stays till the next is whole
-    room.require_disk(out, two, "Two checkpoints of this training")
+    needs = _room(task, out, config, pictures)
     with contextlib.ExitStack() as stack:
         claim = runs.claimed(out, kind, config, resume)
         from_first(lambda: stack.enter_context(claim))
@@ -137,6 +148,8 @@ def train(
         log = runs.Log(out, done) if rank() == 0 else None
         if begin and rank() == 0:
             begin()
+        if progress and rank() == 0:
+            say(needs)
         stack.enter_context(_noting_signals(asked))
         bar = stack.enter_context(tqdm(
             range(done + 1, steps + 1), initial=done, total=steps, desc=kind, bar_format=BAR,
@@ -174,10 +187,21 @@ def _behind_the_bar(values: dict[str, float], rate: float) -> str:
     return ", ".join([*shown, f"{rate:.{0 if rate >= 10 else 1}f} images/s"])
 
 
-def _bytes_of(state: object) -> int:
-    if isinstance(state, Tensor):
-        return state.numel() * state.element_size()
-    return sum(map(_bytes_of, state.values())) if isinstance(state, dict) else 0
+def _room(task: Task, out: Path, config: dict[str, Any], pictures: float) -> str:
+    """What a training needs of the disk and of memory, in words.
+
+    Raises: DataError where the disk has less.
+    """
+    # Adam's moments come with the first step; the oldest checkpoint goes after the next is there
+    each = room.bytes_of(task.state()) + getattr(task, "moments", 0)
+    kept = config["keep"] + 1
+    left = max(1, kept - len(checkpoints.found(out)))
+    room.require_disk(out, left * each + pictures, f"{how_many(left, 'checkpoint')} of this "
+                      "training and its pictures", "keep fewer (--keep 1), ")
+    text = f"Room: on disk at most {how_many(kept, 'checkpoint')} of {size(each)}"
+    text += f" and {size(pictures)} of pictures" if pictures else ""
+    memory = getattr(task, "memory", None)
+    return text + (f"; in memory at least {size(memory)}." if memory else ".")
 
 
 def _go_on(task: Task, out: Path, kind: str, run: dict[str, Any], steps: int) -> int:
@@ -243,4 +267,4 @@ def _give_up(
             else "there is no checkpoint from before")
     raise DataError(f"No finite gradient in {skipped} steps in a row, up to step {step}: begin "
                     "anew in another --out with a smaller learning rate, or float32 instead of "
-                    f"bf16. The last batch is in failed_batch.json; {rest}.")
+                    f"16 bits. The last batch is in failed_batch.json; {rest}.")

@@ -9,6 +9,7 @@ import math
 import operator
 from typing import Any, TypeVar
 
+from minigen.engine import presets
 from minigen.errors import DataError
 
 MANY = 10**9
@@ -34,8 +35,8 @@ class Config:
 
     out: str = setting("runs/stage", "folder of the training")
     preset: str = setting(
-        "small", "sizes of the networks and usual settings: for a laptop, or the paper's",
-        choices=("small", "paper"))
+        "small", "sizes of the networks and usual settings; `plan` tells what each needs",
+        choices=presets.NAMES)
     steps: int = setting(1000, "training steps", low=1, high=MANY)
     batch_size: int = setting(32, "images a step, over all processes", low=1, high=10**6)
     lr: float = setting(1e-3, "learning rate of Adam, a step's size", above=0, high=1)
@@ -44,7 +45,8 @@ class Config:
     ema: float = setting(
         0.999, "share of the running average of the weights that a step keeps", low=0, below=1)
     precision: str = setting(
-        "float32", "number format of the forward pass", choices=("float32", "bf16"))
+        "float32", "number format of the forward pass; float16 with a loss scaled as it must be",
+        choices=("float32", "bf16", "float16"))
     compile: bool = setting(False, "use torch.compile (stage 2 on a GPU: with CUDA graphs)")
     seed: int = setting(
         0, "the number that everything random depends on", low=SEEDS[0], high=SEEDS[1])
@@ -73,7 +75,7 @@ class Stage1(Config):
         0.05, "weight of the adversarial loss; 1 minus it weighs the codebook's (Eq. 15)",
         low=0, high=1)
     discriminator_start: int = setting(
-        0, "step from which the discriminator judges; 0: after 70 percent of all (paper: half)",
+        0, "step from which the discriminator judges; 0: after 70 percent of all (small), or half",
         low=0, high=MANY)
     init_images: int = setting(
         128, "the codebook starts from k-means over the latents of so many images; 0: random",
@@ -107,19 +109,6 @@ class Stage2(Config):
     drop_label: float = setting(0.15, "share of labels left out, for guidance", low=0, high=1)
 
 
-# What a preset changes. The paper takes 4,000,000 steps with a batch of 1. Stage 1 here sees as
-# many images in larger batches, stage 2 twenty-five times as many: larger batches cost it almost
-# no time.
-PRESET_SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
-    "Stage1": {"small": {}, "paper": dict(
-        lr=1e-4, batch_size=16, steps=250_000, decay=False, ema=0.9999, init_images=0,
-        perceptual="lpips", precision="bf16", save_every=2000, sample_every=2000, log_every=100)},
-    "Stage2": {"small": {}, "paper": dict(
-        lr=1e-4, batch_size=256, steps=400_000, decay=False, ema=0.9999, save_every=10_000,
-        sample_every=10_000, log_every=500)},
-}
-JUDGED = {"small": 0.3, "paper": 0.5}     # share of the steps in which the discriminator judges
-
 S = TypeVar("S", Stage1, Stage2)
 
 
@@ -133,16 +122,19 @@ def make_config(cls: type[S], **given: Any) -> S:
     names = {f.name: f for f in dataclasses.fields(cls)}
     if unknown := sorted(given.keys() - names):
         raise DataError(f"There is no setting '{unknown[0]}'; there are {', '.join(names)}.")
-    presets = PRESET_SETTINGS[cls.__name__]
-    if (preset := given.get("preset", "small")) not in list(presets):
-        raise DataError(f"There is no preset '{preset}'; there are {', '.join(presets)}.")
-    values = {k: _checked(names[k], v) for k, v in {**presets[preset], **given}.items()}
+    if (preset := given.get("preset", "small")) not in list(presets.NAMES):
+        raise DataError(f"There is no preset '{preset}'; there are {', '.join(presets.NAMES)}.")
+    usual = presets.SETTINGS[cls.__name__][preset]
+    values = {k: _checked(names[k], v) for k, v in {**usual, **given}.items()}
     config = cls(**values)
     accumulate = 1
     if isinstance(config, Stage1):
         accumulate = config.accumulate
         if not config.discriminator_start:
-            config.discriminator_start = max(1, round((1 - JUDGED[preset]) * config.steps))
+            judged = presets.JUDGED[preset]
+            config.discriminator_start = max(1, round((1 - judged) * config.steps))
+        elif not given.get("discriminator_start"):        # a preset's, and fewer steps were asked
+            config.discriminator_start = min(config.discriminator_start, config.steps)
         if config.discriminator_start > config.steps:
             raise DataError(f"--discriminator-start is a step from 1 to {config.steps}, the last; "
                             f"got {config.discriminator_start}, and the adversarial loss would "

@@ -4,7 +4,6 @@ Source: Liu, Chen, Gao 2026, Algorithm 1, §5.
 """
 
 import contextlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -14,10 +13,11 @@ from torch import Tensor, nn
 
 from minigen import ddpm, ivqvae, room
 from minigen.common import evaluating
-from minigen.engine import stages
+from minigen.engine import codebook, presets, stages
 from minigen.engine.images import Images
 from minigen.engine.loop import generator_of, step_if_finite
 from minigen.engine.processes import pick_device, processes, world
+from minigen.engine.scaling import LossScale
 from minigen.engine.settings import Stage1
 from minigen.errors import DataError
 from minigen.files import save_weights
@@ -39,54 +39,50 @@ class IVQVAETask:
     def __init__(self, config: Stage1, device: torch.device) -> None:
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
-        preset: dict[str, Any] = ivqvae.PRESETS[config.preset]
-        self.images = Images(config.data, preset["size"], verify=True)
-        self.model = ivqvae.IVQVAE(**preset).to(device)
-        self._require_memory(preset["size"])
-        small = dict(width=32, layers=2) if config.preset == "small" else {}
-        self.discriminator = ivqvae.PatchDiscriminator(**small).to(device)
-        self.perceptual = _perceptual(config, preset["size"], device)
+        arguments = presets.network("IVQVAE", config.preset)
+        self.images = Images(config.data, arguments["size"], verify=True)
+        self.model = codebook.autoencoder(arguments, config.batch_size).to(device)
+        self.vectors = config.batch_size * self.model.grid**2              # to quantise, a step
+        judge = presets.network("PatchDiscriminator", config.preset)
+        self.discriminator = ivqvae.PatchDiscriminator(**judge).to(device)
+        self.perceptual = _perceptual(config, arguments["size"], device)
+        self.memory = self._require_memory(arguments["size"])
         adam: dict[str, Any] = dict(betas=(0.5, 0.9), lr=config.lr, fused=device.type == "cuda")
         self.optimiser = torch.optim.Adam(self.model.parameters(), **adam)
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), **adam)
+        self.moments = 2 * sum(room.bytes_of(list(net.parameters()))
+                               for net in (self.model, self.discriminator))
         self.average = ddpm.ema(self.model, config.ema)
         if config.init_images:
-            self._start_codebook()
+            codebook.start(self.model, self.images, config.init_images, config.seed, self.vectors)
+        self.use = codebook.Use(self.model.quantizer.num_codes, self.vectors, device)
+        self.scales = [LossScale(config.precision == "float16") for _ in range(2)]
         self.running_model: Any = stages.parallel(self.model)
         self.running_discriminator = stages.parallel(self.discriminator)
         if config.compile:
             self.running_model = torch.compile(self.running_model)
 
-    def _require_memory(self, size: int) -> None:
+    def _require_memory(self, size: int) -> float:
+        """Bytes that a step needs at least, if there are so many."""
         x = torch.zeros(1, 3, size, size, device=self.device)
         z = self.model.encoder(x).detach()
-        each = (room.kept_for_backward(self.model.encoder, x)
-                + room.kept_for_backward(self.model.decoder, z))
+        with stages.autocast(self.config, self.device):
+            each = (room.kept_for_backward(self.model.encoder, x)
+                    + room.kept_for_backward(self.model.decoder, z))
         at_once = self.config.batch_size // world() // self.config.accumulate
-        room.require_memory(at_once, each, self.device)
-
-    def _start_codebook(self) -> None:
-        """k-means over the latents of some images."""
-        n, wanted = len(self.images), self.config.init_images
-        codes, places = self.model.quantizer.num_codes, self.model.grid**2
-        generator = generator_of(self.config.seed, "codebook")
-        chosen = torch.randperm(n, generator=generator)[:wanted]
-        if len(chosen) * places < codes:
-            raise DataError(f"A codebook of {codes} codes starts from at least "
-                            f"{math.ceil(codes / places)} images of {places} vectors; "
-                            f"--init-images {wanted} of {n} images gives {len(chosen)}: take more, "
-                            "or --init-images 0 for a random start.")
-        with torch.no_grad():
-            batches = (self.images(part).to(self.device) for part in chosen.split(32))
-            z = torch.cat([self.model.encode(x) for x in batches])          # (N, C, grid, grid)
-        self.model.quantizer.init_codebook(z)
+        networks = [(self.model, 5), (self.discriminator, 4), (self.perceptual, 1)]
+        fixed = sum(times * room.bytes_of(net) for net, times in networks if net is not None)
+        return room.require_memory(at_once, each, self.device, fixed)
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds; in there the discriminator is called judge."""
-        return dict(
+        state = dict(
             model=self.model.state_dict(), judge=self.discriminator.state_dict(),
             average=self.average.state_dict(), optimiser_model=self.optimiser.state_dict(),
-            optimiser_judge=self.discriminator_optimiser.state_dict())
+            optimiser_judge=self.discriminator_optimiser.state_dict(), use=self.use.state())
+        quantizer = self.model.quantizer
+        clock = quantizer.clock() if isinstance(quantizer, codebook.LargeQuantizer) else {}
+        return state | dict(scales=[scale.state() for scale in self.scales], clock=clock)
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
@@ -95,6 +91,11 @@ class IVQVAETask:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser_model"])
         self.discriminator_optimiser.load_state_dict(state["optimiser_judge"])
+        self.use.load(state["use"])
+        if isinstance(self.model.quantizer, codebook.LargeQuantizer):
+            self.model.quantizer.set_clock(state["clock"])
+        for scale, its in zip(self.scales, state["scales"], strict=True):
+            scale.load(its)
 
     def step(self, step: int, indices: Tensor, flips: Tensor) -> dict[str, Any]:
         """Algorithm 1, part 2: one batch. Returns: the losses.
@@ -109,7 +110,8 @@ class IVQVAETask:
         n = self.config.accumulate
         chunks = zip(indices.chunk(n), flips.chunk(n), strict=True)
         parts = [self.images(i, f).to(self.device) for i, f in chunks]
-        losses, x_hats = self._autoencoder_step(parts, started, rate)
+        losses, x_hats, chosen = self._autoencoder_step(parts, started, rate)
+        losses |= self.use.note(step, chosen)
         losses |= dict(discriminator=torch.zeros(()), judge_skipped=torch.zeros(()))
         if started and not losses["skipped"]:
             losses |= self._discriminator_step(parts, x_hats, rate)
@@ -118,15 +120,18 @@ class IVQVAETask:
         if not losses["skipped"]:
             self.average.update_parameters(self.model)
             # the codebook in use, not its mean
-            codebook = self.model.quantizer.state_dict()
-            self._averaged().quantizer.load_state_dict(codebook)
+            self._averaged().quantizer.load_state_dict(self.model.quantizer.state_dict())
         return losses
 
     def _autoencoder_step(
         self, parts: list[Tensor], started: bool, rate: float
-    ) -> tuple[dict[str, Any], list[Tensor]]:
-        """{φ, ψ, Z} go down the gradient of L_total. Returns: the losses, and x̂ of every part."""
-        c, share = self.config, 1 / len(parts)
+    ) -> tuple[dict[str, Any], list[Tensor], Tensor]:
+        """{φ, ψ, Z} go down the gradient of L_total.
+
+        Returns: the losses, x̂ of every part, and the codes that were chosen.
+        """
+        c, share, scale = self.config, 1 / len(parts), self.scales[0]
+        chosen: list[Tensor] = []
         seen: list[list[Tensor]] = []
         x_hats: list[Tensor] = []
         self.discriminator.requires_grad_(False)          # it is asked here, not taught
@@ -140,15 +145,16 @@ class IVQVAETask:
                         losses = ivqvae.mixed_loss(
                             x, x_hat.float(), quantized.loss, self.perceptual,
                             self.discriminator if started else None, c.lambda_d, 1 - c.lambda_d)
-                    (share * losses.total).backward()
+                    scale(share * losses.total).backward()
+                chosen.append(quantized.indices)
                 seen.append([value.detach() for value in losses])
                 x_hats.append(x_hat.detach().float())
         # gradient step on {φ, ψ, Z}
-        stepped = step_if_finite(self.optimiser, CLIP, rate)
+        stepped = step_if_finite(self.optimiser, CLIP, rate, scale)
         self.discriminator.requires_grad_(True)
         means = [sum(share * value for value in values) for values in zip(*seen, strict=True)]
         named = dict(zip(ivqvae.Losses._fields, means, strict=True))
-        return named | dict(skipped=not stepped), x_hats
+        return named | dict(skipped=not stepped), x_hats, torch.cat(chosen)
 
     def _exchange(self, last: bool) -> contextlib.AbstractContextManager:
         """Several processes exchange their gradients once a step: with the last part."""
@@ -160,13 +166,14 @@ class IVQVAETask:
     ) -> dict[str, Tensor]:
         """θ_d goes down the gradient of L_d, Eq. 14. Returns: the loss, and whether it stood."""
         share, total = 1 / len(parts), torch.zeros((), device=self.device)
+        scale = self.scales[1]
         for x, x_hat in zip(parts, x_hats, strict=True):
             with stages.autocast(self.config, self.device):
                 real, fake = self.running_discriminator(x), self.running_discriminator(x_hat)
                 loss = discriminator_loss(real.float(), fake.float(), "hinge")
-            (share * loss).backward()
+            scale(share * loss).backward()
             total += share * loss.detach()
-        stepped = step_if_finite(self.discriminator_optimiser, CLIP, rate)
+        stepped = step_if_finite(self.discriminator_optimiser, CLIP, rate, scale)
         return dict(discriminator=total, judge_skipped=torch.tensor(float(not stepped)))
 
     def _averaged(self) -> ivqvae.IVQVAE:

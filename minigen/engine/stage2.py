@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from minigen import ddim, ddpm, fftd, latents, room
-from minigen.engine import stages
+from minigen.engine import presets, stages
 from minigen.engine.encoding import read_latents
 from minigen.engine.loop import generator_of, step_if_finite
 from minigen.engine.processes import mine, pick_device, processes, world
+from minigen.engine.scaling import LossScale
 from minigen.engine.settings import Stage2
 from minigen.errors import DataError
 from minigen.files import load_weights, save_weights
@@ -44,16 +45,21 @@ class FFTDTask:
                        prediction=config.prediction, schedule=config.schedule)
         shape = dict(latent_channels=self.z.shape[2], grid=self.z.shape[3], num_classes=self.null)
         try:
-            self.model = fftd.FFTD(**fftd.PRESETS[config.preset] | options | shape).to(device)
+            arguments = presets.network("FFTD", config.preset) | options | shape
+            self.model = fftd.FFTD(**arguments).to(device)
             self.diffusion = ddpm.diffusion_of(self.model)
         except ValueError as e:                   # these latents do not allow so many levels, say
             raise DataError(f"FFTD cannot be built for '{config.latents}': {e}.") from None
         t = torch.zeros(1, dtype=torch.long, device=device)
-        each = room.kept_for_backward(self.model, self.z[0, :1], t)
-        room.require_memory(config.batch_size // world(), each, device)
+        with stages.autocast(config, device):
+            each = room.kept_for_backward(self.model, self.z[0, :1], t)
+        fixed = 5 * room.bytes_of(self.model)
+        self.memory = room.require_memory(config.batch_size // world(), each, device, fixed)
         cuda = device.type == "cuda"
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=cuda)
+        self.moments = 2 * room.bytes_of(list(self.model.parameters()))
         self.average = ddpm.ema(self.model, config.ema)
+        self.scale = LossScale(config.precision == "float16")
         self.running_model: Any = stages.parallel(self.model)
         if config.compile:
             mode = "reduce-overhead" if cuda else "default"
@@ -62,13 +68,14 @@ class FFTDTask:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return dict(model=self.model.state_dict(), average=self.average.state_dict(),
-                    optimiser=self.optimiser.state_dict())
+                    optimiser=self.optimiser.state_dict(), scale=self.scale.state())
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.scale.load(state["scale"])
 
     def step(self, step: int, indices: Tensor, flips: Tensor) -> dict[str, Any]:
         """Algorithm 2, part 4: one batch. Returns: the loss.
@@ -93,8 +100,9 @@ class FFTDTask:
             loss = ddpm.simple_loss(self.running_model, self.diffusion, z_0, t, eps, y)
         # gradient step on θ
         self.optimiser.zero_grad()
-        loss.backward()
-        stepped = step_if_finite(self.optimiser, scale=stages.rate_factor(c, step))
+        self.scale(loss).backward()
+        rate = stages.rate_factor(c, step)
+        stepped = step_if_finite(self.optimiser, scale=rate, loss_scale=self.scale)
         if stepped:
             self.average.update_parameters(self.model)
         return dict(loss=loss.detach(), skipped=not stepped)

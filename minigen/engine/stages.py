@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
-from minigen.engine import loop
+from minigen.engine import loop, presets
 from minigen.engine.processes import rank, world
 from minigen.engine.settings import Config
 from minigen.errors import DataError
@@ -43,7 +43,9 @@ def rate_factor(config: Config, step: int) -> float:
 
 def autocast(config: Config, device: torch.device) -> AbstractContextManager:
     """In the block matrix products are of 16 bits where config.precision asks for it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    kinds = {"bf16": torch.bfloat16, "float16": torch.float16}
+    kind = kinds.get(config.precision, torch.bfloat16)
+    return torch.autocast(device.type, kind, enabled=config.precision in kinds)
 
 
 def parallel(model: nn.Module) -> nn.Module:
@@ -62,7 +64,7 @@ def require_trained(average: AveragedModel) -> None:
     if not int(average.n_averaged):
         raise DataError("No step had a finite gradient, so nothing was learned and no weights are "
                         "written: begin anew in another --out with a smaller learning rate, or "
-                        "float32 instead of bf16.")
+                        "float32 instead of 16 bits.")
 
 
 def run(
@@ -78,9 +80,10 @@ def run(
     path = Path(config.out) / f"{kind}.safetensors"
     existed = path.exists()
     settings = dataclasses.asdict(config) | data
+    picture = 16 * 3 * presets.SIZES[config.preset] ** 2      # sixteen images, uncompressed
     last = loop.train(
         stage, config.out, kind=kind, config=settings, n=n, resume=resume, progress=progress,
-        begin=begin)
+        begin=begin, pictures=picture * (config.steps // config.sample_every))
     if rank() == 0:
         if path.exists() and not existed:
             raise DataError(f"'{path}' has appeared meanwhile and was left as it is: move it away "

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from minigen import ddim, fftd, ivqvae
 from minigen.ddpm import simple_loss
 from minigen.diffusion import Diffusion
+from minigen.engine import presets
 from minigen.names import how_many
 
 Action = Callable[[], Any]
@@ -168,8 +169,8 @@ def _line(
 def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None) -> str:
     """Measure both stages of a preset. Returns: a report as text."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    config: dict[str, Any] = fftd.PRESETS[preset]
-    auto: dict[str, Any] = ivqvae.PRESETS[preset]
+    config: dict[str, Any] = presets.network("FFTD", preset)
+    auto: dict[str, Any] = presets.network("IVQVAE", preset)
     model, theirs = fftd.FFTD(**config).to(device), diffusers_dit(config, device)
     roof, grid = peak_flops(device), config["grid"]
     with FlopCounterMode(display=False) as counter:

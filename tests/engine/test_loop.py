@@ -270,7 +270,8 @@ def test_ctrl_c_and_sigterm_are_told_apart(tmp_path):
 
 def test_too_little_disk_is_said_before_anything_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(10, 10, 10))
-    with pytest.raises(DataError, match="Two checkpoints of this training need"):
+    words = r"4 checkpoints of this training and its pictures need .*make room, keep fewer \(--keep"
+    with pytest.raises(DataError, match=words):
         run(Line(), tmp_path / "a")
     assert not (tmp_path / "a").exists()
 

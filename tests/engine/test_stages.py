@@ -1,5 +1,6 @@
 import csv
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -165,7 +166,7 @@ def test_the_papers_preset_from_files_to_a_score(tmp_path):
     for words in (
         ["prepare", photos, "--size", 256, "--out", data, "--no-classes"],
         ["train-ivqvae", *few, "--data", data, "--discriminator-start=2", "--perceptual=none",
-         "--precision=float32", "--out", one],
+         "--out", one],
         ["encode", data, *auto, "--out", z, "--batch-size", 2],
         ["train-fftd", *few, "--latents", z, *auto, "--out", two],
         ["fid", "--weights", two / "fftd.safetensors", *auto, "--data", data, "--images", 5,
@@ -176,6 +177,49 @@ def test_the_papers_preset_from_files_to_a_score(tmp_path):
     (x,) = [load_file(p)["images"] for p in (tmp_path / "s").glob("part-*.safetensors")]
     assert x.shape == (5, 3, 256, 256) and x.dtype == torch.uint8
     assert load_file(z)["z"].shape[1:] == (4, 4, 4)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float16"])
+def test_sixteen_bits_train_and_go_on_bit_for_bit(trained, tmp_path, precision):
+    _, one, z, _ = trained
+    for stage in (1, 2):
+        def train(steps, out, resume=False, stage=stage):
+            same = dict(steps=steps, decay=False, precision=precision, out=str(tmp_path / out))
+            if stage == 1:
+                config = make_config(Stage1, **TINY1 | same | dict(discriminator_start=2))
+                train_stage1(config, resume, progress=False)
+            else:
+                config = make_config(Stage2, **TINY2 | same, latents=str(z))
+                train_stage2(config, one, resume, progress=False)
+
+        train(4, f"whole{stage}")
+        train(2, f"parts{stage}")
+        train(4, f"parts{stage}", resume=True)
+        kind = "ivqvae" if stage == 1 else "fftd"
+        a, b = (checkpoints.latest(tmp_path / f"{n}{stage}", kind) for n in ("whole", "parts"))
+        assert_same(a, b)
+        scale = a["scales"][0]["value"] if stage == 1 else a["scale"]["value"]
+        assert (scale == 1) == (precision == "bf16")
+
+
+def test_the_room_that_a_training_needs_is_told_first(tmp_path, capsys):
+    config = make_config(Stage1, **TINY1, out=str(tmp_path / "i"))
+    train_stage1(config)
+    said = capsys.readouterr().out.splitlines()[0]
+    found = re.fullmatch(r"Room: on disk at most 4 checkpoints of ([\d.]+) MB and ([\d.]+) MB of "
+                         r"pictures; in memory at least [\d.]+ MB\.", said)
+    largest = max(p.stat().st_size for _, p in checkpoints.found(tmp_path / "i")) / 1e6
+    assert float(found[1]) == pytest.approx(largest, rel=0.1)
+    pictures = sum(p.stat().st_size for p in (tmp_path / "i").glob("samples-*.png")) / 1e6
+    assert pictures < float(found[2]) + 0.1
+    train_stage1(config, resume=True, progress=False)
+    assert "Room" not in capsys.readouterr().out
+
+
+def test_the_log_tells_how_much_of_the_codebook_is_used(trained):
+    with open(trained[0] / "s1" / "losses.csv", newline="") as f:
+        found = list(csv.DictReader(f))
+    assert all(0 < float(r["use"]) <= 1 and 1 <= float(r["perplexity"]) <= 512 for r in found)
 
 
 def test_weights_that_somebody_puts_there_meanwhile_stay(tmp_path, monkeypatch):
