@@ -285,8 +285,8 @@ def _add_reproduce(commands: Commands) -> None:
         "results that come with the course count as measured.",
     )
     tables = (
-        "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9, guidance, "
-        "predictions or origins"
+        "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9, beyond, "
+        "guidance, predictions or origins"
     )
     p.add_argument("table", help=tables)
     option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")

@@ -60,7 +60,8 @@ def test_diffusion_recipes_write_what_they_measured(out):
     recipes = [
         (pretrain.unet_eps, unet.UNet, "unet_eps", {}, eps, 5),
         (pretrain.unet_, unet.UNet, "unet", {}, v, 8),
-        (pretrain.fftd_, fftd.FFTD, "fftd", dict(faces=100), eps, 5),
+        (pretrain.fftd_eps, fftd.FFTD, "fftd_eps", dict(faces=100), eps, 5),
+        (pretrain.fftd_, fftd.FFTD, "fftd", dict(faces=100), v, 5),
     ]
     for recipe, cls, name, options, told, classes in recipes:
         card = recipe(steps=2, batch_size=8, **options)

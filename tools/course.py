@@ -33,8 +33,9 @@ class Chapter(NamedTuple):
 
 CHAPTERS = {
     "00_start_here": Chapter(
-        "Start here", "how it works, the images, a Gaussian, the yardstick",
-        ("gaussian", "data", "metrics"), "Eq. 31", 0.6, 40),
+        "Start here",
+        "how it works, the images, a Gaussian of your own, the yardstick and its formula",
+        ("gaussian", "data", "metrics"), "Eq. 31", 0.9, 120),
     "01_gan": Chapter(
         "GAN objectives", "the game, the losses, mode collapse, DCGAN, conditional GAN",
         ("gan",), "Eqs. 13, 14", 1.5, 100),

@@ -6,6 +6,7 @@ import torch
 
 from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics, unet
 from minigen.data import ToyFaces, batches
+from minigen.diffusion import cosine_betas, linear_betas
 from minigen.files import load_weights
 from minigen.paper import reproduce, tables
 from minigen.perceptual import ToyPerceptual
@@ -191,6 +192,46 @@ def test_a_diffusion_cell_by_hand(few, monkeypatch):
     assert values["parameters"] == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.parametrize(("prediction", "schedule"), [("eps", "linear"), ("v", "cosine")])
+def test_a_cell_beyond_the_paper_by_hand(monkeypatch, prediction, schedule):
+    """What is trained, and the five ways to draw, each from the same noise."""
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = latents.encode(tokenizer, ToyFaces(150, seed=2).images()).z
+    monkeypatch.setattr(tables, "_tokens", lambda: (tokenizer, z, z[:1]))
+    seen, decays, make = {}, [], ddpm.ema
+
+    def train(model, data, diffusion, **rest):
+        seen.update(rest, model=model, diffusion=diffusion, x=next(data)[0])
+        rest["average"].update_parameters(model)
+        yield 1
+
+    monkeypatch.setattr(tables.ddpm, "train_ddpm", train)
+    monkeypatch.setattr(
+        tables.ddpm, "ema", lambda model, decay: decays.append(decay) or make(model, decay)
+    )
+    sampler = Faces(z)
+    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
+    values = tables.beyond_cell(4, 9, prediction, schedule)
+    model = seen["model"]
+    assert (model.prediction, model.schedule) == (prediction, schedule)
+    assert model.config == fftd.FFTD(
+        **tables.TINY, prediction=prediction, schedule=schedule).config
+    betas = {"linear": linear_betas, "cosine": cosine_betas}[schedule]()
+    assert torch.equal(seen["diffusion"].betas, betas)
+    assert torch.equal(seen["x"], next(batches(z, batch_size=128, seed=4))[0])
+    assert (seen["steps"], seen["lr"], seen["seed"], decays) == (9, 2e-3, 4, [0.99])
+    ways = [(options["steps"], options["eta"]) for *_, options in sampler.seen]
+    assert ways == [(5, 0), (10, 0), (20, 0), (50, 0), (50, 1)]
+    start = torch.randn(2000, 4, 4, 4, generator=torch.Generator().manual_seed(104))
+    for net, diffusion, noise, y, options in sampler.seen:
+        assert net is seen["average"].module and not net.training and y is None
+        assert torch.equal(diffusion.betas, betas) and torch.equal(noise, start)
+        assert "prediction" not in options                     # it is the network that says it
+    wanted = metrics.toy_frechet(latents.decode(tokenizer, z))
+    assert list(values) == list(tables.TABLES["beyond"].columns) == list(tables.WAYS)
+    assert all(value == pytest.approx(wanted, rel=1e-3) for value in values.values())
+
+
 @pytest.mark.parametrize("name", ["unet", "fftd"])
 def test_a_cell_of_sampling_steps_by_hand(monkeypatch, name):
     x, tokenizer = ToyFaces(200, seed=4).images(), load_weights(ivqvae.IVQVAE, "ivqvae")
@@ -269,7 +310,8 @@ def test_what_is_taken_unless_told():
     assert small == dict(size=32, width=16, attention_at=8, num_codes=512, code_dim=4)
     assert tiny == dict(dim=64, heads=2) and tables.DRAWN == 1000
     units = {name: (t.unit, t.steps) for name, t in tables.TABLES.items()}
-    trained = dict(table1=250, table7=250, table2=600, table8=600, table9=600, predictions=600)
+    trained = dict(table1=250, table7=250, table2=3000, table8=3000, table9=3000, beyond=1200,
+                   predictions=600)
     drawn = dict(table3=300, table3_pixels=300, guidance=1000, origins=300)
     assert units == {k: ("training steps", n) for k, n in trained.items()} | {
         k: ("images", n) for k, n in drawn.items()
