@@ -1357,6 +1357,12 @@ def test_what_stands_in_passes_its_own_check(name, capsys):
     assert sentence(name, getattr(answers, name), capsys) == f"{name}: passed."
 
 
+@pytest.mark.parametrize("name", chapters.exercises()["03 VQ-VAE"])
+def test_what_stands_in_below_chapter_3_passes_its_own_check(name, capsys):
+    answers = importlib.import_module("minigen.checks.vqvae_answers")
+    assert sentence(name, getattr(answers, name), capsys) == f"{name}: passed."
+
+
 def test_strict_mode_raises(monkeypatch, capsys):
     def stub(*args):
         raise NotImplementedError
