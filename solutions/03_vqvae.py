@@ -38,7 +38,7 @@ from minigen.plots import COLOURS, curves, image_grid, legend, panels, points, s
 from minigen.widgets import explore
 
 scale, device = minigen.setup()
-size = {"small": dict(faces=8192, steps=2000, prior_steps=500),
+size = {"small": dict(faces=8192, steps=2500, prior_steps=500),
         "full": dict(faces=20_000, steps=20_000, prior_steps=20_000)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()
@@ -377,11 +377,12 @@ At the usual β = ¼ the misplaced loss is a little worse for all three seeds, b
 """
 
 # %% tags=["nbval-ignore-output"]
-for name, through in (("with the stop-gradient", straight_through), ("without", lambda z, e: e)):
+ways = {"with the stop-gradient": straight_through, "without": lambda z, e: e}
+for name, through in ways.items():
     three = [digit_tokens(vq_loss, through=through, seed=seed) for seed in range(3)]
     errors, distances, used = zip(*three, strict=True)
     print(f"{name:<23} error " + "  ".join(f"{x:.3f}" for x in errors)
-          + "   distance " + "  ".join(f"{x:.4f}" for x in distances)
+          + f"   mean distance {sum(distances) / 3:.4f}"
           + "   perplexity " + "  ".join(f"{x:.0f}" for x in used))
 guess = (digits - digits.mean(0)).square().mean()
 print(f"the mean of all digits, for every digit: {guess:.3f}")
@@ -509,10 +510,10 @@ show(with_codes(ring[:800], [codes for codes, _ in learned.values()], list(learn
 show(curves({name: history for name, (_, history) in learned.items()},
             xlabel="step", ylabel="perplexity, of 64", height=2.3),
      """Perplexity by step: the bad start stays at six; with revival it jumps to about forty
-     once the unused codes' counts have run out, at step 160, and climbs to fifty; k-means starts
-     there.""")
-print("codes in use, of 64, by perplexity:",
-      {name: round(history[-1]) for name, (_, history) in learned.items()})
+     once the unused codes' counts have run out, at step 160, and climbs to fifty; k-means
+     starts there.""")
+for name, (_, history) in learned.items():
+    print(f"{name:<15} codes in use, by perplexity: {history[-1]:.0f} of 64")
 assert learned["all in one spot"][1][-1] < 0.5 * learned["with revival"][1][-1]
 
 # %% [markdown]
@@ -585,8 +586,9 @@ axes[0, 0].axvline(start, color="black", lw=0.8, ls=":", label="here the codeboo
 legend(axes[0, 0])
 curves({"perplexity of a batch": used[start:]}, xlabel="step with the codebook", smooth=10,
        ax=axes[0, 1])
-show(fig, """Left: the squared error on a log scale falls, jumps where the codebook comes in, and
-     falls again. Right: the perplexity of a batch of 256 vectors, from then on.""")
+show(fig, """Left: the squared error on a log scale falls, jumps where the codebook comes in,
+     and falls below where it was. Right: the perplexity of a batch of 256 vectors, from then on:
+     it falls at first and then rises to about 175.""")
 
 # %% [markdown]
 r"""
@@ -609,13 +611,14 @@ for name, x in by.items():
     error = F.mse_loss(x, test_images)
     print(f"{' '.join(name.split()):<22} {error:13.4f}   {toy_frechet(x):11.1f}")
 recorded = {row["model"]: row["frechet"] for row in results()}
+assert toy_frechet(by["this\ntraining"]) < recorded["Gaussian"]
 print(f"{'(the Gaussian draws)':<22} {'':13}   {recorded['Gaussian']:11.1f}")
 print(f"perplexity of the codes: {vqvae.perplexity(live_test_codes, K):.0f} and "
       f"{vqvae.perplexity(test_codes, K):.0f} of {K}")
 
 # %% [markdown]
 r"""
-The package's trainer, `vqvae.train_vqvae`, is the same loop without the first part, for longer runs: the loaded weights took 12,000 steps of 64 faces, twenty-four times as many faces as yours. Is its codebook used? Count over two thousand faces the model has never seen.
+The package's trainer, `vqvae.train_vqvae`, is the same loop without the first part, for longer runs: the loaded weights took 12,000 steps of 64 faces, about twenty times as many faces as yours. Is its codebook used? Count over two thousand faces the model has never seen.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -699,8 +702,8 @@ def with_rows(face, other, first_row, last_row):
 
 
 a, b = int(bare[0]), int(wearing[0])
-explore(with_rows, with_rows(a, b, 1, 2), """A face without glasses, one with them, and the first
-        with the two middle rows of the second's tokens: it wears the glasses.""",
+explore(with_rows, with_rows(a, b, 1, 2), """A face without glasses, one with them, and the
+        first with the two middle rows of the second's tokens: it wears the glasses.""",
         face=(0, 99, a), other=(0, 99, b), first_row=(0, 3, 1), last_row=(0, 3, 2));
 
 # %% [markdown]
@@ -894,7 +897,7 @@ fig.axes[0].axhline(16 * math.log2(K), color="black", lw=0.8, ls="--",
                     label="sixteen uniform codes: 144")
 legend(fig.axes[0])
 show(fig, """Bits per image by step, falling from the dashed line at 144, sixteen uniform codes,
-     to about 100.""")
+     to about 40.""")
 assert spent[-1] < 0.85 * spent[0] and abs(spent[0] - 16 * math.log2(K)) < 0.1
 
 # %% [markdown]
@@ -953,15 +956,17 @@ live_drawn, drawn = (
     for p, decoder in ((live_prior, live), (prior, model)))
 show(image_grid(torch.cat([live_drawn[:20], drawn[:20]]), columns=10,
                 row_titles=["this\ntraining", "", "longer", ""]),
-     """Two rows of faces from this chapter's own training, soft, most of them whole faces, some
-     with two colours of hair or background; two rows from the longer-trained networks,
-     clear.""")
+     """Two rows of faces from this chapter's own training: whole faces, a little soft, some
+     with pale half-glasses or a shirt of two colours; two rows from the longer-trained networks,
+     clearer.""")
 print(f"toy Fréchet distance: this training {toy_frechet(live_drawn):.0f}, longer "
       f"{toy_frechet(drawn):.0f}, the Gaussian of chapter 0 {recorded['Gaussian']:.0f}")
 
 # %% [markdown]
 r"""
-Now let it continue faces that were begun. *Before you run it:* in the row with six tokens given, the prior knows the hair and the left half of the eyes. Where the left lens is there, will the right one come, in tokens that it draws itself?
+By this yardstick a minute of training brings you to where chapter 0's Gaussian stands; longer training goes far beyond. Most of what is missing is the tokenizer's: its reconstructions of real faces alone account for the greater part of your distance.
+
+Now let the longer-trained prior continue faces that were begun. *Before you run it:* in the row with six tokens given, the prior knows the hair and the left half of the eyes. Where the left lens is there, will the right one come, in tokens that it draws itself?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -972,19 +977,20 @@ show(image_grid(model.decode_indices(completed), columns=8,
                 row_titles=[*(f"{n} given" for n in counts[:-1]), "none"]),
      """Eight faces, four with and four without glasses, of which 16, 12, 8, 6, 4 and no tokens
      are given and the prior draws the rest: with eight given the upper half stays and shirt and
-     chin are new; with six, half of the eyes is given, and most of the first four keep glasses; with
-     four only the hair stays.""")
-both = test_codes[torch.cat([bare, wearing])].flatten(1)
+     chin are new; with six, half of the eyes is given, and most faces keep their glasses, or
+     their lack of them; with four only the hair stays.""")
+pool = torch.cat([bare, wearing])
+both = test_codes[pool].flatten(1)
 for n in (8, 6, 4):
     finished = model.decode_indices(draw_codes(prior, both[:, :n], generator=dice))
-    kept = predict_attributes(finished)["glasses"] == test["glasses"][torch.cat([bare, wearing])]
+    kept = predict_attributes(finished)["glasses"] == test["glasses"][pool]
     print(f"{n} tokens given: as before, with or without glasses, in {kept.float().mean():.0%}")
 
 # %% [markdown]
 r"""
 <details><summary>What happened</summary>
 
-It mostly comes: the prior has seen that a left lens is followed by a right one, and the tokens it draws say so in three faces of four or more. With four tokens it must guess, and is right about as often as a coin. From the top row down ever less is given: first the shirt is redrawn, then everything below the eyes, then half of the eyes, and at last all but the hair. The prior has learned what goes with what.
+It mostly comes: the prior has seen that a left lens is followed by a right one, and the tokens it draws say so in three faces of four. With four tokens it must guess, and is not much better than a coin. From the top row down ever less is given: first the shirt is redrawn, then everything below the eyes, then half of the eyes, and at last all but the hair. The prior has learned what goes with what.
 
 </details>
 
@@ -1083,7 +1089,8 @@ ax.set_ylabel("squared error", fontsize=9)
 legend(ax)
 show(fig, """Squared error over rate. The VQ-VAE's line runs level from 144 bits to 73: the
      learned prior makes the same pictures cheaper. The VAE lies at 116 bits, a little
-     below that line. Yours lies far above both, and its prior reaches fewer bits: its tokens say less.""")
+     below that line. Yours lies well above both, and its prior reaches fewer bits: its tokens
+     say less.""")
 
 # %% [markdown]
 r"""
