@@ -587,8 +587,8 @@ legend(axes[0, 0])
 curves({"perplexity of a batch": used[start:]}, xlabel="step with the codebook", smooth=10,
        ax=axes[0, 1])
 show(fig, """Left: the squared error on a log scale falls, jumps where the codebook comes in,
-     and falls below where it was. Right: the perplexity of a batch of 256 vectors, from then on:
-     it falls at first and then rises to about 175.""")
+     and falls below where it was. Right: the perplexity of a batch of 256 vectors, from then
+     on: it falls at first and then rises to about 175.""")
 
 # %% [markdown]
 r"""
@@ -957,8 +957,8 @@ live_drawn, drawn = (
 show(image_grid(torch.cat([live_drawn[:20], drawn[:20]]), columns=10,
                 row_titles=["this\ntraining", "", "longer", ""]),
      """Two rows of faces from this chapter's own training: whole faces, a little soft, some
-     with pale half-glasses or a shirt of two colours; two rows from the longer-trained networks,
-     clearer.""")
+     with pale half-glasses or a shirt of two colours; two rows from the longer-trained
+     networks, clearer.""")
 print(f"toy Fréchet distance: this training {toy_frechet(live_drawn):.0f}, longer "
       f"{toy_frechet(drawn):.0f}, the Gaussian of chapter 0 {recorded['Gaussian']:.0f}")
 
