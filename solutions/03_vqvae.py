@@ -247,7 +247,7 @@ It should say 0.25 : 1, and it said 4 : 1. With the misplaced β the codes get a
 
 Put the three together. The encoder gives a *map* `z`, with a vector at each of its places; out come $z_q$ in the shape of `z`, ready for the decoder; the index of the code at every place; and the loss. This function is the heart of the chapter: it will train the VQ-VAE of section 4.
 
-Three things go wrong here in practice. The vector of a place runs along axis 1, so `reshape(-1, C)` alone would mix channels with places. The loss wants the code itself, not what `straight_through` made of it. And the result must come back in the order of axes in which it went in.
+Two things go wrong here in practice: the vector of a place runs along axis 1, so `reshape(-1, C)` alone would mix channels with places; and the loss wants the code itself, not what `straight_through` made of it.
 
 <details><summary>Hint</summary>
 
@@ -280,7 +280,7 @@ check(quantize)
 
 # %% [markdown]
 r"""
-The package's class `vqvae.VectorQuantizer` does the same, and is what later chapters import. It differs in two things that matter at the size of the paper: it works through the vectors in chunks, since all distances of 8,192 of them to the paper's 16,384 codes would fill half a gigabyte; and it computes distances in 32-bit floats even where the rest of the network runs in 16.
+The package's class `vqvae.VectorQuantizer` does the same, and is what later chapters import. At the paper's size two more things matter: it works through the vectors in chunks, since all distances of 8,192 of them to 16,384 codes would fill half a gigabyte, and it computes distances in 32-bit floats even where the rest of the network runs in 16.
 """
 
 # %%
@@ -294,17 +294,6 @@ print("one z_q and one set of indices:",
       bool(torch.allclose(z_q, theirs.z_q)), bool(torch.equal(indices, theirs.indices)))
 print("one loss and one gradient:     ", bool(torch.allclose(loss, theirs.loss)),
       all(torch.allclose(a, b, atol=1e-7) for a, b in zip(*slopes, strict=True)))
-
-z = 2 + 0.3 * torch.randn(2000, 4, generator=torch.Generator().manual_seed(0))
-codebook = 2 + 0.3 * torch.randn(64, 4, generator=torch.Generator().manual_seed(1))
-exact = torch.cdist(z.double(), codebook.double()).argmin(1)
-z16, codebook16 = z.bfloat16(), codebook.bfloat16()
-half = (codebook16.square().sum(1) - 2 * z16 @ codebook16.T).argmin(1)
-with torch.autocast("cpu", torch.bfloat16):
-    ours = vqvae.nearest_code(z, codebook)
-right_half, right_ours = ((k == exact).float().mean() for k in (half, ours))
-print(f"right code in bfloat16: {right_half:.0%}   in minigen under autocast: {right_ours:.0%}")
-assert right_half < 0.8 and right_ours > 0.999
 
 # %% [markdown]
 r"""
@@ -391,7 +380,7 @@ print(f"the mean of all digits, for every digit: {guess:.3f}")
 r"""
 <details><summary>What happened</summary>
 
-The picture's error no longer reaches the encoder; what does is the commitment alone, and it is smallest when all vectors sit on a few codes, whatever the digit. So the code tells little about it: the perplexity ends at eight or nine instead of thirty, and the picture's error is three times as large, not far below that of the mean digit. No line raises an error, and the distance to the codes looks splendid, a hundred times smaller. That pair, few codes in use and a tiny commitment, is how one knows a lost gradient.
+The picture's error no longer reaches the encoder; what does is the commitment alone, and it is smallest when all vectors sit on a few codes, whatever the digit. So the code tells little about it: the perplexity ends at eight or nine instead of thirty, and the picture's error is three times as large. No line raises an error, and the distance to the codes looks splendid, a hundred times smaller. Few codes in use beside a tiny commitment: so one knows a lost gradient.
 
 </details>
 
@@ -533,14 +522,10 @@ Encoder and decoder are those of chapter 2; in between, a 1×1 convolution to 16
 # %%
 torch.manual_seed(0)
 live = vqvae.VQVAE().to(device)                  # an encoder, a decoder, a place for a codebook
-x = images[:2].to(device)
-z_e = live.encode(x)
+z_e = live.encode(images[:2].to(device))
 z_q, indices, _ = quantize(z_e, live.quantizer.codebook)
-x_hat = live.decode(z_q)
-print("image", tuple(x.shape), "→ z_e", tuple(z_e.shape), "→ indices", tuple(indices.shape))
-print("  → z_q", tuple(z_q.shape), "→ image", tuple(x_hat.shape))
-parameters = sum(p.numel() for p in live.parameters())
-print(f"parameters: {parameters}, codebook {K} × {z_e.shape[1]}")
+for name, x in (("z_e", z_e), ("indices", indices), ("z_q", z_q), ("x̂", live.decode(z_q))):
+    print(f"{name:<8}", tuple(x.shape))
 print(f"an image: {32 * 32 * 3 * 8} bits; its tokens: {16 * int(math.log2(K))} bits")
 
 # %% [markdown]
@@ -613,51 +598,17 @@ for name, x in by.items():
 recorded = {row["model"]: row["frechet"] for row in results()}
 assert toy_frechet(by["this\ntraining"]) < recorded["Gaussian"]
 print(f"{'(the Gaussian draws)':<22} {'':13}   {recorded['Gaussian']:11.1f}")
-print(f"perplexity of the codes: {vqvae.perplexity(live_test_codes, K):.0f} and "
-      f"{vqvae.perplexity(test_codes, K):.0f} of {K}")
+for name, tokens in (("this training", live_test_codes), ("longer", test_codes)):
+    print(f"{name:<22} {len(tokens.unique())} of {K} codes in use, "
+          f"perplexity {vqvae.perplexity(tokens, K):.0f}")
 
 # %% [markdown]
 r"""
-The package's trainer, `vqvae.train_vqvae`, is the same loop without the first part, for longer runs: the loaded weights took 12,000 steps of 64 faces, about twenty times as many faces as yours. Is its codebook used? Count over two thousand faces the model has never seen.
-"""
+The package's trainer, `vqvae.train_vqvae`, is the same loop without the first part, for longer runs: the loaded weights took 12,000 steps of 64 faces, about twenty times as many faces as yours.
 
-# %% tags=["nbval-ignore-output"]
-share = torch.bincount(test_codes.flatten(), minlength=K).double() / test_codes.numel()
-used = int((share > 0).sum())
-print(f"codes used: {used} of {K}, perplexity {vqvae.perplexity(test_codes, K):.0f}")
-assert used > 0.6 * K
+### Moving glasses
 
-fig, axes = panels(1, 1, height=2.0)
-ax = axes[0, 0]
-ax.bar(range(K), share.sort(descending=True).values * 100, width=1.0, color=COLOURS[0])
-ax.axhline(100 / K, color="black", lw=0.8, ls="--", label=f"equal use: 1 of {K}")
-ax.set_xlim(-5, K + 5)
-ax.set_xlabel("codes, sorted by use", fontsize=9)
-ax.set_ylabel("per cent", fontsize=9)
-legend(ax)
-show(fig, """Share of each of the 512 codes, sorted: a gentle slope around the dashed line of
-     equal use, without a long tail of unused codes.""")
-
-# %% [markdown]
-r"""
-### What does each code draw?
-
-Take one face's tokens and put other codes in the second row, second column, where an eye is. What appears? Eight codes, from the commonest there to rare ones:
-"""
-
-# %%
-by_use = test_codes[:, 1, 1].bincount(minlength=K).argsort(descending=True)
-picked = by_use[[0, 8, 16, 24, 32, 40, 50, 60]].tolist()
-swapped = test_codes[:1].repeat(len(picked), 1, 1)
-swapped[:, 1, 1] = torch.tensor(picked)
-show(image_grid(model.decode_indices(swapped), columns=8, titles=[f"code {k}" for k in picked]),
-     """The same face eight times with another code at the second row, second column: eyes, skin
-     and hair change in colour, at both eyes though only one token changed; the shirt stays
-     nearly as it was.""")
-
-# %% [markdown]
-r"""
-A code does not own a patch. The decoder reads all tokens together, and changing one changes the middle of the face, both eyes included. So how many tokens does it take to *move* something, a pair of glasses, from one face to another? *Before you run it:* two hundred faces without glasses get one token from a face with them, at the left eye; then the whole row of the eyes, four tokens; then that row and the next, eight. In what share of them will the classifier see glasses?
+A code does not own a patch: the decoder reads all tokens together. How many tokens does it take to *move* something, a pair of glasses, from one face to another? *Before you run it:* two hundred faces without glasses get one token from a face with them, at the left eye; then the whole row of the eyes, four tokens; then that row and the next, eight. In what share of them will the classifier see glasses?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -817,15 +768,6 @@ for n in range(16):
 depends = jacobian > 0
 print("sees itself or later places:", bool(depends.triu().any()),
       "  sees every earlier place:", bool(depends.tril(-1).sum() == 16 * 15 // 2))
-
-# %%
-fig, axes = panels(1, 1, height=2.6, width=2.7)
-ax = axes[0, 0]
-ax.imshow(depends.float(), cmap="Blues", vmin=0, vmax=1.4)
-ax.set_xlabel("token", fontsize=9)
-ax.set_ylabel("prediction", fontsize=9)
-show(fig, """A 16×16 table of which prediction depends on which token: filled strictly below the
-     diagonal, empty on it and above.""")
 
 # %% [markdown]
 r"""
@@ -1050,16 +992,6 @@ for name, cost in costs.items():
 print(f"{'(your PixelCNN, your tokens)':<31} {live_bits:6.1f} bits")
 assert learned_bits < by_place < 144 and with_label < learned_bits < vae_bits
 
-# %%
-fig, axes = panels(1, 1, height=2.2)
-ax = axes[0, 0]
-ax.barh(list(costs), list(costs.values()), color=[COLOURS[0]] * 5 + [COLOURS[1]])
-ax.invert_yaxis()
-ax.set_xlabel("bits per face", fontsize=9)
-show(fig, """Bars of the bits per face: 144 for uniform codes, fewer with each place's
-     frequencies, about half with the PixelCNN, a little fewer with the hair colour known, 17
-     for the nine attributes; in another colour the VAE's KL, 116, between the two priors.""")
-
 # %% [markdown]
 r"""
 What lies between a face's attributes, about 17 bits, and what the PixelCNN pays? Every face also has eight variations without a name (place and width of the head, the eyes, brows, mouth, light), and the tokens describe them to the accuracy that the decoder can draw.
@@ -1094,7 +1026,7 @@ show(fig, """Squared error over rate. The VQ-VAE's line runs level from 144 bits
 
 # %% [markdown]
 r"""
-The learned prior makes the same pictures for half the bits. The VAE pays more bits for a smaller error, so neither code is simply better. What differs is the drawing: from its round Gaussian the VAE draws worse faces than the VQ-VAE from its learned prior (the table below). Rate counts what describing costs; drawing asks whether the prior is right. And your own tokens are cheapest of all, because they tell least: a low rate is no merit by itself.
+The learned prior makes the same pictures for half the bits. The VAE pays more bits for a smaller error, so neither code is simply better; but drawing asks whether the *prior* is right, and there the VAE's round Gaussian loses (the table below). Your own tokens are cheapest, because they tell least: a low rate is no merit by itself.
 
 What survives in sixteen tokens? Ask the classifier, attribute by attribute, whether it reads the same on the redrawn face as the truth says.
 """
@@ -1119,10 +1051,7 @@ show(image_grid(rows, columns=8, row_titles=["real", "16 tokens"]),
 # %% tags=["nbval-ignore-output"]
 now, limit = toy_frechet(drawn), toy_frechet(redrawn)
 print(results_table(through_chapter=3, **{"VQ-VAE + PixelCNN": now}))
-live_now, live_limit = toy_frechet(live_drawn), toy_frechet(by["this\ntraining"])
-print(f"\n{'':<34} this training   longer")
-print(f"{'drawn':<34} {live_now:13.0f}   {now:6.0f}")
-print(f"{'real faces through sixteen tokens':<34} {live_limit:13.0f}   {limit:6.0f}")
+print(f"\nreal faces through the sixteen tokens: {limit:.1f}")
 assert now < recorded["VAE"], "the VQ-VAE with its prior should beat the VAE"
 
 # %% [markdown]
@@ -1134,7 +1063,7 @@ So the decoder must become sharper. That is chapter 4. And the prior can be anot
 
 ## Summary
 
-- Vector quantisation replaces a vector by its nearest code; k-means finds codes; distances want 32-bit floats.
+- Vector quantisation replaces a vector by its nearest code; k-means finds codes.
 - The straight-through estimator carries the gradient past the step; without it the encoder learns nothing of the picture. β belongs to the commitment; misplaced, and with Adam, it does nothing.
 - Running averages move the codes without a gradient. Perplexity counts the codes in use; dead codes are revived, by a threshold relative to an average code.
 - A masked convolution predicts every token from those before it in one pass; drawing takes one pass a token.
