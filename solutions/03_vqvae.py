@@ -371,7 +371,7 @@ for name, through in ways.items():
     three = [digit_tokens(vq_loss, through=through, seed=seed) for seed in range(3)]
     errors, distances, used = zip(*three, strict=True)
     print(f"{name:<23} error " + "  ".join(f"{x:.3f}" for x in errors)
-          + f"   mean distance {sum(distances) / 3:.4f}"
+          + f"   distance {sum(distances) / 3:.4f}"
           + "   perplexity " + "  ".join(f"{x:.0f}" for x in used))
 guess = (digits - digits.mean(0)).square().mean()
 print(f"the mean of all digits, for every digit: {guess:.3f}")
@@ -906,7 +906,7 @@ print(f"toy Fréchet distance: this training {toy_frechet(live_drawn):.0f}, long
 
 # %% [markdown]
 r"""
-By this yardstick a minute of training brings you to where chapter 0's Gaussian stands; longer training goes far beyond. Most of what is missing is the tokenizer's: its reconstructions of real faces alone account for the greater part of your distance.
+So a minute of your own training draws better than chapter 0's Gaussian, by this yardstick, and longer training better still. Nearly all of your distance is the tokenizer's: its reconstructions of real faces have most of it already (the table of section 4).
 
 Now let the longer-trained prior continue faces that were begun. *Before you run it:* in the row with six tokens given, the prior knows the hair and the left half of the eyes. Where the left lens is there, will the right one come, in tokens that it draws itself?
 """
