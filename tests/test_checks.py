@@ -70,10 +70,6 @@ def no_detach(z, e, b=0.25):
     return F.mse_loss(z, e) + b * F.mse_loss(z, e)
 
 
-def exp_entropy(p):
-    return torch.exp(-(p * p.log()).sum())
-
-
 def half_way(x, p, order):
     """The image at which the probabilities, in this order, reach one half."""
     return x[order[p[order].cumsum(0).ge(0.5).int().argmax()]]
@@ -87,9 +83,61 @@ def by_channel(z, m, s):
     return (z - m[:, None, None]) / s[:, None, None]
 
 
-def averages(count, total, z, i, g, old=None, new=None, mean=False, divide=None):
+def copied(z, q):
+    z.data.copy_(q)
+    return z
+
+
+def vq(z, e, b=0.25):
+    return F.mse_loss(e, z.detach()) + b * F.mse_loss(z, e.detach())
+
+
+def quantized(z, codebook, beta, rows=None, back=None, loss=None, through=None, flat=False):
+    """The quantizer, and its variants that go wrong."""
+    vectors = rows(z) if rows else z.movedim(1, -1).flatten(0, 2)
+    places = torch.cdist(vectors, codebook).argmin(1).view(len(z), *z.shape[2:])
+    e = codebook[places]
+    q = back(e, z) if back else e.movedim(-1, 1)
+    passed = through(z, q) if through else q
+    if not through:
+        passed = z.view(q.shape) + (q - z.view(q.shape)).detach()
+    e = e.movedim(-1, 1)
+    cost = loss(z, e, passed, beta) if loss else vq(z, e, beta)
+    return passed, places.flatten() if flat else places, cost
+
+
+def upper_left(s, k, middle):
+    out = torch.zeros(s, s)
+    out[: s // 2, : s // 2 + middle] = 1
+    out[s // 2, : s // 2 + (k == "B")] = 1
+    return out
+
+
+def in_bits(x, c):
+    return F.cross_entropy(x, c, reduction="sum") / len(c) / math.log(2)
+
+
+def told(model, given, grid, y, g, pick=None, soft=None, shift=0, start=None, stop=0, keep=True,
+         label=True):
+    """Codes drawn one after the other, and the variants that go wrong."""
+    n, known = given.shape
+    codes = torch.zeros(n, grid * grid, dtype=torch.long)
+    if keep:
+        codes[:, :known] = given
+    first = start if start is not None else known if keep else 0
+    for place in range(first, grid * grid + stop):
+        with torch.no_grad():
+            x = model(codes.view(n, grid, grid), y if label else None).flatten(2)
+        x = x[:, :, place + shift]
+        p = soft(x) if soft else x.softmax(1)
+        codes[:, place] = pick(p, g) if pick else torch.multinomial(p, 1, generator=g).squeeze(1)
+    return codes.view(n, grid, grid)
+
+
+def averages(count, total, z, i, g, old=None, new=None, mean=False, divide=None, n=None):
     old, new = g if old is None else old, 1 - g if new is None else new
-    n, s = vqvae.count_and_sum(z, i, len(count))
+    counted, s = vqvae.count_and_sum(z, i, len(count))
+    n = counted if n is None else n
     first = old * count + new * n
     second = old * total + new * (s / n[:, None].clamp_min(1) if mean else s)
     return first, second, second / {None: first, "old": count}[divide][:, None]
@@ -394,17 +442,31 @@ WRONG |= {
         (lambda z, c: (c.square().sum(1) + 2 * z @ c.T).argmin(1), "it is subtracted"),
         (lambda z, c: torch.cdist(z, c).argmin(0), "nearest vector of each code"),
         (lambda z, c: c.square().sum(1) - 2 * z @ c.T, "returned the distances"),
-        (lambda z, c: c[torch.cdist(z, c).argmin(1)], "shape"),
+        (lambda z, c: torch.cdist(z, c), "returned all distances"),
+        (lambda z, c: torch.cdist(z, c).min(1).values, "return its index"),
+        (lambda z, c: c[torch.cdist(z, c).argmin(1)], "return their indices"),
         (lambda z, c: torch.cdist(z, c).argmin(1).float(), "torch.int64"),
+        (lambda z, c: torch.cdist(z, c).argmin(1, keepdim=True), "axis of codes was kept"),
+        (lambda z, c: (z[:, None] - c[None]).square().sum(-1).argmin(1), "N · K · C numbers"),
+        (lambda z, c: (F.normalize(z, dim=1) @ F.normalize(c, dim=1).T).argmax(1), "cosine"),
+        (lambda z, c: F.cosine_similarity(z[:, None], c[None], dim=2).argmax(1), "cosine"),
+        (lambda z, c: (c.norm(dim=1) - 2 * z @ c.T).argmin(1), "not squared"),
+        (lambda z, c: torch.cdist(z, c, p=1).argmin(1), "absolute differences"),
+        (lambda z, c: torch.cdist(z, c).argmin(1) + c.zero_().sum().long(), "changed the codebook"),
     ],
     "straight_through": [
         (lambda z, q: q, "no gradient reaches z_e"),
         (lambda z, q: q.detach(), "No gradient comes back"),
         (lambda z, q: z, "value is that of z_e"),
-        (lambda z, q: z + (q - z), "no gradient reaches z_e"),
+        (lambda z, q: z + (q - z), "either nothing is detached, or"),
         (lambda z, q: z + q - z.detach(), "A gradient reaches z_q"),
         (lambda z, q: q + (z - q).detach(), "value is that of z_e"),
         (lambda z, q: z.detach() + (q - z), "wrong place"),
+        (lambda z, q: z.detach() + (q - z).detach(), "No gradient comes back"),
+        (lambda z, q: z + (z - q).detach(), "wrong way round"),
+        (lambda z, q: (q - z).detach(), "z_e in front is missing"),
+        (lambda z, q: z + q.detach(), "bracket holds the difference"),
+        (lambda z, q: copied(z, q), "changed the z_e"),
     ],
     "vq_loss": [
         (lambda z, e, b: F.mse_loss(z, e.detach()) + b * F.mse_loss(e, z.detach()),
@@ -417,26 +479,59 @@ WRONG |= {
         (lambda z, e, b: (F.mse_loss(e, z.detach()) + b * F.mse_loss(z, e.detach())) * z.numel(),
          "take the mean"),
         (lambda z, e, b: (1 + b) * F.mse_loss(z, e.detach()), "codebook gets no gradient"),
+        (lambda z, e, b: (1 + b) * F.mse_loss(e, z.detach()), "encoder gets no gradient"),
         (lambda z, e, b: (1 + b) * F.mse_loss(z, e).item(), "with its graph"),
+        (lambda z, e, b: ((1 + b) * F.mse_loss(z, e)).detach(), "with its graph"),
+        (lambda z, e, b: (1 - b) * F.mse_loss(e, z.detach()) + b * F.mse_loss(z, e.detach()),
+         "1 − β and β"),
+        (lambda z, e, b: b * F.mse_loss(e, z.detach()) + (1 - b) * F.mse_loss(z, e.detach()),
+         "at the wrong terms"),
+        (lambda z, e, b: F.mse_loss(e, z.detach()) - b * F.mse_loss(z, e.detach()), "subtracted"),
+        (lambda z, e, b: F.l1_loss(e, z.detach()) + b * F.l1_loss(z, e.detach()), "absolute"),
+        (lambda z, e, b: (e - z.detach()).square() + b * (z - e.detach()).square(), "one number"),
+    ],
+    "quantize": [
+        (lambda *a: quantized(*a, rows=lambda z: z.reshape(-1, z.shape[1])), "alone mixes"),
+        (lambda *a: quantized(*a, back=lambda e, z: e), "channels are last"),
+        (lambda *a: quantized(*a, back=lambda e, z: e.reshape(z.shape)), "which mixes"),
+        (lambda *a: quantized(*a, flat=True), "indices are a list"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: vq(z, q, b)), "The codebook gets no"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: vq(z, e)), "β is not passed on"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: vq(e, z, b)), "wrong way round"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: F.mse_loss(e, z)), "call vq_loss"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: vq(z, e, b).item()), "no graph"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: vq(z.detach(), e, b)), "The encoder"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: vq(z, e.detach(), b)), "were detached"),
+        (lambda *a: quantized(*a, through=lambda z, e: e), "does not reach z"),
+        (lambda *a: quantized(*a, through=lambda z, e: e.detach()), "No gradient comes back"),
+        (lambda *a: quantized(*a, through=lambda z, e: z + 0), "z_q is z itself"),
+        (lambda *a: quantized(*a, through=lambda z, e: z + e - z.detach()), "reaches the codebook"),
+        (lambda *a: quantized(*a)[:2], "three things"),
+        (lambda *a: (quantized(*a)[1], *quantized(*a)[::2]), "first comes a map of floats"),
+        (lambda *a: (quantized(*a)[0], *quantized(*a)[:0:-1]), "the loss comes last"),
     ],
     "ema_update": [
         (lambda *a: averages(*a, old=1 - a[-1], new=a[-1]), "old one keeps the share"),
         (lambda *a: averages(*a, new=1.0), "added in full"),
         (lambda *a: averages(*a, old=0.0, new=1.0), "batch's only"),
+        (lambda *a: averages(*a, old=1.0), "kept in full"),
+        (lambda *a: averages(*a, old=1.0, new=1.0), "added the batch's counts"),
         (lambda *a: averages(*a, mean=True), "division comes last"),
         (lambda *a: averages(*a, divide="old"), "old count"),
         (lambda *a: (*averages(*a)[:2], averages(*a)[1]), "divide it by the count"),
+        (lambda *a: (*averages(*a)[:2], a[1] / a[0][:, None]), "first update both"),
         (lambda *a: averages(*a)[2], "three things"),
-    ],
-    "code_perplexity": [
-        (lambda i, k: torch.tensor(vqvae.perplexity(i, k)).log(), "exponential"),
-        (lambda i, k: 1 / vqvae.perplexity(i, k), "sign"),
-        (lambda i, k: 2 ** math.log(vqvae.perplexity(i, k)), "belong together"),
-        (lambda i, k: float(len(i.unique())), "appear at all"),
-        (lambda i, k: exp_entropy(torch.bincount(i.flatten(), minlength=k) / i.numel()), "NaN"),
+        (lambda *a: (*averages(*a)[1::-1], averages(*a)[2]), "first of the three is the count"),
+        (lambda *a: averages(*a[:-1], 0.99), "used 0.99 always"),
+        (lambda *a: (a[0], *averages(*a)[1:]), "The count did not change"),
+        (lambda c, t, z, i, g: averages(c, t, z, i, g, n=torch.bincount(i)), "minlength"),
+        (lambda c, t, z, i, g: averages(c, t, z, i, g, n=F.one_hot(i).sum(0)), "one_hot"),
+        (lambda c, t, z, i, g: (averages(c, t, z, i, g), c.zero_())[0], "changed the count"),
     ],
     "mask": [
         (lambda s, k: pixelcnn.causal_mask(s, "A" if k == "B" else "B"), "centre"),
+        (lambda s, k: pixelcnn.causal_mask(s, "A"), "Both kinds give one mask"),
+        (lambda s, k: pixelcnn.causal_mask(s, "B"), "Both kinds give one mask"),
         (lambda s, k: pixelcnn.causal_mask(s, k).flip(0), "Upside down"),
         (lambda s, k: pixelcnn.causal_mask(s, k).flip(1), "Mirrored"),
         (lambda s, k: pixelcnn.causal_mask(s, k).T.contiguous(), "row by row"),
@@ -444,7 +539,13 @@ WRONG |= {
          "middle row is missing"),
         (lambda s, k: torch.cat([torch.ones(s // 2 + 1, s), torch.zeros(s // 2, s)]),
          "whole middle row"),
-        (lambda s, k: torch.ones(s, s).tril(), "is wanted"),
+        (lambda s, k: torch.ones(s, s).tril(), "a triangle"),
+        (lambda s, k: torch.ones(s, s).tril(-1), "a triangle"),
+        (lambda s, k: upper_left(s, k, 1), "Only the upper left"),
+        (lambda s, k: upper_left(s, k, 0), "above and to the left"),
+        (lambda s, k: 1 - pixelcnn.causal_mask(s, k), "other way round"),
+        (lambda s, k: torch.ones(s, s), "Everything is open"),
+        (lambda s, k: pixelcnn.causal_mask(s, k).bool(), "type is torch.bool"),
     ],
     "bits": [
         (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c), "in nats"),
@@ -455,6 +556,34 @@ WRONG |= {
         (lambda x, c: F.cross_entropy(x, c, reduction="sum"), "left nats"),
         (lambda x, c: F.cross_entropy(x, c, reduction="sum") / len(c) * math.log(2),
          "multiplied by log 2"),
+        (lambda x, c: in_bits(x, c).item(), "no gradient comes back"),
+        (lambda x, c: in_bits(x, c).detach(), "no gradient comes back"),
+        (lambda x, c: in_bits(x.softmax(1), c), "took the softmax first"),
+        (lambda x, c: in_bits(x.detach(), c) + 0 * x.sum(), "no gradient reaches"),
+        (lambda x, c: -in_bits(x, c), "sign is missing"),
+        (lambda x, c: -x.gather(1, c[:, None]).sum() / len(c) / math.log(2), "no log prob"),
+        (lambda x, c: -x.log_softmax(-1).gather(1, c[:, None]).sum() / len(c) / math.log(2),
+         "last axis"),
+        (lambda x, c: in_bits(x, c) * len(c) / x.shape[1], "number of codes"),
+    ],
+    "draw_codes": [
+        (lambda *a: told(*a, pick=lambda p, g: p.argmax(1)), "likeliest token"),
+        (lambda *a: told(*a, pick=lambda p, g: torch.multinomial(p, 1).squeeze(1)), "generator"),
+        (lambda *a: told(*a, soft=lambda x: x.softmax(0)), "another axis"),
+        (lambda *a: told(*a, soft=lambda x: x.softmax(1).softmax(1)), "taken twice"),
+        (lambda *a: told(*a, soft=lambda x: (-x).softmax(1)), "signs of the logits"),
+        (lambda *a: told(*a, shift=-1), "place before its own"),
+        (lambda *a: told(*a, start=0), "either ignored or drawn anew"),
+        (lambda *a: told(*a, keep=False), "either ignored"),
+        (lambda *a: told(*a, label=False), "not passed on"),
+        (lambda *a: told(*a, stop=-1), "last place is not drawn"),
+        (lambda *a: told(*a).flatten(1), "give each its map"),
+        (lambda *a: told(*a).float(), "whole numbers"),
+        (lambda *a: told(*a).transpose(1, 2).contiguous(), "Rows and columns"),
+        (lambda m, *a: told(lambda c, y: (m(c, y), m(c, y))[1], *a), "one pass for each place"),
+        (lambda m, g, k, y, r: told(functools.cache(lambda s: lambda c, y: s)(m(
+            F.pad(g, (0, k * k - g.shape[1])).view(-1, k, k), y)), g, k, y, r), "asked once"),
+        (lambda m, *a: told(lambda c, y: m(c.flatten(1), y), *a), "takes maps of codes"),
     ],
 }
 
@@ -1315,11 +1444,15 @@ def in_the_mean(model, d, x, g, clip):
     ("count_active", lambda m, t=0.01: int((m.var(0, unbiased=False) > t).sum())),
     ("best_guess", lambda x, p: torch.einsum("n,nchw->chw", p, x)),
     ("nearest_index", lambda z, c: torch.cdist(z, c).argmin(-1)),
-    ("nearest_index", lambda z, c: (z[:, None] - c[None]).square().sum(-1).argmin(1)),
+    ("nearest_index", lambda z, c: (z @ c.T - 0.5 * (c * c).sum(1)).argmax(1)),
     ("straight_through", lambda z, q: q.detach() + z - z.detach()),
+    ("quantize", lambda z, c, b: quantized(z, c, b)),
+    ("ema_update", lambda *a: list(averages(*a))),
+    ("draw_codes", lambda *a: told(*a)),
+    ("draw_codes", lambda *a: told(*a, pick=lambda p, g: (
+        p.log() - torch.empty_like(p).exponential_(generator=g).log()).argmax(1))),
     ("vq_loss",
      lambda z, e, b: (z.detach() - e).pow(2).mean() + b * (e.detach() - z).pow(2).mean()),
-    ("code_perplexity", vqvae.perplexity),
     ("mask", lambda s, k: (torch.arange(s * s).view(s, s) < s * s // 2 + (k == "B")).float()),
     ("bits", lambda x, c: F.cross_entropy(x, c, reduction="none").sum((1, 2)).mean() / math.log(2)),
     ("gaussian_draw", lambda m, u, v, e: m + (u @ (e * v.sqrt()).T).T),
@@ -1412,6 +1545,12 @@ def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
     *[(name, "ddpm_answers") for name in chapters.exercises()["05 DDPM"]]])
 def test_what_stands_in_passes_its_own_check(name, module, capsys):
     answers = importlib.import_module(f"minigen.checks.{module}")
+    assert sentence(name, getattr(answers, name), capsys) == f"{name}: passed."
+
+
+@pytest.mark.parametrize("name", chapters.exercises()["03 VQ-VAE"])
+def test_what_stands_in_below_chapter_3_passes_its_own_check(name, capsys):
+    answers = importlib.import_module("minigen.checks.vqvae_answers")
     assert sentence(name, getattr(answers, name), capsys) == f"{name}: passed."
 
 
