@@ -173,6 +173,8 @@ def check_mask(answer: Answer) -> None:
                  "above, and the left part of the middle row."): torch.ones(size, size).tril(),
                 "That is a triangle (tril without its diagonal): reading order is another.":
                     torch.ones(size, size).tril(-1),
+                "That is a triangle (triu): reading order is another.":
+                    torch.ones(size, size).triu(),
                 "The other way round: 1 where a tap may look, 0 where it may not.": 1 - want,
                 "Everything is open: what comes later must be 0.": torch.ones(size, size),
                 "Only the middle row is right: the rows above come before it.":

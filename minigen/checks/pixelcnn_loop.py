@@ -19,7 +19,7 @@ class _Prior(nn.Module):
         self.grid, self.codes = grid, codes
         self.calls: list[Tensor] = []
         ranks = torch.rand(grid * grid, codes + 1, codes).argsort(-1)
-        self.table = 15.0 * ranks if sure else torch.randn(ranks.shape)
+        self.table = 12.0 * ranks if sure else torch.randn(ranks.shape)
         if not sure:
             self.table[0, -1] = torch.tensor([2.0, 0.0, 1.0])
         self.weight = nn.Parameter(torch.ones(()))
@@ -39,7 +39,7 @@ class _Prior(nn.Module):
         before = torch.cat([torch.full((len(flat), 1), self.codes), flat[:, :-1]], 1)
         logits = self.table[torch.arange(g * g), before]             # (n, places, K)
         if y is not None:
-            logits = logits + 90.0 * F.one_hot(y, self.codes)[:, None]
+            logits = logits + 50.0 * F.one_hot(y, self.codes)[:, None]
         return (self.weight * logits).movedim(-1, 1).reshape(len(codes), self.codes, g, g)
 
 
@@ -134,7 +134,13 @@ def _drawn(answer: Answer) -> None:
     """A model that leaves much to chance: how often does each token come first?"""
     model, n = _Prior(2, 3, sure=False), 4000
     given = torch.zeros(n, 0, dtype=torch.long)
-    got, again = _call(answer, model, given), _call(answer, model, given)
+    try:
+        got, again = _call(answer, model, given), _call(answer, model, given)
+    except RuntimeError as e:
+        if "probability" not in str(e):
+            raise
+        raise Wrong("The draw wants probabilities, none below 0: take the softmax of the logits "
+                    "over the codes.") from None
     logits = model.table[0, -1]
 
     def shares(codes: Tensor) -> Tensor:

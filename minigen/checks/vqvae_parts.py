@@ -50,6 +50,10 @@ def _loss_mistakes(beta: float) -> list[tuple[float, float, float, str]]:
         (1 + beta, 1, beta, "β is on the codebook term, the bug itself: it belongs to the "
                             "commitment, where e is detached."),
         (1 + beta, 1 + beta, 1 + beta, n),
+        (1 + beta, 1 + beta, 1, "z_e is not detached in the codebook term: it moves the codes "
+                                "only."),
+        (1 + beta, beta, 1 + beta, "e is not detached in the commitment: it moves the encoder "
+                                   "only."),
         (1 + beta, 1 + beta, 0, "The codebook gets no gradient: both terms detach e."),
         (1 + beta, 0, 1 + beta, "The encoder gets no gradient: both terms detach z_e."),
         (1, 0, 1, "Only one of the two terms is there: the commitment, with β, is missing."),
