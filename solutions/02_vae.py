@@ -384,7 +384,7 @@ Now put it together. One step of training, on one batch:
 4. **loss**: the negative ELBO at the price `beta`;
 5. one step of the optimiser down its gradient.
 
-Return the loss and the rate (the mean of the KL over the batch, without its price), both as numbers. You have written every part; the step below the check trains the faces with it.
+Return the loss and the rate (the mean of the KL over the batch, without its price), both as numbers. You have written every part; the loop below the check trains the faces with it.
 
 <details><summary>Hint</summary>
 
@@ -450,14 +450,14 @@ curves({"distortion": distortion}, ylabel="½ squared error per image", smooth=2
 curves({"rate": [rate for _, rate in history]}, ylabel="nats per image", smooth=20,
        ax=axes[0, 1])
 show(fig, """Left: the distortion falls over the training, on a log scale, the raw values pale,
-     their mean over twenty steps drawn. Right: the rate starts near zero, rises steeply, and
+     their mean over twenty steps drawn. Right: the rate starts near zero, overshoots, and
      settles: the code is being filled.""")
 assert sum(distortion[-20:]) < 0.2 * sum(distortion[:20])
 
 # %% [markdown]
 r"""
 What a contrast to the GAN: the curves mean something. The distortion falls. The rate starts near zero, since a code that the decoder cannot read yet is
-not worth its price; it rises while the two look for a common language, and settles where another nat costs what it saves.
+not worth its price; it overshoots while the two look for a common language, and settles where another nat costs what it saves.
 
 And drawing? No step for that needs to be learned: noise from the prior, through the decoder. One line.
 """
@@ -487,7 +487,7 @@ print(f"  chapter 0's Gaussian            {gaussian:6.0f}")
 r"""
 Half a minute, and your own step has made a thing that draws faces. Many are grainy and some are debris: the prior sent the decoder a code to which no face was ever encoded. Keep them in mind; section 8 gets clean faces out of this very decoder.
 
-In numbers, half a minute of training stands a little above a quarter of an hour, and both above chapter 0's Gaussian, a model without a single layer. That is honest and a little unfair: the yardstick's features are those of a classifier that saw only clean pictures, and grain and debris throw them off more than the Gaussian's soft averages do.
+In numbers, half a minute of training stands a little above a quarter of an hour, and both above chapter 0's Gaussian, a model without a single layer. Neither number flatters. (The Gaussian's draws are double exposures, but the mean and the covariance of their pixels are right by construction, and this yardstick compares means and covariances.)
 
 ### Break it
 
@@ -515,7 +515,7 @@ show(image_grid(rows, columns=8, row_titles=["real", "redrawn", "drawn"]),
 
 # %% [markdown]
 r"""
-The code is all but empty, so the decoder draws one mean face, and the only thing it is told about a picture is whether its background is light. Nothing crashed, and the loss fell. The number that gives the mistake away is the rate: near zero, where a hundred nats were to be had. Section 5 will say what is worth buying at 33 a nat.
+The code is all but empty, so the decoder draws one mean face, and the only thing it is told about a picture is whether its background is light. Nothing crashed, and the loss fell. The number that gives the mistake away is the rate: near zero, where eighty nats were to be had. Section 5 will say what is worth buying at 33 a nat.
 
 ### How probable is an image?
 
@@ -553,7 +553,7 @@ assert bounds["upside down"] > bounds["pixel noise"]
 r"""
 <details><summary>Answer</summary>
 
-Redrawn faces, test faces, blurred faces, grey squares, upside-down faces, noise. The surprise is at both ends of "face": a picture *without* the grain of a real one is likelier than the real one, and a grey square, which is no face at all, is thousands of nats likelier than a real face that stands on its head.
+Redrawn faces, test faces, blurred faces, grey squares, upside-down faces, noise. Two surprises: what the VAE has drawn itself is likelier than the real face, for it can say exactly what it can draw; and a grey square, which is no face at all, is thousands of nats likelier than a real face that stands on its head.
 
 </details>
 
@@ -578,7 +578,7 @@ With 64 draws instead of one the bound rises by some nats: that much of the gap 
 
 ### A map that can be seen
 
-With two latent numbers the whole space fits on a page. Take the 1,797 handwritten digits, 8×8 pixels each, a network of two layers, and *your* step again: it asks of a model only that it can `encode` and `decode`.
+With two latent numbers the whole space fits on a page. Take the 1,797 handwritten digits, 8×8 pixels each, a network of a few layers, and *your* step again: it asks of a model only that it can `encode` and `decode`.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -655,7 +655,8 @@ ways = [between_faces(test_images[aside.argsort()[k]], test_images[aside.argsort
         for k in (0, 3)]
 show(image_grid(torch.cat(ways), columns=8, row_titles=["pixels", "latent"] * 2),
      """Two pairs of rows, each from a face that looks to the left to one that looks to the
-     right, in eight steps. Mixing pixels shows two heads side by side in the middle; mixing latent codes shows one head, which moves over, a little blurred.""")
+     right, in eight steps. Mixing pixels shows two heads side by side in the middle; mixing
+     latent codes shows one head, which moves over, a little blurred.""")
 
 # %% [markdown]
 r"""
