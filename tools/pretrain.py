@@ -451,7 +451,7 @@ def _autoencoder_and_mixture() -> tuple[int, Tensor]:
     """The VAE's decoder with a mixture of Gaussians, fitted to its codes, for a prior."""
     model = load_weights(vae.VAE, "vae")
     codes = [model.encode(x)[0] for x in _in_parts(ToyFaces(20_000, seed=0))]
-    mixture = GaussianMixture(torch.cat(codes), 40)
+    mixture = GaussianMixture(torch.cat(codes), 120)
     images = model.decode(mixture.sample(metrics.N_SAMPLES, seed=7))
     return _size(model) + mixture.parameters, images
 
