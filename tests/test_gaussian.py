@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from minigen.gaussian import GaussianModel
+from minigen.gaussian import GaussianMixture, GaussianModel
 from tests.conftest import defaults, peer
 
 
@@ -91,3 +91,59 @@ def test_few_different_images_have_few_variances_and_samples_are_numbers(n):
     assert float(model.variances.min()) >= 0 and int((model.variances > 1e-6).sum()) == 2
     assert torch.isfinite(model.sample(20)).all()
     torch.testing.assert_close(model.decode(model.encode(x, 2)), x, rtol=0, atol=1e-5)
+
+
+def two_clouds(n=600):
+    random = torch.Generator().manual_seed(0)
+    far = (torch.rand(n, generator=random) < 0.25).float()
+    z = torch.randn(n, 2, generator=random) * torch.tensor([1.0, 0.3])
+    return z + 6 * far[:, None], far
+
+
+def test_a_mixture_finds_two_clouds():
+    z, far = two_clouds()
+    mixture = GaussianMixture(z, 2)
+    order = mixture.means[:, 0].argsort()
+    assert torch.allclose(mixture.weights[order][1], far.mean(), atol=0.01)
+    assert torch.allclose(mixture.means[order][1], z[far == 1].mean(0), atol=0.05)
+    covariance = mixture.roots @ mixture.roots.mT
+    want = torch.cov(z[far == 0].T) + 0.01 * torch.eye(2)
+    assert torch.allclose(covariance[order][0], want, atol=0.05)
+    s = mixture.sample(20_000, seed=1)
+    assert torch.allclose(s.mean(0), z.mean(0), atol=0.1)
+    assert abs(float((s[:, 0] > 3).float().mean()) - float(far.mean())) < 0.02
+    assert mixture.parameters == 1 + 2 * (2 + 3)
+
+
+def test_a_mixtures_density_is_torchs_and_em_raises_it():
+    z, _ = two_clouds()
+    means = []
+    for steps in (1, 3, 10):
+        mixture = GaussianMixture(z, 3, steps=steps, floor=1e-4)
+        parts = torch.distributions.MultivariateNormal(mixture.means, scale_tril=mixture.roots)
+        whole = torch.distributions.MixtureSameFamily(
+            torch.distributions.Categorical(mixture.weights), parts)
+        assert torch.allclose(mixture.log_prob(z), whole.log_prob(z), atol=1e-3)
+        means.append(float(mixture.log_prob(z).mean()))
+    assert means == sorted(means)
+
+
+def test_one_gaussian_is_a_mixture_of_one():
+    z, _ = two_clouds()
+    mixture = GaussianMixture(z, 1, steps=2)
+    assert torch.allclose(mixture.means[0], z.mean(0), atol=1e-4)
+    want = torch.cov(z.T, correction=0) + 0.01 * torch.eye(2)
+    assert torch.allclose(mixture.roots[0] @ mixture.roots[0].T, want, atol=1e-3)
+
+
+def test_what_a_mixture_refuses():
+    z, _ = two_clouds(20)
+    for wrong, words in ((z[0], "z must"), (z * float("nan"), "NaN"), ([1.0], "tensor")):
+        with pytest.raises(ValueError, match=words):
+            GaussianMixture(wrong, 2)
+    for options in (dict(k=0), dict(k=21), dict(k=2, steps=0), dict(k=2, floor=0.0)):
+        with pytest.raises(ValueError):
+            GaussianMixture(z, **options)
+    with pytest.raises(ValueError):
+        GaussianMixture(z, 2).log_prob(z[:, :1])
+    assert defaults(GaussianMixture) == dict(steps=20, floor=0.01, seed=0)

@@ -29,7 +29,8 @@ def test_gan_recipes_write_weights_with_their_card(out):
 
 
 def test_vae_recipes_write_what_they_measured(out):
-    for recipe, name in ((pretrain.vae_, "vae"), (pretrain.cvae, "cvae")):
+    recipes = [(pretrain.vae_, "vae"), (pretrain.cvae, "cvae")]
+    for recipe, name in [(pretrain.RECIPES["vae_b3"], "vae_b3"), *recipes]:
         card = recipe(steps=2, batch_size=8)
         model = files.load_weights(vae.VAE, out / f"{name}.safetensors")
         assert model.card == card and 0 < card["test_l1"] < 1
