@@ -390,7 +390,7 @@ def push_along_m(m, r1=0.0, spectral=False, steps=300):
     return torch.autograd.grad(minimax, mean)[0].item()
 
 
-# %%
+# %% tags=["nbval-ignore-output"]
 nets = {"nothing": {}, "R1, γ = 1": dict(r1=1.0), "spectral norm": dict(spectral=True)}
 distances = (1, 2, 4, 8)
 print("push on m at        " + "".join(f"m = {m:<8}" for m in distances))
@@ -510,8 +510,6 @@ r"""
 $D$ did not move, but look at the second line: the gradient that ran through $D$ was also *left* in $D$'s weights. If $D$'s next turn did not begin with `zero_grad()`, it would go one step in the
 direction that fools it. This is why each turn clears the gradients of the network that it moves.
 
-# %% [markdown]
-r"""
 ## 3. The loop, written by you
 
 *35 minutes.*
@@ -671,11 +669,11 @@ show(points(clouds, columns=4, limit=3.2, titles=titles),
 r"""
 <details><summary>Answer</summary>
 
-Not at all, and no number of steps helps: what changes is only the place where all the points are. (We let one seed run on to 10,000 steps: at the end all its 1,000 points lay on one cluster, within 0.01 of each other.)
+Not at all, and more steps do not help: what changes is only the place where all the points are. (We let one seed run on to 10,000 steps: at the end all its 1,000 points lay on one cluster, within 0.01 of each other.)
 
 </details>
 
-This is **mode collapse**. (A generator that has covered few modes *so far* has not collapsed: the balanced one passed through such a state in its first steps. Only a long run can tell.)
+This is **mode collapse**. (A generator that covers few modes early in its training may only need more time; a long run tells the two apart.)
 Why? $D$ judges **one point at a time**. Against a $D$ that stands still, $G$'s best reply is a single point: the one that $D$ takes for real most readily. A $G$ that is much faster than $D$ comes near to
 playing just that: all its points run to the same place. $D$ learns that this place is now full of fakes, and the swarm moves on. The game's order has been turned round, from $\min_G \max_D$ to $\max_D \min_G$.
 
@@ -712,7 +710,7 @@ show(points(clouds, columns=6, limit=3.2,
 
 # %% [markdown]
 r"""
-Three seeds, because one run proves little. In our runs all three collapsed without help, and stayed so. Minibatch discrimination covered all eight modes each time. R1 helps too, but more slowly: it slows $D$'s growth, not $G$. Minibatch discrimination costs time: each sample is compared with all others of its batch.
+Three seeds, because one run proves little. In our runs all three collapsed without help, and stayed so. Minibatch discrimination covered all eight modes each time. R1 helped less in the same time. Minibatch discrimination costs time: each sample is compared with all others of its batch.
 
 ### A score and its limits
 
@@ -805,19 +803,21 @@ for step, losses in enumerate(tqdm(itertools.islice(training, steps), total=step
 # %% tags=["nbval-ignore-output"]
 show(image_grid(torch.cat(film), columns=8, row_titles=[f"step {k:,}" for k in wanted]),
      """Six rows of the same eight noise vectors at growing training steps, drawn by the running
-     average: FILM""")
+     average: from grey-brown blotches to heads with hair, glasses and shirts by step 400, whose
+     backgrounds and outlines then grow calmer; the last two rows hardly differ.""")
 
 # %% tags=["nbval-ignore-output"]
 losses = dict(zip(("D's loss", "G's loss"), zip(*history, strict=True), strict=True))
 fig = curves(losses, smooth=20, ylabel="loss", height=2.4)
 fig.axes[0].axhline(2 * math.log(2), color="grey", lw=0.8)
-show(fig, """Both losses by step. LOSSES""")
+show(fig, """Both losses by step. D's stays a little below the grey line 2 log 2, the value of knowing
+     nothing, and sinks slowly in the second half; G's stays near 1.3 throughout.""")
 
 # %% [markdown]
 r"""
 <details><summary>Answer</summary>
 
-Neither falls to the end. LOSSWORDS
+Hardly either: $D$'s stays a little below $2 \log 2$ and sinks when the learning rates fall, $G$'s stays where it is. Meanwhile blotches have become faces.
 
 </details>
 
@@ -828,12 +828,13 @@ up. To know whether the *samples* improve you must look at them, or measure them
 
 # %% tags=["nbval-ignore-output"]
 recorded = {row["model"]: row["frechet"] for row in results()}
+longer = toy_frechet(drawn)
 print("toy Fréchet distance of your GAN (lower is better)")
 for step, score in scores.items():
     print(f"  after {step:>6,} steps    {score:6.0f}")
 print(f"  the last G itself    {toy_frechet(gan.sample(g, 2000)):6.0f}   (not averaged)")
 print(f"chapter 0's Gaussian   {recorded['Gaussian']:6.0f}")
-print(f"20,000 steps           {toy_frechet(drawn):6.0f}   (longer-trained, 17 minutes)")
+print(f"20,000 steps           {longer:6.0f}   (longer-trained, 17 minutes)")
 assert scores[steps] < recorded["Gaussian"], "your GAN should beat the Gaussian"
 
 # %% [markdown]
@@ -843,7 +844,6 @@ NUMBERS
 """
 
 # %%
-longer = toy_frechet(drawn)
 print(results_table(through_chapter=1, GAN=longer))
 assert longer < recorded["Gaussian"] / 3, "the GAN should be at most a third of the Gaussian"
 
@@ -1015,12 +1015,14 @@ ends = {"the start": after_a_head_start(g_loss, 0),
         "minimax": after_a_head_start(minimax_loss, 1000),
         "non-saturating": after_a_head_start(g_loss, 1000)}
 for name, p in ends.items():
-    print(f"{name:<15} mean way of a point {float((p - ends['the start']).norm(dim=1).mean()):.2f}")
+    way = float((p - ends["the start"]).norm(dim=1).mean())
+    print(f"{name:<15} mean way of a point {way:.2f},  modes covered",
+          modes_covered(p, centres, 0.2))
 clouds = [{"data": ring[:1000], "G": p} for p in ends.values()]
 show(points(clouds, columns=3, limit=3.2, titles=list(ends)),
      """Three panels over the ring of data: the generator's points at the start, a small swarm in
      the middle; after 1,000 steps with the minimax loss, the same swarm in the same place; and
-     with the non-saturating loss, where the swarm has left and reached the ring.""")
+     with the non-saturating loss, where the points have come out and surround the whole ring.""")
 
 # %% [markdown]
 r"""

@@ -44,7 +44,7 @@ def gan_loop(
     penalty: Penalty | None = None, loss: Callable[[Tensor], Tensor] = g_loss,
 ) -> Iterator[tuple[float, float]]:
     for (x,) in data:
-        z = torch.randn(len(x), generator.latent_dim, generator=rng)
+        z = torch.randn(len(x), generator.latent_dim, generator=rng).to(x.device)
         for_d = discriminator_step(generator, discriminator, opt_d, x, z, penalty)
         for_g = loss(discriminator(generator(z)))
         opt_g.zero_grad()

@@ -184,7 +184,7 @@ def _repeatable(answer: Answer, g: Any, d: Any) -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
         ends.append(_run(answer, g, d)[0])
-    if not alike(*ends, tol=1e-7):
+    if not alike(ends[0], ends[1], tol=1e-7):
         raise Wrong("Twice with the same rng, two results: draw the noise with generator=rng.")
 
 
