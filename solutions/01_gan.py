@@ -839,8 +839,8 @@ assert scores[steps] < recorded["Gaussian"], "your GAN should beat the Gaussian"
 
 # %% [markdown]
 r"""
-NUMBERS
-
+So less than a minute of training, 6 % of the longer one's steps, beats the Gaussian (three seeds: 164, 141 and 169), and 17 minutes bring the distance to 76; fresh real faces score 14. Why then do the losses say so little about it? Each measures $G$ against
+the $D$ of the moment, and $D$ has got better too.
 """
 
 # %%

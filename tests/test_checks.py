@@ -356,6 +356,8 @@ WRONG = {
         (lambda *a: trained(*a, draw=torch.rand), "torch.randn, not torch.rand"),
         (lambda *a, **k: trained(*a[:5], None, *a[6:]), "generator=rng"),
         (lambda *a: trained(*a, dim=2), "latent_dim"),
+        (lambda *a: trained(*a, draw=lambda n, *k, **o: torch.randn(6, *k, **o)),
+         "as many rows as the batch"),
         (lambda *a: trained(*a, off=True), "requires_grad off"),
         (hoarding, "may be endless"),
     ],

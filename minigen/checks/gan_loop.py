@@ -137,6 +137,9 @@ def _as_played(g: Any, d: Any, mine: Any, theirs: Any, got: Any, options: Any) -
     if alike(mine, g):
         raise Wrong("The generator's weights did not move: in its turn its samples are not "
                     "detached, and zero_grad() comes before backward().")
+    if {len(z) for z in mine.given} != set(SIZES):
+        raise Wrong("The noise has as many rows as the batch, len(x), which need not be the same "
+                    "in each.")
     noise = torch.cat(mine.given)
     if bool((noise >= 0).all()):
         raise Wrong("The noise is never negative: torch.randn, not torch.rand.")
