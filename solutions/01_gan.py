@@ -227,7 +227,7 @@ assert error < 0.1
 lines = {"D* by formula": by_formula[near], "D trained on samples": learned[near]}
 show(curves(lines, x=x[near], xlabel="x", height=2.2),
      """The optimal discriminator by formula and one trained on samples, between x = -2 and
-     4: two curves close to each other, with a small gap that is widest on the slopes.""")
+     4: two curves close to each other, with a small gap that is widest on the slope.""")
 
 # %% tags=["nbval-ignore-output"]
 print(f"largest gap: {error:.3f}")
@@ -398,11 +398,11 @@ pushes = {}
 for name, options in nets.items():
     pushes[name] = [push_along_m(m, **options) for m in distances]
     print(f"  {name:<18}" + "".join(f"{v:<12.1e}" for v in pushes[name]))
-assert min(pushes["R1, γ = 1"][-1], pushes["spectral norm"][-1]) > 10 * pushes["nothing"][-1]
+assert min(pushes["R1, γ = 1"][-1], pushes["spectral norm"][-1]) > 5 * pushes["nothing"][-1]
 
 # %% [markdown]
 r"""
-Left alone, $D$ kills the push when the two are far apart; held back by either means it keeps it alive by orders of magnitude.
+Left alone, $D$ kills the push when the two are far apart; held back by either means, it leaves about twenty to thirty times as much at $m = 8$. (Where they are near, R1 costs some of it.)
 
 ### Hinge
 
@@ -611,8 +611,8 @@ runs = {"balanced": [play(n, seed=seed, moments=5) for seed in seeds]}
 clouds = [{"data": ring[:1000], "G": p} for p in runs["balanced"][0]]
 show(points(clouds, columns=5, limit=3.2, titles=[f"step {n * k // 5:,}" for k in range(1, 6)]),
      """The ring of eight data clusters and the generator's points at five moments of its
-     training: first spread loosely around the ring, then gathered in all eight clusters, with a
-     few strays between them.""")
+     training: first spread loosely around the ring, then drawn together along it, densest at
+     the clusters, with strays between them.""")
 
 # %% [markdown]
 r"""
@@ -661,15 +661,16 @@ clouds = [{"data": ring[:1000], "G": p} for by_seed in runs["G too fast"] for p 
 titles = [f"seed {s}, step {n * k:,}" for s in seeds for k in range(1, 5)]
 show(points(clouds, columns=4, limit=3.2, titles=titles),
      """Three rows, one a seed, of four moments of the too fast generator, up to four times as
-     many steps as before. Mostly all its points lie close together, in one place that is
-     another one each time, on a cluster or between two; now and then they form a line across
-     the ring.""")
+     many steps as before. In two seeds all its points run together and end in a single spot,
+     elsewhere each time, on a cluster or beside one. In the first seed they form a bent line
+     that moves about and touches a few clusters.""")
 
 # %% [markdown]
 r"""
 <details><summary>Answer</summary>
 
-Not at all, and more steps do not help: what changes is only the place where all the points are. (We let one seed run on to 10,000 steps: at the end all its 1,000 points lay on one cluster, within 0.01 of each other.)
+Not at all, and more steps do not help. In two of our three seeds all 1,000 points end in a single spot, which is somewhere else each time one looks; in the third they lie on a bent line that meets half of the modes at most. (We let one
+more run go on to 10,000 steps: at the end all its points lay on one cluster, within 0.01 of each other.)
 
 </details>
 
@@ -705,12 +706,13 @@ clouds = [{"data": ring[:1000], "G": run[-1]} for name in remedies for run in ru
 show(points(clouds, columns=6, limit=3.2,
             titles=[f"{short}, seed {s}" for short in ("R1", "minibatch") for s in seeds]),
      """The end of six trainings at the rates that collapsed. With minibatch discrimination the
-     points lie around the whole ring for all three seeds; with R1 they have spread further than
-     without it, but have not come round.""")
+     points lie around the whole ring for all three seeds; with R1 they lie in a small swarm
+     or along a line, as without it.""")
 
 # %% [markdown]
 r"""
-Three seeds, because one run proves little. In our runs all three collapsed without help, and stayed so. Minibatch discrimination covered all eight modes each time. R1 helped less in the same time. Minibatch discrimination costs time: each sample is compared with all others of its batch.
+Three seeds, because one run proves little. In ours none recovered without help. Minibatch discrimination covered all eight modes each time; it costs time, since each sample is compared with all others of its batch. R1 did not help here: it keeps $D$ smooth, but a smooth $D$ still
+judges one point at a time.
 
 ### A score and its limits
 
@@ -803,21 +805,21 @@ for step, losses in enumerate(tqdm(itertools.islice(training, steps), total=step
 # %% tags=["nbval-ignore-output"]
 show(image_grid(torch.cat(film), columns=8, row_titles=[f"step {k:,}" for k in wanted]),
      """Six rows of the same eight noise vectors at growing training steps, drawn by the running
-     average: from grey-brown blotches to heads with hair, glasses and shirts by step 400, whose
-     backgrounds and outlines then grow calmer; the last two rows hardly differ.""")
+     average: faint grey heads at step 200, then heads with hair, glasses and shirts, whose
+     colours and outlines grow clearer; the last rows differ little.""")
 
 # %% tags=["nbval-ignore-output"]
 losses = dict(zip(("D's loss", "G's loss"), zip(*history, strict=True), strict=True))
 fig = curves(losses, smooth=20, ylabel="loss", height=2.4)
 fig.axes[0].axhline(2 * math.log(2), color="grey", lw=0.8)
-show(fig, """Both losses by step. D's stays a little below the grey line 2 log 2, the value of knowing
-     nothing, and sinks slowly in the second half; G's stays near 1.3 throughout.""")
+show(fig, """Both losses by step. After some wild first steps D's lies near 1.1, below the grey
+     line 2 log 2, the value of knowing nothing, and sinks slowly to 0.8; G's stays near 1.3.""")
 
 # %% [markdown]
 r"""
 <details><summary>Answer</summary>
 
-Hardly either: $D$'s stays a little below $2 \log 2$ and sinks when the learning rates fall, $G$'s stays where it is. Meanwhile blotches have become faces.
+Hardly either: $D$'s sinks slowly from about 1.1 to 0.8, $G$'s stays near 1.3. Meanwhile blotches have become faces.
 
 </details>
 
@@ -852,9 +854,9 @@ yours_now = gan.sample(average.module, 20, seed=5)
 rows = torch.cat([images[:20], yours_now, drawn[100:120]])
 show(image_grid(rows, columns=10, row_titles=["real", "", "your GAN", "", "longer", ""]),
      """Twenty real faces above twenty of your GAN's and twenty of the longer-trained one. Yours
-     have decided, unlike the Gaussian's of chapter 0: one hair colour, a background, glasses or
-     none; but they are rougher than the longer-trained one's, with smeared eyes and mottled
-     skin.""")
+     are whole heads, each with a hair colour and a shirt, but rough: smeared eyes, ragged
+     outlines, blotchy backgrounds, and glasses or something like them on nearly all. The
+     longer-trained ones have clear outlines, and glasses or none.""")
 
 # %% [markdown]
 r"""
@@ -1020,15 +1022,16 @@ for name, p in ends.items():
           modes_covered(p, centres, 0.2))
 clouds = [{"data": ring[:1000], "G": p} for p in ends.values()]
 show(points(clouds, columns=3, limit=3.2, titles=list(ends)),
-     """Three panels over the ring of data: the generator's points at the start, a small swarm in
-     the middle; after 1,000 steps with the minimax loss, the same swarm in the same place; and
-     with the non-saturating loss, where the points have come out and surround the whole ring.""")
+     """Three panels over the ring of data: the generator's points at the start, a small swarm
+     in the middle; after 1,000 steps with the minimax loss, the same swarm in the same place; and
+     with the non-saturating loss, where the points have come out and surround the whole
+     ring.""")
 
 # %% [markdown]
 r"""
 <details><summary>Answer</summary>
 
-With the minimax loss nothing at all: $D$ is sure of every fake, $\sigma(\ell)$ is nearly 0, and so is the push. It is no collapse and no instability, only silence. With the non-saturating loss they leave at once. (In section 3
+With the minimax loss next to nothing: $D$ is sure of every fake, $\sigma(\ell)$ is nearly 0, and so is the push. It is no collapse and no instability, only silence. With the non-saturating loss they leave at once. (In section 3
 the minimax loss would have done little harm: there $D$ had no head start, and Adam makes up for small gradients.)
 
 </details>
