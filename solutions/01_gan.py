@@ -813,7 +813,8 @@ losses = dict(zip(("D's loss", "G's loss"), zip(*history, strict=True), strict=T
 fig = curves(losses, smooth=20, ylabel="loss", height=2.4)
 fig.axes[0].axhline(2 * math.log(2), color="grey", lw=0.8)
 show(fig, """Both losses by step. After some wild first steps D's lies near 1.1, below the grey
-     line 2 log 2, the value of knowing nothing, and sinks slowly to 0.8; G's stays near 1.3.""")
+     line 2 log 2, the value of knowing nothing, and sinks slowly to 0.8; G's stays near
+     1.3.""")
 
 # %% [markdown]
 r"""
@@ -1023,9 +1024,9 @@ for name, p in ends.items():
 clouds = [{"data": ring[:1000], "G": p} for p in ends.values()]
 show(points(clouds, columns=3, limit=3.2, titles=list(ends)),
      """Three panels over the ring of data: the generator's points at the start, a small swarm
-     in the middle; after 1,000 steps with the minimax loss, the same swarm in the same place; and
-     with the non-saturating loss, where the points have come out and surround the whole
-     ring.""")
+     in the middle; after 1,000 steps with the minimax loss, the same swarm in the same place;
+     and with the non-saturating loss, where the points have come out and surround the
+     whole ring.""")
 
 # %% [markdown]
 r"""
