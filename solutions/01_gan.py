@@ -669,7 +669,7 @@ show(points(clouds, columns=4, limit=3.2, titles=titles),
 r"""
 <details><summary>Answer</summary>
 
-Not at all, and more steps do not help. In two of our three seeds all 1,000 points end in a single spot, which is somewhere else each time one looks; in the third they lie on a bent line that meets half of the modes at most. (We let one
+Not at all, and more steps do not help. In two of our three seeds all 1,000 points end in a single spot, which is somewhere else each time one looks; in the third they lie on a bent line that meets only some of the modes. (We let one
 more run go on to 10,000 steps: at the end all its points lay on one cluster, within 0.01 of each other.)
 
 </details>
