@@ -171,4 +171,4 @@ def test_the_chapter_of_the_last_check_is_opened(home, capsys, monkeypatch):
     checks.check(g_loss)
     capsys.readouterr()
     assert board_of(capsys) == board_of(capsys, 1)
-    assert len(board_of(capsys, 2)) == 9 + 6  # another one, where it is named
+    assert len(board_of(capsys, 2)) == 9 + 7  # another one, where it is named

@@ -122,12 +122,13 @@ def test_what_an_optimiser_holds_may_move_but_not_its_mode():
         lambda o, m, other: weights_moved([other], None), optimiser, model, other)
 
 
-def gan_step(generator, discriminator, optimiser, x, z):
+def gan_step(generator, discriminator, optimiser, x, z, penalty=None):
     loss = gan.discriminator_loss(discriminator(x), discriminator(generator(z).detach()))
+    total = loss if penalty is None else loss + penalty(discriminator, x)
     optimiser.zero_grad()
-    loss.backward()
+    total.backward()
     optimiser.step()
-    return loss
+    return loss.item()
 
 
 @pytest.mark.parametrize(("harm", "words"), [
@@ -135,8 +136,8 @@ def gan_step(generator, discriminator, optimiser, x, z):
     (lambda g: g.requires_grad_(False), "requires_grad=False on the weights of generator"),
 ])
 def test_the_other_network_of_a_step_is_left_as_it_was(harm, words, monkeypatch):
-    def discriminator_step(generator, discriminator, optimiser, x, z):
-        loss = gan_step(generator, discriminator, optimiser, x, z)
+    def discriminator_step(generator, discriminator, optimiser, x, z, penalty=None):
+        loss = gan_step(generator, discriminator, optimiser, x, z, penalty)
         harm(generator)
         return loss
 
