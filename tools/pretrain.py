@@ -8,6 +8,8 @@ measurements.
 """
 
 import argparse
+import copy
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from minigen import (
     ddim,
@@ -35,6 +37,7 @@ from minigen import (
     vqvae,
 )
 from minigen.common import generator as seeded
+from minigen.common import one_cycle
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
 from minigen.files import (
     data_path,
@@ -280,6 +283,104 @@ def ivqvae_(steps: int = 12_000, batch_size: int = 32, seed: int = 0, lr: float 
     return card
 
 
+# an IVQ-VAE of half the width, for what each loss is worth
+PARTS: dict[str, Any] = ivqvae.PRESETS["small"] | dict(width=8)
+
+
+def _train_part(
+    model: ivqvae.IVQVAE, optimiser: Any, schedule: Any, data: Iterator[tuple[Tensor, ...]],
+    steps: range, perceptual: Any = None, judge: nn.Module | None = None, lambda_d: float = 0.5
+) -> float:
+    """Train an IVQ-VAE for some steps, with a judge weighed as VQGAN's; returns CPU-minutes.
+
+    The judge pulls `lambda_d` times as hard as the reconstruction at the decoder's last layer.
+    """
+    opt_d = torch.optim.Adam(judge.parameters(), lr=1e-3, betas=(0.5, 0.9)) if judge else None
+    last: Any = model.decoder.body[-2].weight
+    began = time.process_time()
+    model.train()
+    for _ in (bar := tqdm(steps, mininterval=2)):
+        (x,) = next(data)
+        x_hat, quantized = model(x)
+        rec = (x_hat - x).abs().mean()
+        if perceptual:
+            rec = rec + perceptual(x_hat, x).mean()
+        loss = rec + (1 - lambda_d if judge else 0.95) * quantized.loss
+        if judge:
+            g = -judge(x_hat).mean()
+            loss = loss + lambda_d * ivqvae.adaptive_weight(rec, g, last) * g
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if judge and opt_d:
+            d_loss = gan.discriminator_loss(judge(x), judge(x_hat.detach()), "hinge")
+            opt_d.zero_grad()
+            d_loss.backward()
+            opt_d.step()
+            bar.set_postfix(d=d_loss.item(), g=g.item())
+    return (time.process_time() - began) / 60
+
+
+def _keep_part(name: str, model: ivqvae.IVQVAE, perceptual: ToyPerceptual, card: Card) -> Card:
+    """Measure an IVQ-VAE as it will be read back, and store it."""
+    test = ToyFaces(2000, seed=2).images()
+    codes = _rounded(model).encode_indices(test)
+    x_hat = model.decode_indices(codes)
+    with torch.no_grad():
+        pairs = zip(x_hat.split(500), test.split(500), strict=True)
+        distance = torch.cat([perceptual(a, b) for a, b in pairs]).mean()
+    card |= dict(test_l1=_l1(x_hat, test), test_perceptual=round(float(distance), 4),
+                 **_tokens(model, codes, x_hat))
+    save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
+    return card
+
+
+def ivqvae_parts(
+    steps: int = 1600, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, start: int = 961,
+    lambda_d: float = 0.5
+) -> dict[str, Card]:
+    """Three short trainings: L1 alone; with the perceptual loss; and with the judge from `start`.
+
+    The last two are one network up to `start`; from there it goes both ways.
+    """
+    images = ToyFaces(20_000, seed=0).images()
+    perceptual = ToyPerceptual()
+    card: Card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr)
+    cards = {}
+
+    def begun() -> tuple[Any, ...]:
+        torch.manual_seed(seed)
+        model = ivqvae.IVQVAE(**PARTS)
+        ivqvae.start_codebook(model, batches(images, batch_size=32, seed=seed), 8)
+        optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))
+        return model, optimiser, one_cycle(optimiser, lr, steps)
+
+    def data(first: int) -> Iterator[tuple[Tensor, ...]]:
+        return itertools.islice(batches(images, batch_size=batch_size, seed=seed), first - 1, None)
+
+    seen = begun()
+    before = _train_part(*seen, data(1), range(start - 1), perceptual)
+    judged = copy.deepcopy(seen)
+    minutes = before + _train_part(*seen, data(start), range(start - 1, steps), perceptual)
+    cards["ivqvae_features"] = _keep_part(
+        "ivqvae_features", seen[0], perceptual, card | dict(cpu_minutes=round(minutes, 1)))
+
+    torch.manual_seed(seed)
+    judge = ivqvae.PatchDiscriminator(width=32, layers=2)
+    minutes = before + _train_part(
+        *judged, data(start), range(start - 1, steps), perceptual, judge, lambda_d)
+    cards["ivqvae_judged"] = _keep_part(
+        "ivqvae_judged", judged[0], perceptual,
+        card | dict(start=start, lambda_d=lambda_d, cpu_minutes=round(minutes, 1)))
+
+    plain = begun()
+    minutes = _train_part(*plain, data(1), range(steps))
+    cards["ivqvae_l1"] = _keep_part(
+        "ivqvae_l1", plain[0], perceptual, card | dict(cpu_minutes=round(minutes, 1)))
+    return cards
+
+
 def _denoiser(
     name: str, model: Any, data: tuple[Tensor, Tensor], null: int, steps: int, batch_size: int,
     seed: int, lr: float, drop: float, decay: float
@@ -489,7 +590,8 @@ differ in the last digits, and after thousands of GAN steps visibly).
 `classifier.safetensors`, whose statistics for those 10,000 are `toy_reference.safetensors`.
 """
 MEASURED = ("test_accuracy", "test_l1", "test_perceptual", "test_loss", "test_bits", "toy_frechet",
-            "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes")
+            "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes",
+            "cpu_minutes")
 
 
 def _in_words(entries: Card) -> str:
@@ -532,6 +634,7 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "vqvae": vqvae_,
     "pixelcnn": pixelcnn_,
     "ivqvae": ivqvae_,
+    "ivqvae_parts": ivqvae_parts,
     "unet_eps": unet_eps,
     "unet": unet_,
     "fftd": fftd_,
