@@ -383,7 +383,8 @@ def hinge(real, fake, half=0.5, f=F.relu):
 
 def both(model, judge, optimisers, x, distance, weight, d, step, start, sign=-1, weigh="both",
          square=False, perceptual=1, d_loss=hinge, detach=True, clear="both", move=(0, 1),
-         late=None, vq=None, share=None, first=0, anew=False, numbers=True, judged=None, frozen=False):
+         late=None, vq=None, share=None, first=0, anew=False, numbers=True, judged=None,
+         frozen=False):
     x_hat, quantized = model(x)
     error = (x_hat - x) ** 2 if square else (x_hat - x).abs()
     l1, p, g, loss_d = error.mean(), distance(x_hat, x).mean(), torch.zeros(()), torch.zeros(())
@@ -404,7 +405,7 @@ def both(model, judge, optimisers, x, distance, weight, d, step, start, sign=-1,
     loss = l1 + perceptual * p + (1 - d if vq is None else vq) * quantized.loss
     if late:
         g = sign * judge(x_hat).mean()
-        rec = {"both": l1 + p, "l1": l1, "all": loss, "none": None}[weigh]
+        rec = {"both": l1 + p, "l1": l1, "none": None}[weigh]
         factor = 1 if rec is None else lengths(rec, g, weight)
         loss = loss + (d if share is None else share) * factor * g
     if clear != "judge":
@@ -550,7 +551,6 @@ WRONG |= {
         (lambda *a: both(*a, sign=1), "sign of L_G"),
         (lambda *a: both(*a, weigh="none"), "balance is missing"),
         (lambda *a: both(*a, weigh="l1"), "you gave it L1"),
-        (lambda *a: both(*a, weigh="all"), "all losses"),
         (lambda *a: both(*a, square=True), "absolute"),
         (lambda *a: both(*a, perceptual=0), "perceptual loss is missing in the total"),
         (lambda *a: both(*a, vq=1), "λ_vq = 1 − λ_d"),

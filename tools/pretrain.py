@@ -8,8 +8,6 @@ measurements.
 """
 
 import argparse
-import copy
-import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +35,7 @@ from minigen import (
     vqvae,
 )
 from minigen.common import generator as seeded
-from minigen.common import one_cycle
+from minigen.common import one_cycle, start_codebook
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
 from minigen.files import (
     data_path,
@@ -283,10 +281,6 @@ def ivqvae_(steps: int = 12_000, batch_size: int = 32, seed: int = 0, lr: float 
     return card
 
 
-# an IVQ-VAE of half the width, for what each loss is worth
-PARTS: dict[str, Any] = ivqvae.PRESETS["small"] | dict(width=8)
-
-
 def _train_part(
     model: ivqvae.IVQVAE, optimiser: Any, schedule: Any, data: Iterator[tuple[Tensor, ...]],
     steps: range, perceptual: Any = None, judge: nn.Module | None = None, lambda_d: float = 0.5
@@ -322,63 +316,56 @@ def _train_part(
     return (time.process_time() - began) / 60
 
 
-def _keep_part(name: str, model: ivqvae.IVQVAE, perceptual: ToyPerceptual, card: Card) -> Card:
-    """Measure an IVQ-VAE as it will be read back, and store it."""
+def _parts(
+    name: str, features: bool, judged: bool, steps: int = 1600, batch_size: int = 16,
+    seed: int = 0, lr: float = 2e-3, start: int = 961, lambda_d: float = 0.5
+) -> Card:
+    """A short training of an IVQ-VAE of half the width with some of its losses.
+
+    All are the same network up to `start`, from where on one is judged.
+    """
+    torch.manual_seed(seed)
+    images, perceptual = ToyFaces(20_000, seed=0).images(), ToyPerceptual()
+    model = ivqvae.IVQVAE(**(ivqvae.PRESETS["small"] | dict(width=8)))
+    start_codebook(model, batches(images, batch_size=32, seed=seed), 8)
+    optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))
+    run = model, optimiser, one_cycle(optimiser, lr, steps), batches(
+        images, batch_size=batch_size, seed=seed)
+    see = perceptual if features else None
+    card: Card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr)
+    if judged:
+        minutes = _train_part(*run, range(start - 1), see)
+        torch.manual_seed(seed)
+        judge = ivqvae.PatchDiscriminator(width=32, layers=2)
+        minutes += _train_part(*run, range(start - 1, steps), see, judge, lambda_d)
+        card |= dict(start=start, lambda_d=lambda_d)
+    else:
+        minutes = _train_part(*run, range(steps), see)
     test = ToyFaces(2000, seed=2).images()
     codes = _rounded(model).encode_indices(test)
     x_hat = model.decode_indices(codes)
     with torch.no_grad():
         pairs = zip(x_hat.split(500), test.split(500), strict=True)
         distance = torch.cat([perceptual(a, b) for a, b in pairs]).mean()
-    card |= dict(test_l1=_l1(x_hat, test), test_perceptual=round(float(distance), 4),
-                 **_tokens(model, codes, x_hat))
+    card |= dict(cpu_minutes=round(minutes, 1), test_l1=_l1(x_hat, test),
+                 test_perceptual=round(float(distance), 4), **_tokens(model, codes, x_hat))
     save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
     return card
 
 
-def ivqvae_parts(
-    steps: int = 1600, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, start: int = 961,
-    lambda_d: float = 0.5
-) -> dict[str, Card]:
-    """Three short trainings: L1 alone; with the perceptual loss; and with the judge from `start`.
+def ivqvae_l1(**options: Any) -> Card:
+    """IVQ-VAE, a short training with L1 alone: what the other losses are compared with."""
+    return _parts("ivqvae_l1", False, False, **options)
 
-    The last two are one network up to `start`; from there it goes both ways.
-    """
-    images = ToyFaces(20_000, seed=0).images()
-    perceptual = ToyPerceptual()
-    card: Card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr)
-    cards = {}
 
-    def begun() -> tuple[Any, ...]:
-        torch.manual_seed(seed)
-        model = ivqvae.IVQVAE(**PARTS)
-        ivqvae.start_codebook(model, batches(images, batch_size=32, seed=seed), 8)
-        optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))
-        return model, optimiser, one_cycle(optimiser, lr, steps)
+def ivqvae_features(**options: Any) -> Card:
+    """The same training with the perceptual loss as well."""
+    return _parts("ivqvae_features", True, False, **options)
 
-    def data(first: int) -> Iterator[tuple[Tensor, ...]]:
-        return itertools.islice(batches(images, batch_size=batch_size, seed=seed), first - 1, None)
 
-    seen = begun()
-    before = _train_part(*seen, data(1), range(start - 1), perceptual)
-    judged = copy.deepcopy(seen)
-    minutes = before + _train_part(*seen, data(start), range(start - 1, steps), perceptual)
-    cards["ivqvae_features"] = _keep_part(
-        "ivqvae_features", seen[0], perceptual, card | dict(cpu_minutes=round(minutes, 1)))
-
-    torch.manual_seed(seed)
-    judge = ivqvae.PatchDiscriminator(width=32, layers=2)
-    minutes = before + _train_part(
-        *judged, data(start), range(start - 1, steps), perceptual, judge, lambda_d)
-    cards["ivqvae_judged"] = _keep_part(
-        "ivqvae_judged", judged[0], perceptual,
-        card | dict(start=start, lambda_d=lambda_d, cpu_minutes=round(minutes, 1)))
-
-    plain = begun()
-    minutes = _train_part(*plain, data(1), range(steps))
-    cards["ivqvae_l1"] = _keep_part(
-        "ivqvae_l1", plain[0], perceptual, card | dict(cpu_minutes=round(minutes, 1)))
-    return cards
+def ivqvae_judged(**options: Any) -> Card:
+    """The same with the perceptual loss and, from 60 % on, the discriminator."""
+    return _parts("ivqvae_judged", True, True, **options)
 
 
 def _denoiser(
@@ -634,7 +621,9 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "vqvae": vqvae_,
     "pixelcnn": pixelcnn_,
     "ivqvae": ivqvae_,
-    "ivqvae_parts": ivqvae_parts,
+    "ivqvae_l1": ivqvae_l1,
+    "ivqvae_features": ivqvae_features,
+    "ivqvae_judged": ivqvae_judged,
     "unet_eps": unet_eps,
     "unet": unet_,
     "fftd": fftd_,

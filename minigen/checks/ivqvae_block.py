@@ -1,5 +1,7 @@
 """Chapter 4's block, checked: a residual block and, behind it, attention."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -9,8 +11,7 @@ from minigen.common import Attention
 from minigen.ivqvae import ResidualBlock
 
 
-def _wrong(h: Tensor, body: nn.Module, shortcut: nn.Module, attention: Attention
-           ) -> dict[str, Tensor]:
+def _wrong(h: Tensor, body: Any, shortcut: nn.Module, attention: Attention) -> dict[str, Tensor]:
     """What mistakes give, where they give something of the right shape."""
     summed = shortcut(h) + body(h)
     channels = attention.out.in_channels
@@ -74,7 +75,8 @@ def _wrong(h: Tensor, body: nn.Module, shortcut: nn.Module, attention: Attention
 def check(answer: Answer) -> None:
     for c_in, c_out, side in ((8, 8, 4), (8, 16, 3)):
         block, attention = ResidualBlock(c_in, c_out), Attention(c_out)
-        body, shortcut = block.body, nn.Conv2d(c_in, c_out, 1)
+        body: Any = block.body
+        shortcut = nn.Conv2d(c_in, c_out, 1)
         with torch.no_grad():
             attention.qkv.weight.mul_(4)          # weights that are far from even
         h = torch.randn(2, c_in, side, side + 1)
