@@ -60,6 +60,8 @@ def test_the_three_trainings_differ_by_their_losses(out):
         card = recipe(steps=3, start=2)
         model = files.load_weights(ivqvae.IVQVAE, out / f"{recipe.__name__}.safetensors")
         assert model.card == card and ("start" in card) == bool(judged)
+    card = pretrain.vqvae_brief(steps=2, batch_size=128)
+    assert files.load_weights(vqvae.VQVAE, out / "vqvae_brief.safetensors").card == card
 
 
 def test_diffusion_recipes_write_what_they_measured(out):
