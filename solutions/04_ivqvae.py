@@ -149,8 +149,8 @@ for factor in (2, 2.8, 3.5):
         nn.init.normal_(block.body[2].weight, std=(factor / (9 * 16)) ** 0.5)
     here, there = gradients(blocks, x), gradients(blocks, x + 0.1 * step)
     cosine = (unit(here[0]) * unit(there[0])).sum(1).mean()
-    print(f"plain, variance {factor} / inputs: gradient at the first block "
-          f"{here[0].norm() / here[-1].norm():.1e} of the last one's, cosine {cosine:.2f}")
+    print(f"plain, variance {factor} / inputs: first gradient "
+          f"{here[0].norm() / here[-1].norm():.1e} of the last, cosine {cosine:.2f}")
 
 # %% [markdown]
 r"""
@@ -376,7 +376,7 @@ for name, (row, column) in spots.items():
 
 # %% [markdown]
 r"""
-Read along a row. The place above the right eye, where that side of the glasses is, looks at the *left* eye, 28 times as hard as if it looked everywhere alike: nearly half of what it takes comes from across the nose. The right eye divides its attention between the left eye, itself, and the edge of the picture at the same height, five times an even share each. The left eye looks at the brows, not across. And even the corner of the background asks the left eye, four times as hard as any other place. So the two sides of the glasses do look at each other, as we had hoped, but along paths that no person would have drawn: what attention looks at is what training found useful.
+Read along a row. The place above the right eye, where that side of the glasses is, looks at the *left* eye, 28 times as hard as if it looked everywhere alike: nearly half of what it takes comes from across the nose. The right eye divides its attention between the left eye, itself, and the edge of the picture at the same height, five times an even share each (left and right are the picture's). The left eye looks at both brows, four times an even share. And even the corner of the background asks the left eye, four times as hard as any other place. So the two sides of the glasses do look at each other, as we had hoped, but along paths that no person would have drawn: what attention looks at is what training found useful.
 """
 
 # %% [markdown]
@@ -1057,6 +1057,7 @@ The tokens are good now. To draw new ones, chapter 3 used an autoregressive prio
 - L2 draws the mean, L1 the median; a perceptual loss compares features; a patch discriminator judges texture, and starts late.
 - Two networks, two optimisers, one step: the decoder's loss goes through the judge, the judge's loss does not go back into the decoder, and each clears its own gradients.
 - λ_d + λ_vq = 1. Each loss has its own effect, and no single number shows them all.
+- Equal steps are not equal minutes: with two of them the plain VQ-VAE is ahead, with an hour the IVQ-VAE is good.
 - At small scale more compression reconstructs worse, not better; on top of the rest, the mixed loss wins in features, not in pixels.
 - Sixteen tokens can only say what training faces had. What else there is gets dropped, or replaced by something likely, and looks real.
 """
