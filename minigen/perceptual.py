@@ -31,7 +31,7 @@ class ToyPerceptual(_Frozen):
     """The same idea at small scale: five layers of the ToyFaces attribute classifier.
 
     Every channel and layer is weighted alike. Call it what it is: it is not LPIPS, and the two
-    cannot be compared. Needs no network and no download.
+    cannot be compared. Needs no download.
     Shapes: x, y (B, 3, 32, 32) in [-1, 1] → (B,).
     """
 

@@ -899,43 +899,179 @@ def gradient_ratio(a, b, w):
     return size[0] / (size[1] + 1e-4)
 
 
-def weighted(l1, p, g, vq, d=0.25, late=True, step=0, start=0):
-    return l1 + p + d * g * (step >= start) + (1 - d) * vq
+def nails(x):
+    y = x.new_zeros(*x.shape[:2], 2 * x.shape[2], 2 * x.shape[3])
+    y[:, :, ::2, ::2] = x
+    return y
+
+
+def looks(q, k, scale=-0.5, dim=-1, of=-1, f=lambda a: a):
+    return f(q @ k.mT * q.shape[of] ** scale).softmax(dim)
+
+
+def attending(h, body, short, att, sums="12", norm=True, order=(0, 1, 2), scale=-0.5, dim=-1,
+              out=True, turned=False, back=True, reads=None, first=None):
+    h = (short(h) if "1" in sums else 0) + body(h) if first is None else first(h)
+    seen = h if reads is None else reads
+    parts = att.qkv(att.norm(seen) if norm else seen).flatten(2).mT.chunk(3, -1)
+    q, k, v = (parts[i] for i in order)
+    w = (q @ k.mT * q.shape[-1] ** scale).softmax(dim)
+    mixed = (w.mT if turned else w) @ v
+    mixed = (mixed.mT if back else mixed).reshape(h.shape)
+    return (h if "2" in sums else 0) + (att.out(mixed) if out else mixed)
+
+
+def voted(x, p, shift=0, more=False):
+    values, order = x.sort(0)
+    total = p[order].cumsum(0)
+    index = (total > 0.5 if more else total >= 0.5).int().argmax(0, keepdim=True)
+    return values.gather(0, (index + shift).clamp(0, len(x) - 1))[0]
+
+
+def far(f, g, how=F.normalize, power=2):
+    return ((how(f) - how(g)) ** power).sum(1).mean((1, 2))
+
+
+def in_place_sum(a, p, g, v, d, n, s):
+    a.data += p.data + (1 - d) * v.data + d * g.data * (n >= s)
+    return a
+
+
+def lengths(a, b, w, f=torch.Tensor.norm, eps=1e-4, most=1e4, keep=True):
+    a, b = (f(torch.autograd.grad(x, w, retain_graph=keep)[0]) for x in (a, b))
+    return (a / (b + eps)).clamp(max=most).detach()
+
+
+def hinge(real, fake, half=0.5, f=F.relu):
+    return half * (f(1 - real).mean() + f(1 + fake).mean())
+
+
+def both(model, judge, optimisers, x, distance, weight, d, step, start, sign=-1, weigh="both",
+         square=False, perceptual=1, d_loss=hinge, detach=True, clear="both", move=(0, 1),
+         late=None, vq=None, share=None, first=0, anew=False, numbers=True, judged=None,
+         frozen=False):
+    x_hat, quantized = model(x)
+    error = (x_hat - x) ** 2 if square else (x_hat - x).abs()
+    l1, p, g, loss_d = error.mean(), distance(x_hat, x).mean(), torch.zeros(()), torch.zeros(())
+    late = step >= start if late is None else late(step, start)
+
+    def judges():
+        seen = model(x)[0] if anew else x_hat
+        loss = d_loss(judge(x), judge(seen.detach() if detach else seen))
+        if clear in ("both", "judge"):
+            optimisers[1].zero_grad()
+        loss.backward()
+        if 1 in move:
+            optimisers[1].step()
+        return loss
+
+    if late and first:
+        loss_d = judges()
+    loss = l1 + perceptual * p + (1 - d if vq is None else vq) * quantized.loss
+    if late:
+        g = sign * judge(x_hat).mean()
+        rec = {"both": l1 + p, "l1": l1, "none": None}[weigh]
+        factor = 1 if rec is None else lengths(rec, g, weight)
+        loss = loss + (d if share is None else share) * factor * g
+    if clear != "judge":
+        optimisers[0].zero_grad()
+    if clear == "early":
+        optimisers[1].zero_grad()
+    loss.backward()
+    if 0 in move:
+        optimisers[0].step()
+    if (late if judged is None else judged(step, start)) and not first:
+        loss_d = judges()
+    if frozen:
+        judge.requires_grad_(False)
+    return (l1.item(), g.item(), loss_d.item()) if numbers else (l1, g, loss_d)
 
 
 WRONG |= {
     "upsample_nearest": [
         (lambda x: x.repeat(1, 1, 2, 2), "tiled"),
         (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), "between the pixels"),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), "between the pixels"),
         (lambda x: x.repeat_interleave(2, 2), "Only the rows"),
         (lambda x: x.repeat_interleave(2, 3), "Only the columns"),
-        (lambda x: x.repeat_interleave(2, 1), "shape"),
+        (lambda x: x.repeat_interleave(2, 1), "doubled the channels"),
+        (lambda x: x.repeat_interleave(2, 2).repeat(1, 1, 1, 2), "the other (columns)"),
+        (lambda x: x.repeat_interleave(2, 3).repeat(1, 1, 2, 1), "the other (rows)"),
+        (nails, "zeros"), (lambda x: x.repeat_interleave(4, 2), "rows are doubled twice"),
+        (lambda x: x.repeat_interleave(2, 1).repeat_interleave(2, 2), "channels and rows"),
+        (lambda x: x.repeat_interleave(4, 2).repeat_interleave(4, 3), "four times"),
+        (lambda x: x.detach().repeat_interleave(2, 2).repeat_interleave(2, 3), "no gradient"),
     ],
     "attention_weights": [
-        (lambda q, k: (q @ k.mT).softmax(-1), "√C is missing"),
-        (lambda q, k: (q @ k.mT / q.shape[-1]).softmax(-1), "divide by its root"),
-        (lambda q, k: (q @ k.mT / q.shape[1] ** 0.5).softmax(-1), "number of places"),
-        (lambda q, k: (q @ k.mT / q.shape[-1] ** 0.5).softmax(1), "columns sum"),
+        (lambda q, k: looks(q, k, 0), "√C is missing"),
+        (lambda q, k: looks(q, k, -1), "divide by its root"),
+        (lambda q, k: looks(q, k, of=1), "number of places"),
+        (lambda q, k: looks(q, k, -1, of=1), "number of places"),
+        (lambda q, k: looks(q, k, dim=1), "columns sum"),
+        (lambda q, k: looks(q, k, dim=0), "over the images"),
         (lambda q, k: q @ k.mT / q.shape[-1] ** 0.5, "softmax is missing"),
-        (lambda q, k: (k @ q.mT / q.shape[-1] ** 0.5).softmax(-1), "swapped"),
-        (lambda q, k: (q @ k.mT / 4).softmax(-1), "9 channels"),
+        (lambda q, k: q @ k.mT, "Softmax and √C"),
+        (lambda q, k: looks(k, q), "swapped"), (lambda q, k: looks(q, k).mT, "transposed"),
+        (lambda q, k: looks(q, k, 0.5), "multiplied by √C"),
+        (lambda q, k: looks(q, k, f=torch.neg), "minus"),
+        (lambda q, k: looks(q, k, 0) / q.shape[-1] ** 0.5, "after the softmax"),
+        (lambda q, k: (q @ k.mT / q.shape[-1] ** 0.5).log_softmax(-1), "logarithm"),
+        (lambda q, k: (q @ k.mT / q.shape[-1] ** 0.5).exp(), "row's sum is not"),
+        (lambda q, k: (q @ k.mT / 4).softmax(-1), "for 16 channels only"),
+        (lambda q, k: looks(q, k).detach(), "no gradient"),
+        (lambda q, k: looks(q, k.detach()), "no gradient reaches the keys"),
+    ],
+    "attending_block": [
+        (lambda *a: attending(*a, sums="2"), "first sum is missing"),
+        (lambda *a: attending(*a, sums="1"), "second sum is missing"),
+        (lambda *a: attending(*a, sums=""), "Both sums"),
+        (lambda h, b, s, a: s(h) + b(h), "attention is missing"),
+        (lambda *a: attending(*a, norm=False), "attention.norm"),
+        (lambda *a: attending(*a, out=False), "attention.out"),
+        (lambda *a: attending(*a, order=(1, 0, 2)), "Queries and keys are swapped"),
+        (lambda *a: attending(*a, order=(0, 1, 1)), "mixed the keys"),
+        (lambda *a: attending(*a, order=(1, 2, 0)), "values first"),
+        (lambda *a: attending(*a, scale=0), "√C"), (lambda *a: attending(*a, dim=1), "last axis"),
+        (lambda *a: attending(*a, turned=True), "transposed"),
+        (lambda *a: attending(*a, back=False), "channels forward"),
+        (lambda h, b, s, a: attending(h, b, s, a, reads=h), "let it read h"),
+        (lambda h, b, s, a: attending(h, b, s, a, reads=b(h)), "body's part alone"),
+        (lambda h, b, s, a: attending(h, b, s, a, first=lambda h: h + b(h)),
+         "through the shortcut"),
+        (lambda h, b, s, a: attending(h.detach(), b, s, a), "no gradient reaches the map"),
+        (lambda *a: attending(*a).detach(), "no gradient"),
     ],
     "best_guess_l1": [
-        (lambda x, p: (p[:, None, None, None] * x).sum(0), "mean"),
+        (lambda x, p: (p[:, None, None, None] * x).sum(0), "the best guess for the squared"),
+        (lambda x, p: x.mean(0), "as if all were equally likely"),
         (lambda x, p: x.median(0).values, "plain median"),
         (lambda x, p: x[p.argmax()], "likeliest"),
         (lambda x, p: x.sort(0).values[(p.cumsum(0) >= 0.5).int().argmax(0)], "images' order"),
         (lambda x, p: x.sort(0), "a tensor of shape"),
-        (lambda x, p: half_way(x, p, x.mean((1, 2, 3)).argsort()), "is wanted"),
+        (lambda x, p: half_way(x, p, x.mean((1, 2, 3)).argsort()), "sorted as wholes"),
+        (lambda x, p: voted(x, p, 1), "One too far"), (lambda x, p: voted(x, p, -1), "too early"),
+        (lambda x, p: voted(x, p, more=True), "exactly one half"),
+        (lambda x, p: voted(x, p, -9), "smallest"), (lambda x, p: voted(x, p, 9), "largest"),
+        (lambda x, p: (p[:, None, None, None] * x).median(0).values, "multiplied the values"),
     ],
     "feature_distance": [
-        (lambda f, g: (f - g).square().sum(1).mean((1, 2)), "length 1"),
+        (lambda f, g: far(f, g, lambda x: x), "length 1"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).square().mean((1, 2, 3)), "sum them"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum((1, 2, 3)), "average them"),
-        (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum(1).mean(),
-         "one number per image"),
+        (lambda f, g: far(f, g).mean(), "one number per image"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).abs().sum(1).mean((1, 2)), "square it"),
         (lambda f, g: (F.normalize(f) - F.normalize(g)).square().sum(1), "average over the places"),
+        (lambda f, g: far(f, g, power=1), "square is missing"),
+        (lambda f, g: far(f, g) ** 0.5, "root at the end"),
+        (lambda f, g: 1 - F.cosine_similarity(f, g).mean((1, 2)), "half of the squared"),
+        (lambda f, g: F.cosine_similarity(f, g).mean((1, 2)), "a likeness"),
+        (lambda f, g: far(f, g, lambda x: F.normalize(x, dim=-1)), "last axis"),
+        (lambda f, g: far(f, g, lambda x: F.normalize(x, p=1)), "absolute values sum to 1"),
+        (lambda f, g: F.normalize(f - g).square().sum(1).mean((1, 2)), "scaled the difference"),
+        (lambda f, g: far(f, g, lambda x: x / x.norm(dim=1, keepdim=True)), "0 by 0"),
+        (lambda f, g: far(f, g, lambda x: x / (x.norm(dim=1, keepdim=True) + 1e-4)), "too large"),
+        (lambda f, g: far(f, g.detach()), "no gradient reaches the second"),
+        (lambda f, g: far(f, g).detach(), "no gradient"),
     ],
     "total_loss": [
         (lambda a, p, g, v, d, n, s: a + p + d * g + v if n >= s else a + p + v, "not weighted"),
@@ -947,15 +1083,65 @@ WRONG |= {
         (lambda a, p, g, v, d, n, s: a + p + (1 - d) * v + d * g * (n >= s), "0 · NaN"),
         (lambda a, p, g, v, d, n, s: a + p + ((1 - d) * v + d * g if n >= s else v),
          "before the start too"),
+        (lambda a, p, g, v, d, n, s: a + p + (1 - d) * v - d * g, "sign"),
+        (lambda a, p, g, v, d, n, s: a + (1 - d) * v + d * g, "perceptual loss is missing"),
+        (lambda a, p, g, v, d, n, s: p + (1 - d) * v + d * g, "L1 error is missing"),
+        (lambda a, p, g, v, d, n, s: a + p + d * g, "quantizer's loss is missing"),
+        (lambda a, p, g, v, d, n, s: a + p + (1 + d) * v + d * g, "1 + λ_d"),
+        (lambda a, p, g, v, d, n, s: (1 - d) * (a + p + v) + d * g, "reconstruction as well"),
+        (lambda *x: float(x[0] + x[1] + 0.75 * x[3] + 0.25 * x[2] * (x[5] >= x[6])), "no gradient"),
+        (lambda *x: (x[0] + x[1] + 0.75 * x[3] + 0.25 * x[2] * (x[5] >= x[6])).detach(),
+         "no gradient"),
+        (in_place_sum, "changed the L1 loss"),
     ],
     "balance": [
-        (lambda a, b, w: 1 / gradient_ratio(a, b, w).detach(), "is wanted"),
+        (lambda a, b, w: 1 / gradient_ratio(a, b, w).detach(), "Upside down"),
         (lambda a, b, w: (a / (b + 1e-4)).detach(), "compare their gradients"),
-        (lambda a, b, w: gradient_ratio(a, b, w), "limit of 10⁴"),
-        (lambda a, b, w: ivqvae.adaptive_weight(a, b, w).square(), "is wanted"),
+        (lambda a, b, w: lengths(a, b, w, most=1e30), "limit of 10⁴"),
+        (lambda a, b, w: lengths(a, b, w, lambda g: g.square().sum()), "squared norms"),
         (lambda a, b, w: ivqvae.adaptive_weight(b, a, w), "Upside down"),
+        (lambda a, b, w: lengths(a, b, w, eps=0), "in the denominator is missing"),
+        (lambda a, b, w: lengths(a, b, w, torch.Tensor.sum), "sums of the gradients"),
+        (lambda a, b, w: lengths(a, b, w, lambda g: g.abs().sum()), "sums of absolute"),
+        (lambda a, b, w: lengths(a, b, w, lambda g: g.abs().mean()), "means of absolute"),
+        (lambda a, b, w: lengths(a, b, w, lambda g: g.abs().max()), "largest entries"),
+        (lambda a, b, w: lengths(a, a + b, w), "of both losses together"),
+        (lambda a, b, w: lengths(a, b, w, eps=0) + 1e-4, "after the division"),
+        (lambda a, b, w: lengths(a, b, w, lambda g: g), "One number"),
+        (lambda a, b, w: lengths(a, b, w, keep=False), "retain_graph"),
+        (lambda a, b, w: lengths(a, b, w, most=1.0), "limited it to 1"),
+        (lambda a, b, w: lengths(a, b, w) + 0 * a, "detach it"),
+    ],
+    "both_steps": [
+        (lambda *a: both(*a, sign=1), "sign of L_G"),
+        (lambda *a: both(*a, weigh="none"), "balance is missing"),
+        (lambda *a: both(*a, weigh="l1"), "you gave it L1"),
+        (lambda *a: both(*a, square=True), "absolute"),
+        (lambda *a: both(*a, perceptual=0), "perceptual loss is missing in the total"),
+        (lambda *a: both(*a, vq=1), "λ_vq = 1 − λ_d"),
+        (lambda *a: both(*a, vq=0), "quantizer's loss is missing"),
+        (lambda *a: both(*a, share=1), "λ_d is missing"),
+        (lambda *a: both(*a, share=0), "adversarial loss is missing"),
+        (lambda *a: both(*a, detach=False), "x_hat.detach()"),
+        (lambda *a: both(*a, clear="judge"), "autoencoder's gradients of the step before"),
+        (lambda *a: both(*a, clear="model"), "judge's gradients of the step before"),
+        (lambda *a: both(*a, clear="early"), "right before its own backward"),
+        (lambda *a: both(*a, move=(1,)), "autoencoder's weights did not move"),
+        (lambda *a: both(*a, move=(0,)), "judge's weights did not move"),
+        (lambda *a: both(*a, first=1), "came first"),
+        (lambda *a: both(*a, anew=True), "run 2 times"),
+        (lambda *a: both(*a, d_loss=lambda r, f: hinge(f, r)), "swapped"),
+        (lambda *a: both(*a, d_loss=gan.discriminator_loss), "logarithms"),
+        (lambda *a: both(*a, d_loss=lambda r, f: hinge(r, f, f=lambda v: v)), "max(0, ·)"),
+        (lambda *a: both(*a, d_loss=lambda r, f: hinge(r, f, 1)), "½"),
+        (lambda *a: both(*a, late=lambda n, s: n > s), "that step included"),
+        (lambda *a: both(*a, late=lambda n, s: True), "must not count, nor learn"),
+        (lambda *a: both(*a, judged=lambda n, s: True), "must not learn either"),
+        (lambda *a: both(*a, numbers=False), "Return numbers"),
+        (lambda *a: both(*a)[0], "three numbers"), (lambda *a: both(*a, frozen=True), "gradient"),
     ],
 }
+
 
 def product(b):
     return torch.cumprod(1 - b, 0)
@@ -1774,6 +1960,17 @@ def in_the_mean(model, d, x, g, clip):
     ("new_faces", mixed),
     ("new_faces", halves),
     ("frechet_1d", lambda a, v, b, w: (a - b) ** 2 + v + w - 2 * (v * w) ** 0.5),
+    ("upsample_nearest", lambda x: F.interpolate(x, scale_factor=2, mode="nearest")),
+    ("attention_weights", lambda q, k: F.softmax(torch.einsum("bic,bjc->bij", q, k)
+                                                 * q.shape[-1] ** -0.5, 2)),
+    ("attending_block", lambda h, b, s, a: a(s(h) + b(h))),
+    ("best_guess_l1", voted),
+    ("feature_distance",
+     lambda f, g: far(f, g, lambda x: x / (x.square().sum(1, True) + 1e-20) ** 0.5)),
+    ("total_loss", lambda a, p, g, v, d, n, s: sum([a, p, v - d * v] + [d * g] * (n >= s))),
+    ("balance", ivqvae.adaptive_weight),
+    ("balance", lambda a, b, w: lengths(a, b, w).item()),
+    ("both_steps", both),
     ("alpha_bar", lambda b: torch.exp(torch.log1p(-b).cumsum(0))),
     ("training_step", lambda *a: learned(*a, power=2)),
     ("ancestral_sample", lambda *a: drawn(*a).clone()),
@@ -1854,7 +2051,7 @@ def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
 
 STANDING_IN = {"00 start here": "start_answers", "01 GAN": "gan_answers",
                "02 VAE": "vae_answers", "03 VQ-VAE": "vqvae_answers",
-               "05 DDPM": "ddpm_answers"}
+               "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers"}
 
 
 @pytest.mark.parametrize(("name", "module"), [

@@ -55,6 +55,16 @@ def test_ivqvae_keeps_the_statistics_of_its_latents(out):
     assert model.card == card and card["codes_used"] > 1 and (model.latent_std != 1).all()
 
 
+def test_the_three_trainings_differ_by_their_losses(out):
+    for recipe, judged in ((pretrain.ivqvae_l1, 0), (pretrain.ivqvae_features, 0),
+                           (pretrain.ivqvae_judged, 1)):
+        card = recipe(steps=3, start=2)
+        model = files.load_weights(ivqvae.IVQVAE, out / f"{recipe.__name__}.safetensors")
+        assert model.card == card and ("start" in card) == bool(judged)
+    card = pretrain.vqvae_brief(steps=2, batch_size=128)
+    assert files.load_weights(vqvae.VQVAE, out / "vqvae_brief.safetensors").card == card
+
+
 def test_diffusion_recipes_write_what_they_measured(out):
     shutil.copy(files.data_path("pretrained", "ivqvae.safetensors"), out)
     v, eps = ("v", "cosine"), ("eps", "linear")

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
-from tqdm import trange
+from tqdm import tqdm, trange
 
 from minigen import (
     ddim,
@@ -37,6 +37,7 @@ from minigen import (
     vqvae,
 )
 from minigen.common import generator as seeded
+from minigen.common import one_cycle, start_codebook
 from minigen.data import ATTRIBUTES, ToyFaces, batches, draw_faces
 from minigen.files import (
     data_path,
@@ -159,6 +160,14 @@ def _l1(x_hat: Tensor, x: Tensor) -> float:
     return round(float((x_hat - x).abs().mean()), 4)
 
 
+@torch.no_grad()
+def _perceptual(x_hat: Tensor, x: Tensor) -> float:
+    """The mean toy perceptual distance."""
+    toy = ToyPerceptual()
+    pairs = zip(x_hat.split(500), x.split(500), strict=True)
+    return round(float(torch.cat([toy(a, b) for a, b in pairs]).mean()), 4)
+
+
 def _tokens(model: Any, codes: Tensor, x_hat: Tensor) -> Card:
     """What is measured of a tokenizer's codes and reconstructions."""
     return dict(toy_frechet_of_reconstructions=round(metrics.toy_frechet(x_hat), 2),
@@ -234,6 +243,27 @@ def vqvae_(steps: int = 12_000, batch_size: int = 64, seed: int = 0, lr: float =
     return card
 
 
+def vqvae_brief(
+    steps: int = 2700, batch_size: int = 64, seed: int = 0, lr: float = 3e-3
+) -> Card:
+    """The same VQ-VAE, trained for as many minutes as `ivqvae_judged`: its rival in chapter 4."""
+    torch.manual_seed(seed)
+    model = vqvae.VQVAE()
+    data = batches(ToyFaces(20_000, seed=0).images(), batch_size=batch_size, seed=seed)
+    began = time.process_time()
+    _steps("vqvae_brief", vqvae.train_vqvae(model, data, steps=steps, lr=lr), steps,
+           lambda s: dict(mse=s.reconstruction, perplexity=s.perplexity))
+    minutes = (time.process_time() - began) / 60
+    test = ToyFaces(2000, seed=2).images()
+    codes = _rounded(model).encode_indices(test)
+    x_hat = model.decode_indices(codes)
+    card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr,
+                cpu_minutes=round(minutes, 1), test_l1=_l1(x_hat, test),
+                test_perceptual=_perceptual(x_hat, test), **_tokens(model, codes, x_hat))
+    save_weights(OUT / "vqvae_brief.safetensors", model, half=True, **card)
+    return card
+
+
 def pixelcnn_(
     steps: int = 12_000, batch_size: int = 128, seed: int = 0, faces: int = 100_000,
     lr: float = 2e-3
@@ -288,6 +318,90 @@ def ivqvae_(steps: int = 12_000, batch_size: int = 32, seed: int = 0, lr: float 
                 test_perceptual=round(float(distance), 4), **_tokens(model, codes, x_hat))
     save_weights(OUT / "ivqvae.safetensors", model, half=True, **card)
     return card
+
+
+def _train_part(
+    model: ivqvae.IVQVAE, optimiser: Any, schedule: Any, data: Iterator[tuple[Tensor, ...]],
+    steps: range, perceptual: Any = None, judge: nn.Module | None = None, lambda_d: float = 0.5
+) -> float:
+    """Train an IVQ-VAE for some steps, with a judge weighed as VQGAN's; returns CPU-minutes.
+
+    The judge pulls `lambda_d` times as hard as the reconstruction at the decoder's last layer.
+    """
+    opt_d = torch.optim.Adam(judge.parameters(), lr=1e-3, betas=(0.5, 0.9)) if judge else None
+    last: Any = model.decoder.body[-2].weight
+    began = time.process_time()
+    model.train()
+    for _ in (bar := tqdm(steps, mininterval=2)):
+        (x,) = next(data)
+        x_hat, quantized = model(x)
+        rec = (x_hat - x).abs().mean()
+        if perceptual:
+            rec = rec + perceptual(x_hat, x).mean()
+        loss = rec + (1 - lambda_d if judge else 0.95) * quantized.loss
+        if judge:
+            g = -judge(x_hat).mean()
+            loss = loss + lambda_d * ivqvae.adaptive_weight(rec, g, last) * g
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if judge and opt_d:
+            d_loss = gan.discriminator_loss(judge(x), judge(x_hat.detach()), "hinge")
+            opt_d.zero_grad()
+            d_loss.backward()
+            opt_d.step()
+            bar.set_postfix(d=d_loss.item(), g=g.item())
+    return (time.process_time() - began) / 60
+
+
+def _parts(
+    name: str, features: bool, judged: bool, steps: int = 1600, batch_size: int = 16,
+    seed: int = 0, lr: float = 2e-3, start: int = 961, lambda_d: float = 0.5
+) -> Card:
+    """A short training of an IVQ-VAE of half the width with some of its losses.
+
+    All are the same network up to `start`, from where on one is judged.
+    """
+    torch.manual_seed(seed)
+    images, perceptual = ToyFaces(20_000, seed=0).images(), ToyPerceptual()
+    model = ivqvae.IVQVAE(**(ivqvae.PRESETS["small"] | dict(width=8)))
+    start_codebook(model, batches(images, batch_size=32, seed=seed), 8)
+    optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))
+    run = model, optimiser, one_cycle(optimiser, lr, steps), batches(
+        images, batch_size=batch_size, seed=seed)
+    see = perceptual if features else None
+    card: Card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr)
+    if judged:
+        minutes = _train_part(*run, range(start - 1), see)
+        torch.manual_seed(seed)
+        judge = ivqvae.PatchDiscriminator(width=32, layers=2)
+        minutes += _train_part(*run, range(start - 1, steps), see, judge, lambda_d)
+        card |= dict(start=start, lambda_d=lambda_d)
+    else:
+        minutes = _train_part(*run, range(steps), see)
+    test = ToyFaces(2000, seed=2).images()
+    codes = _rounded(model).encode_indices(test)
+    x_hat = model.decode_indices(codes)
+    card |= dict(cpu_minutes=round(minutes, 1), test_l1=_l1(x_hat, test),
+                 test_perceptual=_perceptual(x_hat, test), **_tokens(model, codes, x_hat))
+    save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
+    return card
+
+
+def ivqvae_l1(**options: Any) -> Card:
+    """IVQ-VAE, a short training with L1 alone: what the other losses are compared with."""
+    return _parts("ivqvae_l1", False, False, **options)
+
+
+def ivqvae_features(**options: Any) -> Card:
+    """The same training with the perceptual loss as well."""
+    return _parts("ivqvae_features", True, False, **options)
+
+
+def ivqvae_judged(**options: Any) -> Card:
+    """The same with the perceptual loss and, from 60 % on, the discriminator."""
+    return _parts("ivqvae_judged", True, True, **options)
 
 
 def _denoiser(
@@ -530,7 +644,8 @@ differ in the last digits, and after thousands of GAN steps visibly).
 `classifier.safetensors`, whose statistics for those 10,000 are `toy_reference.safetensors`.
 """
 MEASURED = ("test_accuracy", "test_l1", "test_perceptual", "test_loss", "test_bits", "toy_frechet",
-            "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes")
+            "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes",
+            "cpu_minutes")
 
 
 def _in_words(entries: Card) -> str:
@@ -573,8 +688,12 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "vae_b3": functools.partial(vae_at, "vae_b3", 3.0),
     "cvae": cvae,
     "vqvae": vqvae_,
+    "vqvae_brief": vqvae_brief,
     "pixelcnn": pixelcnn_,
     "ivqvae": ivqvae_,
+    "ivqvae_l1": ivqvae_l1,
+    "ivqvae_features": ivqvae_features,
+    "ivqvae_judged": ivqvae_judged,
     "unet_eps": unet_eps,
     "unet": unet_,
     "fftd_eps": fftd_eps,
