@@ -149,12 +149,13 @@ WRONG = {
     ),
     "an autoencoder of another kind": (
         ["train-fftd", "--autoencoder=vae", "--out=x"],
-        "holds VAE, not IVQVAE. Of the course's weights ivqvae fits.",
+        "holds VAE, not IVQVAE. Of the course's weights ivqvae, "
+        "ivqvae_features, ivqvae_judged and ivqvae_l1 fit.",
     ),
     "eta": (["sample", *PAIR, "--eta=nan", "--out=x"], "eta"),
     "weights swapped": (
         ["sample", "--weights=" + AUTO.split("=")[1], AUTO, "--out=x"],
-        "holds IVQVAE, not FFTD. Of the course's weights fftd fits.",
+        "holds IVQVAE, not FFTD. Of the course's weights fftd and fftd_eps fit.",
     ),
     "samples over photos": (["sample", *PAIR, "--steps=1", "--out=photos"], "holds other files"),
     "samples over a file": (["sample", *PAIR, "--steps=1", "--out=file"], "is a file"),
@@ -170,7 +171,7 @@ WRONG = {
     "weights misspelled": (
         ["sample", "--weights=fttd", "--out=x"],
         "There are no weights 'fttd', neither a file nor a model of the course: did you mean "
-        "'fftd'? Of the course's weights fftd fits.",
+        "'fftd'? Of the course's weights fftd and fftd_eps fit.",
     ),
     "a fid of no weights": (
         ["fid", "--weights=fttd", "--data=toyfaces:9", "--out=x"],
@@ -178,7 +179,7 @@ WRONG = {
     ),
     "weights of another kind": (
         ["sample", "--weights=gan", "--out=x"],
-        "holds Generator, not FFTD. Of the course's weights fftd fits.",
+        "holds Generator, not FFTD. Of the course's weights fftd and fftd_eps fit.",
     ),
     "no such hair": (["sample", "--label=rad"], "got 'rad': did you mean 'red'?"),
     "no such class": (["sample", "--label=5"], "or its number, 0 to 4; got 5."),

@@ -37,36 +37,39 @@ CHAPTERS = {
         "how it works, the images, a Gaussian of your own, the yardstick and its formula",
         ("gaussian", "data", "metrics"), "Eq. 31", 0.9, 120),
     "01_gan": Chapter(
-        "GAN objectives", "the game, the losses, mode collapse, DCGAN, conditional GAN",
-        ("gan",), "Eqs. 13, 14", 1.5, 100),
+        "GAN objectives",
+        "the game, the losses, the training loop written, mode collapse, DCGAN, conditional GAN",
+        ("gan",), "Eqs. 13, 14", 1.7, 125),
     "02_vae": Chapter(
         "VAE objectives",
-        "the ELBO, reparameterisation, latent arithmetic, rate and distortion, why it is blurry",
-        ("vae",), "–", 1.9, 135),
+        "the ELBO and its training step written, latent arithmetic, rate and distortion, a prior "
+        "fitted to the codes",
+        ("vae", "gaussian"), "–", 1.4, 170),
     "03_vqvae": Chapter(
         "VQ-VAE",
-        "codebooks, the misplaced β, dead codes, sixteen tokens, a PixelCNN prior, counting bits",
-        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.0, 130),
+        "a quantizer and a sampling loop written, the misplaced β, dead codes, sixteen tokens, a "
+        "PixelCNN prior, counting bits",
+        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.4, 170),
     "04_ivqvae": Chapter(
         "IVQ-VAE",
-        "residual blocks, attention, perceptual and adversarial losses, Tables 1 and 7 at small "
-        "scale",
-        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 120),
+        "a residual block with attention and the step of two optimisers written, what each loss "
+        "buys, what sixteen tokens drop, Tables 1 and 7 at small scale",
+        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.6, 180),
     "05_ddpm": Chapter(
         "DDPM",
         "forward process, the loss from the bound, Algorithms 1 and 2 written, the score, a U-Net "
         "from its blocks, where the colour goes, learned variance in bits",
-        ("diffusion", "ddpm", "unet", "details", "vlb"), "Eqs. 26–28, Table 4's baseline", 1.6,
+        ("diffusion", "ddpm", "unet", "details", "vlb"), "Eqs. 26–28, Table 4's baseline", 2.0,
         165),
     "06_ddim": Chapter(
         "DDIM",
         "the sampling loop, the equation behind it and a step of second order, interpolation, "
         "inversion, editing, guidance by two labels, filling in",
-        ("ddim", "ode", "guidance"), "Eq. 29, Alg. 3, Table 3", 1.2, 200),
+        ("ddim", "ode", "guidance"), "Eq. 29, Alg. 3, Table 3", 1.6, 200),
     "07_fftd": Chapter(
         "FFTD",
         "latents, tokens, a block assembled, two resolutions, adaptive fusion, Tables 2, 8 and 9 "
-        "at small scale",
+        "at small scale, and beyond the paper: v and the cosine schedule",
         ("fftd", "fusion", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9",
         1.1, 180),
     "08_celebahq": Chapter(
