@@ -848,7 +848,8 @@ training = ddpm.train_ddpm(
 losses = [s.loss for s in tqdm(training, total=size["steps"], desc="FFTD")]
 young = average.module.cpu()
 show(curves({"loss": losses}, ylabel="mean squared error of v", smooth=10), """Training loss of
-     FFTD: from 1, the error of predicting nothing, it falls quickly at first, then slowly, to 0.8.""")
+     FFTD: from 1, the error of predicting nothing, it falls quickly at first, then slowly, to
+     0.8.""")
 assert sum(losses[-10:]) / 10 < 0.9 * losses[0]
 
 # %% tags=["nbval-ignore-output"]

@@ -58,7 +58,7 @@ setup = {
     ),
     "full": dict(one=dict(preset=preset), two=dict(preset=preset), samples=50_000, ddim=500),
 }[scale]
-stand_in = "; CelebA-HQ is not here, drawn faces stand in for it" if scale == "small" else ""
+stand_in = "\nCelebA-HQ is not here, drawn faces stand in for it" if scale == "small" else ""
 print(f"scale: {scale}; preset: {preset}; data: {data}{stand_in}")
 
 # %% [markdown]

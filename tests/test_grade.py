@@ -212,7 +212,7 @@ def test_a_cell_that_is_no_python_is_told_with_its_line():
 BODIES = [
     "open('x')", "eval('1')", "exec('1')", "__import__('os')", "x.__class__", "globals()",
     "setattr(x, 'y', 1)", "torch.serialization", "torch.os", "x.f_back", "torch._C", "gan.checks",
-    "torch.hub", "torch.jit", "torch.load('x')", "torch.ops", "torch.allclose = 1", "x.y += 1",
+    "torch.hub", "torch.jit", "torch.load" + "('x')", "torch.ops", "torch.allclose = 1", "x.y += 1",
     "del torch.nn", "import os", "import sys as t", "from minigen import checks",
     "from minigen.checks.ddpm_answers import noised", "from . import x", "import numpy.ctypeslib",
     "type('T', (torch.Tensor,), {})", "t = type", "nn.modules.module.register_module_forward_hook",

@@ -1,16 +1,15 @@
-import functools
 import types
 
 import pytest
 import torch
 
-from minigen import ddpm, fftd, guidance, ivqvae, latents, metrics, unet
+from minigen import ddpm, guidance, ivqvae, latents, metrics, unet
 from minigen.data import ToyFaces, batches
-from minigen.diffusion import cosine_betas, linear_betas
 from minigen.files import load_weights
-from minigen.paper import reproduce, tables
+from minigen.paper import reproduce, tables, transformer
 from minigen.perceptual import ToyPerceptual
 from tests.conftest import defaults
+from tests.paper.conftest import Faces
 
 
 @pytest.mark.parametrize("mixed", [True, False])
@@ -20,13 +19,7 @@ def test_a_real_autoencoder_cell(mixed):
     assert set(values) == set(tables.COLUMNS) and 0 < values["l1"] < 1.5
 
 
-def test_a_real_cell_of_the_diffusion_tables(monkeypatch):
-    decoder = load_weights(ivqvae.IVQVAE, "ivqvae")
-    z = latents.encode(decoder, ToyFaces(300, seed=0).images()).z
-    monkeypatch.setattr(tables, "_tokens", lambda: (decoder, z, z[:50]))
-    monkeypatch.setattr(tables, "DRAWN", 130)
-    values = tables.fftd_cell(0, 2, dim=16, heads=2, fusion="add")
-    assert set(values) == {"frechet", "loss", "parameters"} and 0.5 < values["loss"] < 2
+def test_a_real_cell_of_sampling_steps():
     for model in ("fftd", "unet"):
         values = tables.steps_cell(0, 128, model, 1)
         assert values["frechet"] > 0 and values["ms"] > 0
@@ -71,21 +64,8 @@ def test_a_committed_cell_is_measured_again():
     """From weights, noise and sampler to the distance: what was committed comes out, but for
     another processor's rounding."""
     (cell,) = (c for c in reproduce.read("table3") if (c["row"], c["seed"]) == ("DDIM 5", 1))
-    values = tables.steps_cell(1, 300, "fftd", 5)
+    values = tables.steps_cell(1, 300, "fftd_eps", 5)
     assert values["frechet"] == pytest.approx(cell["frechet"], rel=0.01)
-
-
-@pytest.fixture
-def few(monkeypatch):
-    """ToyFaces in small numbers: a list of what was asked for."""
-    asked = []
-
-    def make(n, size=32, seed=0):
-        asked.append((n, size, seed))
-        return ToyFaces(min(n, 200), size, seed)
-
-    monkeypatch.setattr(tables, "ToyFaces", make)
-    return asked
 
 
 @pytest.mark.parametrize("mixed", [True, False])
@@ -124,112 +104,6 @@ def test_an_autoencoder_cell_by_hand(few, monkeypatch, mixed):
     assert values["l1"] == pytest.approx(float((x_hat - test).abs().mean()), rel=1e-4)
     assert values["frechet"] == pytest.approx(metrics.toy_frechet(x_hat), rel=1e-3)
     assert values["codes_used"] == quantized.indices.unique().numel()
-
-
-class Faces:
-    """Stands in for a sampler: notes how it is called and answers with faces, twice as bright as
-    they may be."""
-
-    def __init__(self, x, factor=1.0):
-        self.x, self.factor, self.seen = x, factor, []
-
-    def __call__(self, model, diffusion, noise, y=None, **options):
-        self.seen.append((model, diffusion, noise, y, options))
-        yield ddpm.Denoised(0, self.factor * self.x, None)
-
-
-def test_a_diffusion_cell_by_hand(few, monkeypatch):
-    monkeypatch.setattr(tables, "_tokens", functools.cache(tables._tokens.__wrapped__))
-    seen, decays, make = {}, [], ddpm.ema
-
-    def train(model, data, diffusion, **rest):
-        seen.update(
-            rest,
-            model=model,
-            x=next(data)[0],
-            state={k: v.clone() for k, v in model.state_dict().items()},
-        )
-        with torch.no_grad():
-            model.last.bias += 0.5
-        rest["average"].update_parameters(model)
-        yield 1
-
-    monkeypatch.setattr(tables.ddpm, "train_ddpm", train)
-    monkeypatch.setattr(
-        tables.ddpm, "ema", lambda model, decay: decays.append(decay) or make(model, decay)
-    )
-    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
-    z, test = (latents.encode(tokenizer, ToyFaces(200, seed=s).images()).z for s in (0, 2))
-    sampler = Faces(z[:150])
-    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
-    tables._tokens()  # made once: the making draws random numbers of its own
-    values = tables.fftd_cell(3, 7, dim=16, heads=2, fusion="add")
-    torch.manual_seed(3)
-    model = fftd.FFTD(dim=16, heads=2, fusion="add")
-    for name, value in model.state_dict().items():
-        assert torch.equal(seen["state"][name], value), name
-    (x,) = next(batches(z, batch_size=128, seed=3))
-    assert torch.equal(seen["x"], x) and few == [(20_000, 32, 0), (2000, 32, 2)]
-    assert (seen["steps"], seen["lr"], seen["seed"], decays) == (7, 2e-3, 3, [0.99])
-    ((net, diffusion, noise, y, options),) = sampler.seen
-    assert (
-        net is seen["average"].module
-        and not net.training
-        and y is None
-        and options == dict(steps=50)
-    )
-    generator = torch.Generator().manual_seed(103)
-    torch.randint(1000, (200,), generator=generator)  # the time steps come first
-    eps = torch.randn(test.shape, generator=generator)
-    assert torch.equal(noise, torch.randn(1000, 4, 4, 4, generator=generator))
-    assert diffusion.T == 1000
-    assert values["loss"] == pytest.approx(
-        float((eps - 0.5).square().mean()), rel=1e-5
-    )  # it answers ½ everywhere
-    assert values["frechet"] == pytest.approx(
-        metrics.toy_frechet(latents.decode(tokenizer, z[:150])), rel=1e-3
-    )
-    assert values["parameters"] == sum(p.numel() for p in model.parameters())
-
-
-@pytest.mark.parametrize(("prediction", "schedule"), [("eps", "linear"), ("v", "cosine")])
-def test_a_cell_beyond_the_paper_by_hand(monkeypatch, prediction, schedule):
-    """What is trained, and the five ways to draw, each from the same noise."""
-    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
-    z = latents.encode(tokenizer, ToyFaces(150, seed=2).images()).z
-    monkeypatch.setattr(tables, "_tokens", lambda: (tokenizer, z, z[:1]))
-    seen, decays, make = {}, [], ddpm.ema
-
-    def train(model, data, diffusion, **rest):
-        seen.update(rest, model=model, diffusion=diffusion, x=next(data)[0])
-        rest["average"].update_parameters(model)
-        yield 1
-
-    monkeypatch.setattr(tables.ddpm, "train_ddpm", train)
-    monkeypatch.setattr(
-        tables.ddpm, "ema", lambda model, decay: decays.append(decay) or make(model, decay)
-    )
-    sampler = Faces(z)
-    monkeypatch.setattr(tables.ddim, "ddim_sample", sampler)
-    values = tables.beyond_cell(4, 9, prediction, schedule)
-    model = seen["model"]
-    assert (model.prediction, model.schedule) == (prediction, schedule)
-    assert model.config == fftd.FFTD(
-        **tables.TINY, prediction=prediction, schedule=schedule).config
-    betas = {"linear": linear_betas, "cosine": cosine_betas}[schedule]()
-    assert torch.equal(seen["diffusion"].betas, betas)
-    assert torch.equal(seen["x"], next(batches(z, batch_size=128, seed=4))[0])
-    assert (seen["steps"], seen["lr"], seen["seed"], decays) == (9, 2e-3, 4, [0.99])
-    ways = [(options["steps"], options["eta"]) for *_, options in sampler.seen]
-    assert ways == [(5, 0), (10, 0), (20, 0), (50, 0), (50, 1)]
-    start = torch.randn(2000, 4, 4, 4, generator=torch.Generator().manual_seed(104))
-    for net, diffusion, noise, y, options in sampler.seen:
-        assert net is seen["average"].module and not net.training and y is None
-        assert torch.equal(diffusion.betas, betas) and torch.equal(noise, start)
-        assert "prediction" not in options                     # it is the network that says it
-    wanted = metrics.toy_frechet(latents.decode(tokenizer, z))
-    assert list(values) == list(tables.TABLES["beyond"].columns) == list(tables.WAYS)
-    assert all(value == pytest.approx(wanted, rel=1e-3) for value in values.values())
 
 
 @pytest.mark.parametrize("name", ["unet", "fftd"])
@@ -308,7 +182,7 @@ def test_what_is_taken_unless_told():
     assert defaults(tables.Table) == dict(unit="training steps")
     small, tiny = tables.SMALL, tables.TINY
     assert small == dict(size=32, width=16, attention_at=8, num_codes=512, code_dim=4)
-    assert tiny == dict(dim=64, heads=2) and tables.DRAWN == 1000
+    assert tiny == dict(dim=64, heads=2) and transformer.DRAWN == 1000
     units = {name: (t.unit, t.steps) for name, t in tables.TABLES.items()}
     trained = dict(table1=250, table7=250, table2=3000, table8=3000, table9=3000, beyond=1200,
                    predictions=600)

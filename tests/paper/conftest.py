@@ -1,0 +1,33 @@
+"""What the tests of several tables share."""
+
+import pytest
+
+from minigen import ddpm
+from minigen.data import ToyFaces
+from minigen.paper import tables, transformer
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """ToyFaces in small numbers: a list of what was asked for."""
+    asked = []
+
+    def make(n, size=32, seed=0):
+        asked.append((n, size, seed))
+        return ToyFaces(min(n, 200), size, seed)
+
+    monkeypatch.setattr(tables, "ToyFaces", make)
+    monkeypatch.setattr(transformer, "ToyFaces", make)
+    return asked
+
+
+class Faces:
+    """Stands in for a sampler: notes how it is called and answers with faces, twice as bright as
+    they may be."""
+
+    def __init__(self, x, factor=1.0):
+        self.x, self.factor, self.seen = x, factor, []
+
+    def __call__(self, model, diffusion, noise, y=None, **options):
+        self.seen.append((model, diffusion, noise, y, options))
+        yield ddpm.Denoised(0, self.factor * self.x, None)
