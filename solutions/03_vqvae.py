@@ -62,7 +62,7 @@ show(image_grid(torch.cat([test_images[:10], redrawn[:10], first_look]), columns
                 row_titles=["real", "16 tokens", "drawn", ""]),
      """Ten real faces; the same ten redrawn from sixteen tokens each, a little soft but with
      glasses, smile and pose mostly right; twenty faces drawn from tokens of the prior, as clear
-     as the redrawn ones, here and there with a shirt of two colours.""")
+     as the redrawn ones, a few with pale glasses.""")
 
 # %% [markdown]
 r"""
@@ -356,7 +356,7 @@ assert max(misplaced) < 1.1 * min(misplaced)
 r"""
 <details><summary>What happened</summary>
 
-In its place, β does what it is for: from ¼ to 4 the mean squared distance to the codes falls to a thirtieth, and the picture's error grows by half, since the encoder thinks of little else. Misplaced, it does *nothing at all*: all three rows are the right loss's row at β = 1, up to rounding that grows. The encoder's pull has no β in it, and the factor on the codes' gradient is one that Adam divides out again.
+In its place, β does what it is for: from ¼ to 4 the mean squared distance to the codes falls to a fortieth, and the picture's error grows by more than half, since the encoder thinks of little else. Misplaced, it does *nothing at all*: all three rows are the right loss's row at β = 1, up to rounding that grows. The encoder's pull has no β in it, and the factor on the codes' gradient is one that Adam divides out again.
 
 </details>
 
@@ -629,9 +629,9 @@ shown = [redrawn[bare], redrawn[wearing], *transplanted.values()]
 show(image_grid(torch.cat([x[:8] for x in shown]), columns=8,
                 row_titles=["without", "with", *transplanted]),
      """Eight faces without glasses, eight with them, and the first eight with tokens of the
-     second: one token changes colours, and the hair of one, and brings no glasses; with the row
-     of the eyes most wear some, often pale; with two rows all do, clearly, and skin and mouth
-     have come along.""")
+     second: one token changes colours, and the hair of two, and brings no glasses; with the row
+     of the eyes most wear some, often pale; with two rows all do, one of them pale ones, and
+     skin and mouth have come along.""")
 
 # %% [markdown]
 r"""
@@ -906,7 +906,7 @@ print(f"toy Fréchet distance: this training {toy_frechet(live_drawn):.0f}, long
 
 # %% [markdown]
 r"""
-So a minute of your own training draws better than chapter 0's Gaussian, by this yardstick, and longer training better still. Nearly all of your distance is the tokenizer's: its reconstructions of real faces have most of it already (the table of section 4).
+So a minute of your own training draws better than chapter 0's Gaussian, by this yardstick, and longer training better still. Most of your distance is the tokenizer's: its reconstructions of real faces have nine tenths of it already (the table of section 4).
 
 Now let the longer-trained prior continue faces that were begun. *Before you run it:* in the row with six tokens given, the prior knows the hair and the left half of the eyes. Where the left lens is there, will the right one come, in tokens that it draws itself?
 """
@@ -920,7 +920,7 @@ show(image_grid(model.decode_indices(completed), columns=8,
      """Eight faces, four with and four without glasses, of which 16, 12, 8, 6, 4 and no tokens
      are given and the prior draws the rest: with eight given the upper half stays and shirt and
      chin are new; with six, half of the eyes is given, and most faces keep their glasses, or
-     their lack of them; with four only the hair stays.""")
+     their lack of them; with four only hair and background stay.""")
 pool = torch.cat([bare, wearing])
 both = test_codes[pool].flatten(1)
 for n in (8, 6, 4):
@@ -932,7 +932,7 @@ for n in (8, 6, 4):
 r"""
 <details><summary>What happened</summary>
 
-It mostly comes: the prior has seen that a left lens is followed by a right one, and the tokens it draws say so in three faces of four. With four tokens it must guess, and is not much better than a coin. From the top row down ever less is given: first the shirt is redrawn, then everything below the eyes, then half of the eyes, and at last all but the hair. The prior has learned what goes with what.
+It mostly comes: the prior has seen that a left lens is followed by a right one, and the tokens it draws say so in three faces of four. With four tokens it must guess, and is not much better than a coin. From the top row down ever less is given: first the shirt is redrawn, then everything below the eyes, then half of the eyes, and at last all but hair and background. The prior has learned what goes with what.
 
 </details>
 
@@ -1020,7 +1020,7 @@ ax.set_xlabel("rate, bits per face", fontsize=9)
 ax.set_ylabel("squared error", fontsize=9)
 legend(ax)
 show(fig, """Squared error over rate. The VQ-VAE's line runs level from 144 bits to 73: the
-     learned prior makes the same pictures cheaper. The VAE lies at 116 bits, a little
+     learned prior makes the same pictures cheaper. The VAE lies at 116 bits, well
      below that line. Yours lies well above both, and its prior reaches fewer bits: its tokens
      say less.""")
 

@@ -154,7 +154,7 @@ for factor in (2, 2.8, 3.5):
 
 # %% [markdown]
 r"""
-So plain blocks *can* be begun well: at 2.8, which is right for Swish, forty of them keep the gradient's size and meaning. But a little less and it vanishes, a little more and it explodes and shatters, and training moves the weights. With the sum there is nothing to hit.
+So plain blocks *can* be begun well: at 2.8, which is right for Swish, forty of them keep the gradient's size and meaning. But a little less and it vanishes, a little more and it explodes and shatters, and training moves the weights. With the sum *and* the normalisation, the fourth line of the figure, there is nothing to hit. (The sum alone is not enough: its gradient grows from block to block.)
 """
 
 # %% [markdown]
@@ -356,8 +356,8 @@ r"""
 
 # %% tags=["nbval-ignore-output"]
 explore(look, look(25, 4, 4), """Left: a face with glasses, and the query, a square on the right
-        eye. Middle: the same face, lit where the query looks: the outer edge of the left lens,
-        across the face. Right: the 8×8 map of its weights, 0.17 there, 0.05 at the nose and at
+        eye. Middle: the same face, lit where the query looks: background and hair at the
+        left edge of the head, across the face. Right: the 8×8 map of its weights, 0.17 there, 0.05 at the nose and at
         the eye itself.""",
         face=(0, 99, 25), row=(0, 7, 4), column=(0, 7, 4));
 
@@ -376,7 +376,7 @@ for name, (row, column) in spots.items():
 
 # %% [markdown]
 r"""
-Read along a row. The place above the right eye, where that side of the glasses is, looks at the *left* eye, 28 times as hard as if it looked everywhere alike: nearly half of what it takes comes from across the nose. The right eye divides its attention between the left eye, itself, and the edge of the picture at the same height, five times an even share each (left and right are the picture's). The left eye looks at both brows, four times an even share. And even the corner of the background asks the left eye, four times as hard as any other place. So the two sides of the glasses do look at each other, as we had hoped, but along paths that no person would have drawn: what attention looks at is what training found useful.
+Read along a row. The place above the right eye, where that side of the glasses is, looks at the *left* eye, 28 times as hard as if it looked everywhere alike: nearly half of what it takes comes from across the nose. The right eye divides its attention between the left eye, itself, and the edge of the picture at the same height, five times an even share each (left and right are the picture's). The left eye looks at both brows, four times an even share. And even the corner of the background asks the left eye, nearly four times an even share. So one side of the glasses does look at the other, as we had hoped; the other does not look back, and the paths are none that a person would have drawn: what attention looks at is what training found useful.
 """
 
 # %% [markdown]
@@ -647,7 +647,7 @@ The whole training of this chapter, one step of it (the paper's Algorithm 1, wit
 
 1. `x_hat, quantized = model(x)`; the losses are L1 (a mean), `distance(x_hat, x).mean()`, and `quantized.loss`.
 2. From step `start` on the judge counts: $L_G$ is minus the mean of its logits for `x_hat`, and `balance` of (L1 + perceptual) and $L_G$ says how to weigh it. Before `start` nobody asks the judge.
-3. `total_loss` puts them together; the first optimiser steps.
+3. `total_loss` puts them together (it is given the product, balance times $L_G$; what you return is $L_G$ itself); the first optimiser steps.
 
 Then, from `start` on, the **judge**: the hinge loss of chapter 1 between its logits for `x` and for the *same* `x_hat`, through which no gradient may go back; the second optimiser steps.
 
@@ -723,7 +723,7 @@ r"""
 
 *30 minutes.*
 
-The tested module is `minigen.ivqvae`; its `train_ivqvae` is your loop with fixed weights, as in the paper, and more checks. The compression $f$ follows from the number of stages: each but the last halves the map. The paper gives $f = 64$, 16,384 codes and four channels; the widths of the preset are our choice, after VQGAN.
+The tested module is `minigen.ivqvae`; its `train_ivqvae` is your loop with fixed weights, as in the paper, and more checks. The compression $f$, the image's side over the map's, follows from the number of stages: each but the last halves the map. The paper gives $f = 64$, 16,384 codes and four channels; the widths of the preset are our choice, after VQGAN.
 """
 
 # %%
@@ -759,7 +759,8 @@ curves({"L_G": history[:, 1], "the judge's loss": history[:, 2]}, smooth=5, ax=r
 right.axvline(start, color="grey", lw=0.8)
 show(fig, """Left: L1 falls on a log scale to about a quarter of where it began. Right: L_G and
      the judge's loss, zero up to the grey line where the judge starts; then the judge's loss
-     falls from 1 towards 0 within fifty steps, and L_G climbs.""")
+     falls from 1 towards 0 within fifty steps, and L_G climbs to 4, and falls where the
+     judge's loss jumps once more.""")
 assert history[-20:, 0].mean() < 0.6 * history[:5, 0].mean()
 
 # %% [markdown]
@@ -844,7 +845,7 @@ r"""
 
 The lowest L1 error has L1 alone, 0.090, which was asked for nothing else; the perceptual loss costs 0.003 of it and the judge another 0.010. The lowest perceptual distance has the model that was trained on it undisturbed, 0.096; L1 alone has 0.174. And the sharpest is the judged one: neighbouring pixels differ by 1.1 times as much as in real faces, against 0.8 for the other two.
 
-Now look. L1 leaves out what is small: eyes. The perceptual loss knows that eyes matter and that they are blue, but where the decoder is not sure of their place it draws a bar, since a blur is the safest answer to *any* distance. The judge has seen real faces, and no real face has a bar; so the decoder must commit itself, and where it does not know, it commits itself to something: three eyes, of which one may be in the right place. **That is what a discriminator buys, and what it costs**: detail, true or not. The toy Fréchet distance, which compares sets of pictures and not pictures, likes it (227 against 234); L1 and the perceptual distance, which compare each picture with its original, do not. With an hour of training the decoder does know, and there is one pair of eyes to commit to.
+Now look. L1 leaves out what is small: eyes. The perceptual loss knows that eyes matter, but where the decoder is not sure of their place it draws a bluish bar, for brown eyes too, since a blur is the safest answer to *any* distance. The judge has seen real faces, and no real face has a bar; so the decoder must commit itself, and where it does not know, it commits itself to something: three eyes, of which one may be in the right place. **That is what a discriminator buys, and what it costs**: detail, true or not. The toy Fréchet distance, which compares sets of pictures and not pictures, likes it (227 against 234); L1 and the perceptual distance, which compare each picture with its original, do not. With an hour of training the decoder does know, and there is one pair of eyes to commit to.
 
 (One seed each. Equal steps are not equal minutes: the table's third column says what the losses cost. The mixed loss with three seeds stands in Table 7 below.)
 
@@ -942,7 +943,7 @@ for k in ("l1", "perceptual", "frechet"):
 r"""
 The verdict is the opposite of the paper's: **more tokens reconstruct better**, in every measure and for every seed. It agrees with rate and distortion: the best code with more bits is at least as good. But rate–distortion speaks of the best code, not of what a given training finds, so it does not make the paper's table impossible.
 
-How can the paper see the reverse? We can only guess. Its rows differ in more than the bits. At small $f$ there are fewer stages and so fewer layers; and at $f = 8$ no stage has the resolution 16×16, so that row has no attention at all. Our rows differ in depth too, the other way round: our best has the *fewest* layers. A table that varies depth, attention and
+How can the paper see the reverse? We can only guess. Its rows differ in more than the bits. At small $f$ there are fewer stages and so fewer layers; and at $f = 8$ no stage has the resolution 16×16, so that row has no attention at all. In both tables the row of least compression has the fewest layers; in theirs it is the worst, in ours the best. A table that varies depth, attention and
 bits at once cannot say which of them it measures.
 
 ### Table 7: what is each part worth?
@@ -1008,9 +1009,9 @@ print("read otherwise, of 2000:", ", ".join(counts))
 chosen = torch.cat([wrong["smile"][:5], wrong["eyes"][:3]])
 show(image_grid(torch.cat([test_images[chosen], by_new[chosen]]), columns=len(chosen),
                 row_titles=["real", "16 tokens"]), """Eight test faces, and below
-     them reconstructions in which the classifier reads something else: in the first five, four
-     frowns and a smile, a straight mouth; in the last three, eyes of brown or blue, green. To
-     our eyes the frowns have half faded, and the irises turned greenish. All wear glasses.""")
+     them reconstructions in which the classifier reads something else: in the first five a
+     straight mouth, for four frowns and a smile; in the last three green eyes, for brown or
+     blue ones. To our eyes the frowns have half faded, and the irises turned greenish. All wear glasses.""")
 
 # %% [markdown]
 r"""
@@ -1044,7 +1045,7 @@ assert predict_attributes(x_hat)["glasses"][1] == 0
 
 # %% [markdown]
 r"""
-Not one of these comes back blurred or torn. They come back as *other faces*: the monocle and the mole are dropped, the closed eye is opened (and both eyes change their colour), the white band turns into grey hair, and the face on its head into a stranger the right way up. And it is not that the encoder saw nothing: in every case its tokens differ from the plain face's, eight of them for the monocle. It has no tokens for a monocle, so it sends the nearest ones it has, and the decoder draws what those mean.
+Only the last comes back torn. They come back as *other faces*: the monocle and the mole are dropped, the closed eye is opened (and both eyes change their colour), the white band turns into hair that is grey on top, and the face on its head into a stranger the right way up. And it is not that the encoder saw nothing: in every case its tokens differ from the plain face's, eight of them for the monocle. It has no tokens for a monocle, so it sends the nearest ones it has, and the decoder draws what those mean.
 
 Look at the difference to chapter 2: a VAE that is unsure draws the mean, and one sees it. A decoder trained with the last two losses is asked to *decide*; where it errs the result looks real and is wrong. For generating images that is what we want. For a medical scan it would be dangerous: the mole is gone, and the picture gives no hint of it.
 
@@ -1052,7 +1053,7 @@ The tokens are good now. To draw new ones, chapter 3 used an autoregressive prio
 
 ## Summary
 
-- Residual sums keep the size and the meaning of a gradient through many layers, whatever weights one begins with; group normalisation works with a batch of one; nearest-neighbour upsampling has no checkerboard.
+- Residual sums and normalisation together keep the size and the meaning of a gradient through many layers; group normalisation works with a batch of one; nearest-neighbour upsampling has no checkerboard.
 - Attention lets every place look at every other, at quadratic cost, so it stands at one resolution.
 - L2 draws the mean, L1 the median; a perceptual loss compares features; a patch discriminator judges texture, and starts late.
 - Two networks, two optimisers, one step: the decoder's loss goes through the judge, the judge's loss does not go back into the decoder, and each clears its own gradients.

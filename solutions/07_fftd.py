@@ -297,8 +297,8 @@ for k in range(2):
     lost.get_buffer(f"positions{k}").zero_()
 both = torch.cat([faces_from(noise(10), net=net, steps=20) for net in (model, lost)])
 show(image_grid(both, columns=10, row_titles=["with", "without"]), """Ten faces with positions,
-     and from the same noises without: torn and smeared, with doubled parts, yet shirts stay
-     below and hair above.""")
+     and from the same noises without: torn and smeared, and much alike, grey-haired with a
+     frown; yet shirts stay below and hair above.""")
 
 # %% [markdown]
 r"""
@@ -872,13 +872,14 @@ noisy = latents.decode(tokenizer, torch.cat([s.x for s in frames]))
 guessed = latents.decode(tokenizer, torch.cat([s.x0 for s in frames]))
 show(image_grid(torch.cat([noisy, guessed]), columns=10, row_titles=["latent", "guess"],
                 titles=[f"t = {s.t}" for s in frames]),
-     """One face over fifty steps. Above, the noisy latent decoded: a ghost of a face, which
-     turns into a clear one after t = 400. Below, the guess of the clean latent: a clear face at
-     once, but another one every few steps, until t = 300.""")
+     """One face over fifty steps. Above, the noisy latent decoded: a torn ghost of a face, which
+     turns into a clear one by t = 400. Below, the guess of the clean latent: a face at once,
+     but another one in every column until t = 600; then only the background changes once
+     more, from blue to pink.""")
 
 # %% [markdown]
 r"""
-Compare the upper row with chapter 5's. Pixel noise looks like noise; *latent* noise looks like a ghost, since the decoder has never learned to draw anything but pieces of faces. The lower row shows when what is decided: glasses come and go, the background's colour settles, and at last the hair.
+Compare the upper row with chapter 5's. Pixel noise looks like noise; *latent* noise looks like a ghost, since the decoder has never learned to draw anything but pieces of faces. The lower row shows when what is decided: the glasses go and the hair turns red while there is still much noise, and the background's colour comes last.
 
 ### Asking for a colour
 
@@ -924,7 +925,7 @@ def nearest_to(x):
 nearest = faces.images()[nearest_to(drawn[:8]).indices]
 show(image_grid(torch.cat([drawn[:8], nearest]), columns=8, row_titles=["sample", "nearest"]),
      """Eight samples above, the nearest of the training faces shown here below: of like pose
-     and tone, but other people: hair, background, glasses or mouth differ.""")
+     and tone, but other people: hair, background, shirt, glasses or mouth differ.""")
 
 # %% [markdown]
 r"""
@@ -1097,8 +1098,10 @@ show(fig, """Toy Fréchet distance against DDIM steps for the four networks, mea
      with the cosine lies lowest, v with the linear schedule second.""")
 paper_row, course_row = "ε, linear (the paper's)", "v, cosine"
 for way in ("5 steps", "10 steps", "20 steps", "50 steps", "50, η = 1"):
-    a, b = (statistics.mean(measured("beyond", row, way)) for row in (paper_row, course_row))
-    print(f"{way:<10} v, cosine has {b / a:.0%} of the paper's distance")
+    pairs = zip(measured("beyond", course_row, way), measured("beyond", paper_row, way),
+                strict=True)
+    shares = ", ".join(f"{ours / theirs:.0%}" for ours, theirs in pairs)
+    print(f"{way:<10} v, cosine, as a share of the paper's distance, seed by seed: {shares}")
 for net in (paper, model):
     last = float(ddpm.diffusion_of(net).snr[-1]) ** -0.5
     print(f"noise over signal at the last step, {net.schedule}: {last:,.0f}")
@@ -1119,7 +1122,8 @@ rows = {f"{name}, {n}": faces_from(noise(10, seed=6), net=net, steps=n)
         for n in (5, 20) for name, net in {"ε, linear": paper, "v, cosine": model}.items()}
 show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)), """Ten
      faces from the same noises by the paper's and the course's network, with 5 steps and with
-     20: with 5 the paper's are smeared, the course's nearly whole; with 20 both are good.""")
+     20: mostly the same people, some on another background; with 5 steps both are soft,
+     mouths and eyes most; with 20 both are clear.""")
 
 # %% [markdown]
 r"""

@@ -25,10 +25,11 @@ from minigen.errors import DataError
 from minigen.files import data_path, write_text
 from minigen.names import how_many, listed, near
 from minigen.paper.tables import TABLES, Table
+from minigen.paper.transformer import WAYS
 
 # digits behind the point, 1 for the others
 DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "hair": 3, "smile": 3, "both": 3, "diversity": 3,
-          "parameters": 0, "colour_off": 3, "red": 3, "clear": 3}
+          "parameters": 0, "colour_off": 3, "red": 3, "clear": 3} | dict.fromkeys(WAYS, 0)
 WIDE = 94                                         # letters a line of a notebook's output holds
 
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns
