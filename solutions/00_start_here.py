@@ -74,12 +74,13 @@ show(fig, f"""The toy Fréchet distance of every model, in the course's order: {
 # %% [markdown]
 r"""
 The ladder does not fall evenly, and it is better to know so before you start: **the best samples for a long time come in chapter 1, and
-two chapters of worse ones follow.** A GAN is trained for its samples and for nothing else: it cannot say how likely a face is, it cannot
+chapters of worse scores follow.** A GAN is trained for its samples and for nothing else: it cannot say how likely a face is, it cannot
 find the code of a face that it is given, and its training is a game that may go wrong. The VAE and the VQ-VAE can do what it cannot and
 pay with their samples: a model that has to account for *every* training face averages wherever it is unsure. They are here because the
 last row is built of them: its autoencoder is a VQ-VAE, improved, and only its codes are drawn by diffusion. The U-Nets of chapter 5 draw faces
 that look better than the GAN's, clean in colour and outline, and score worse, as eyes and mouths are often wrong. Each
-chapter takes its own number apart.
+chapter takes its own number apart. (The yardstick looks with the features of a classifier, and the autoencoder of the last rows was trained against
+the same classifier, which flatters them a little.)
 
 These are models that were trained for up to an hour or so each, and come with the course. What you train yourself in a minute is worse, and the chapters
 say by how much.
@@ -543,7 +544,8 @@ from_k = [rebuilt_from(images[3:4], k) for k in ks]
 still = image_grid(torch.cat([*from_k, images[3:4]]), titles=[*map(str, ks), "original"])
 explore(rebuilt, still,
         """One face rebuilt from 1, 5, 20, 50, 100, 200 and 1000 eigenfaces, and the original:
-        the colours are there at 20, the eyes at 50, their right colour by 200.""",
+        the colours are nearly there at 20 and right at 50, with the eyes, their own colour by
+        200.""",
         face=(0, 63, 3), eigenfaces=(1, 1000, 50));
 
 # %% [markdown]
@@ -1012,7 +1014,7 @@ quick at any size.
 | 0 Start here | a Gaussian over pixels | the simplest thing that generates at all |
 | 1 GAN | two networks in a game | decisions and sharp edges |
 | 2 VAE | a likelihood and an encoder | a GAN cannot say how likely an image is, nor encode one; the price is paid in samples |
-| 3 VQ-VAE | a codebook of discrete codes | a VAE is blurry |
+| 3 VQ-VAE | a codebook of discrete codes | a VAE is blurred or undecided |
 | 4 IVQ-VAE | a better autoencoder (paper, stage 1) | few codes, sharp faces |
 | 5 DDPM | denoising step by step | a better way to learn a distribution |
 | 6 DDIM | fewer steps, guidance | a thousand steps are slow |

@@ -52,7 +52,7 @@ generator = load_weights(gan.Generator, "gan")
 drawn = gan.sample(generator, 2000, seed=7)
 show(image_grid(drawn[:24], columns=12),
      """Twenty-four faces drawn by the longer-trained GAN: whole heads with hair, eyes, shirts
-     and clear backgrounds; glasses are on or off. Some have uneven eyes or a broken
+     and mostly plain backgrounds; glasses are on or off. Some have uneven eyes or a broken
      outline.""")
 
 # %% [markdown]
@@ -66,7 +66,7 @@ distance = torch.cdist(drawn[:8].flatten(1), images.flatten(1))
 nearest = images[distance.argmin(1)]
 show(image_grid(torch.cat([drawn[:8], nearest]), columns=8, row_titles=["drawn", "nearest"]),
      """Eight drawn faces and, below each, the training face nearest in pixels: alike in
-     colours, but not the same face.""")
+     background and shirt, but not the same face.""")
 
 # %% [markdown]
 r"""
@@ -669,7 +669,7 @@ show(points(clouds, columns=4, limit=3.2, titles=titles),
 r"""
 <details><summary>Answer</summary>
 
-Not at all, and more steps do not help. In two of our three seeds all 1,000 points end in a single spot, which is somewhere else each time one looks; in the third they lie on a bent line that meets only some of the modes. (We let one
+Not at all, and more steps do not help. In two of our three seeds all 1,000 points end in a single spot, which is somewhere else each time one looks; in the other, seed 0, they lie on a bent line that meets some of the modes. (We let one
 more run go on to 10,000 steps: at the end all its points lay on one cluster, within 0.01 of each other.)
 
 </details>
@@ -881,8 +881,9 @@ def walk(z0, z1, steps=10):
 
 pairs = [two_noises(seed) for seed in (12, 31, 47)]
 show(image_grid(torch.cat([walk(*pair) for pair in pairs]), columns=10),
-     """Three walks of ten faces each, from one noise vector to another. Colours and features
-     change gradually, and most faces on the way are whole.""")
+     """Three walks of ten faces each, from one noise vector to another. Skin and features
+     change gradually, backgrounds and shirts switch within a step or two, and most faces on
+     the way are whole.""")
 
 # %% [markdown]
 r"""
@@ -1043,16 +1044,16 @@ something; we needed a second network, the classifier, to measure it at all. Wha
 
 # %%
 seen = predict_attributes(drawn)
-for name in ("glasses", "smile", "pose"):
+for name in ("glasses", "smile", "pose", "hair_length", "background"):
     values = ATTRIBUTES[name]
     of_data = torch.bincount(faces[name], minlength=len(values)) / len(faces)
     of_gan = torch.bincount(seen[name], minlength=len(values)) / len(drawn)
     row = [f"{v} {a:.0%} → {b:.0%}" for v, a, b in zip(values, of_data, of_gan, strict=True)]
-    print(f"{name:<8} data → GAN: ", "   ".join(row))
+    print(f"{name:<12}", "  ".join(row))
 
 # %% [markdown]
 r"""
-Next to nothing, as far as single attributes go: glasses come three points too seldom (chance alone would give about one, with 2,000 samples), the rest is right. Shares like these would not show a missing *combination*, and
+No value is missing, but the shares are off by more than chance, which is about one point with 2,000 samples: glasses and smiles by three, long hair by four, and of the slate backgrounds nearly a third is gone. $D$ looks at a batch of 32 and would have to count to see it. Shares like these would not show a missing *combination* either, and
 an attribute for which nobody trained a classifier is not seen at all.
 
 **No encoder.** Given a photograph, which $z$ draws it? A GAN has no answer but search: start anywhere and follow the gradient of the error. Here are
@@ -1072,12 +1073,13 @@ found = generator(z).detach()
 rows = torch.cat([targets, found])
 show(image_grid(rows, columns=4, row_titles=["wanted", "found"], width=4),
      """Four real faces above the nearest ones that a search in the GAN's latent space finds:
-     colours fit roughly, details and identity do not.""")
+     hair and background fit roughly, both white shirts have become purple, and eyes and
+     mouths are another person's.""")
 
 # %% [markdown]
 r"""
 Chapter 2 turns all this around. A **variational autoencoder** has an encoder from the start, and its loss is a bound on the likelihood. It
-will be blurry, and we will find out why.
+draws faces that are blurred or undecided, and we will find out why.
 
 ## Summary
 

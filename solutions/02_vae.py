@@ -4,7 +4,7 @@ r"""
 
 A GAN draws, but it cannot say how probable an image is, and it has no way from an image back to its noise. A **variational
 autoencoder** (VAE) has both from the start: an encoder, and a loss that is a bound on the likelihood. It pays for them with blur, or with
-indecision, and we will see what decides which. So do not wait for better pictures than chapter 1's: those come in chapter 7. What comes first are the ideas they stand on, and the bound of this chapter is one that every diffusion model is derived from.
+indecision, and we will see what decides which. So do not wait for a better score than chapter 1's before chapter 7. What comes first are the ideas they stand on, and the bound of this chapter is one that every diffusion model is derived from.
 
 In this chapter you will
 
@@ -20,6 +20,7 @@ In this chapter you will
 import math
 
 import torch
+from matplotlib import colormaps
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 from tqdm.auto import tqdm
@@ -97,6 +98,8 @@ assert abs(truth[0] - estimate[0]) < 0.1 and truth[-1] - estimate[-1] > 200
 
 # %% [markdown]
 r"""
+(A **nat** is the unit of natural logarithms: a nat less, and the probability is smaller by a factor $e$. Divided by $\log 2$, nats are bits.)
+
 In 32 dimensions twenty thousand guesses never come near the $z$ that made this $x$. We need someone who looks at $x$ and says where to search:
 an **encoder** $q(z|x)$. Multiply and divide by it, then use that the log of a mean is at least the mean of the log (Jensen):
 
@@ -474,7 +477,7 @@ rows = {"real": x,
 show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)),
      """Rows of ten: real test faces; the same through the model just trained, clear with some
      grain and soft eyes; through the longer-trained one, hardly different from the real ones;
-     drawn by the model just trained: faces, all grainy, two or three of them half debris; drawn
+     drawn by the model just trained: faces, all grainy, about half of them damaged; drawn
      by the longer-trained: calmer, with hair of two colours and half-glasses.""")
 
 gaussian = next(row["frechet"] for row in results() if row["model"] == "Gaussian")
@@ -487,7 +490,7 @@ print(f"  chapter 0's Gaussian            {gaussian:6.0f}")
 r"""
 Half a minute, and your own step has made a thing that draws faces. Many are grainy and some are debris: the prior sent the decoder a code to which no face was ever encoded. Keep them in mind; section 8 gets clean faces out of this very decoder.
 
-In numbers, half a minute of training stands a little above a quarter of an hour, and both above chapter 0's Gaussian, a model without a single layer. Neither number flatters. (The Gaussian's draws are double exposures, but the mean and the covariance of their pixels are right by construction, and this yardstick compares means and covariances.)
+In numbers, half a minute of training stands a little above thirteen minutes, and both above chapter 0's Gaussian, a model without a single layer. Neither number flatters. (The Gaussian's draws are double exposures, but the mean and the covariance of their pixels are right by construction, and this yardstick compares means and covariances.)
 
 ### Break it
 
@@ -621,19 +624,20 @@ with torch.no_grad():
 fig, axes = panels(1, 2, height=3.5)
 left, right = axes[0]
 for (a, b), label in zip(places.tolist(), digits.labels[:500].tolist(), strict=True):
-    left.text(a, b, label, fontsize=6, color=COLOURS[label % 7], ha="center", va="center")
+    left.text(a, b, label, fontsize=6, color=colormaps["tab10"](label), ha="center",
+              va="center", clip_on=True)
 left.set(xlim=(-3, 3), ylim=(-3, 3), xticks=range(-3, 4), yticks=range(-3, 4), aspect="equal")
 right.imshow(-tiles, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
 right.set(xticks=[], yticks=[])
 show(fig, """Left: five hundred digits, each written where its code lies, in clusters: 0 at
-     the lower left, 6 below the middle, 4 at the right, 1 at the far right, 2 above, and 3,
-     5, 8 and 9 close together in between. Right: 11×11 decoded digits, each a little
+     the lower left, 6 below the middle, 4 at the right, 7 above it, 1 at the far right, 2
+     above, and 3, 5 and 8 close together in between; the 9s lie in two or three places. Right: 11×11 decoded digits, each a little
      different from its neighbours: 0 turns into 6 and 4 along the bottom, 3 into 5 and 7 in
      the middle.""")
 
 # %% [markdown]
 r"""
-Nobody told the encoder a label, and yet every kind of digit has its own land: pictures that look alike are cheap to describe by codes that are close. On the right one kind turns into another without a gap, through digits that nobody wrote. The noise of $z$ makes it so: each digit is decoded from a small cloud of places, and the KL leaves no room for empty land between the clouds. Where kinds overlap, as 3, 5, 8 and 9 do in the middle, two numbers were not enough.
+Nobody told the encoder a label, and yet nearly every kind of digit has its own land (only the 9s are scattered): pictures that look alike are cheap to describe by codes that are close. On the right one kind turns into another without a gap, through digits that nobody wrote. The noise of $z$ makes it so: each digit is decoded from a small cloud of places, and the KL leaves no room for empty land between the clouds. Where kinds overlap, as 3, 5, 8 and 9 do in the middle, two numbers were not enough.
 
 ### From one face to another
 
@@ -854,7 +858,7 @@ show(image_grid(torch.cat([test_images[:10], *pictures.values()]), columns=10,
                 row_titles=["real", *priced]),
      """Top row: ten real faces. Below, at each price, the first five of them redrawn and
      five faces drawn. At 0.03 the redrawn ones are clear and grainy, the drawn ones noisy,
-     one of them debris. At 0.3 the redrawn ones are softer, the drawn ones calm, with soft
+     two of them damaged. At 0.3 the redrawn ones are softer, the drawn ones calm, with soft
      eyes. At 3 all are blurred, with one grey bar for eyes and glasses, and the drawn ones
      hardly differ.""")
 
@@ -897,7 +901,7 @@ print(f"distortion at rate 0: {eigenvalues.sum() / 2:.0f}")
 
 # %% [markdown]
 r"""
-Computed and trained side by side: a dot below the curve has beaten every linear model, which a network may. Half a minute is enough for that at 3 and at 0.3. At 0.03 there is more to learn, and your model pays 81 nats for less than a linear one would give; after a quarter of an hour the same 81 nats leave a fifth of that error.
+Computed and trained side by side: a dot below the curve has beaten every linear model, which a network may. Half a minute is enough for that at 3 and at 0.3. At 0.03 there is more to learn, and your model pays 81 nats for less than a linear one would give; after thirteen minutes the same 81 nats leave a fifth of that error.
 
 At the left end of the curve lies a price at which *nothing* is worth buying: above the largest variance of any eigenface, which is 121 here, a linear model leaves $q(z|x) = p(z)$ for every image. The rate is zero, and the decoder draws one mean face. This is **posterior collapse**. It need not be a failure of the optimiser: an honest bookkeeper does not buy what costs more than it saves. The broken loss of section 3 asked 33 for a nat, a price at which only five eigenfaces are left on the list. (Training can *also* fail: sometimes a code stays empty though it would pay. `warm_up` in `vae.train_vae` helps, which raises β slowly, so that the decoder learns to read the code before it becomes dear. Look at the rate, and compare with the price.)
 
@@ -1053,7 +1057,7 @@ assert 0.05 < rates_at[2] < rates_at[1]
 
 # %% [markdown]
 r"""
-A cheap code says which face it was, and both are sharp. (It pays somewhat more than one bit, because two narrow bumps do not fill the Gaussian prior well.) As the price rises, it says it less and less clearly, and both faces drift towards the ghost; above $\beta^*$ they are one. The
+A cheap code says which face it was, and both are sharp. (It pays 1.8 bits and not one, because two narrow bumps do not fill the Gaussian prior well.) As the price rises, it says it less and less clearly, and both faces drift towards the ghost; above $\beta^*$ they are one. The
 two terms are accomplices: **the KL leaves open what is too dear to say, and the squared error fills the gap with the mean.**
 
 ### Then why are ours sharp?
@@ -1181,7 +1185,7 @@ with torch.no_grad():
 show(image_grid(torch.cat([yours_drew[:10], calm[:20]]), columns=10,
                 row_titles=["yours,\nprior", "yours,\nmixture", ""]),
      """Thirty faces by the decoder that was trained in this notebook. Ten from the prior:
-     grainy, two or three half debris. Twenty from the mixture: every one a face, on a plain
+     grainy, about half of them damaged. Twenty from the mixture: every one a face, on a plain
      background, with soft eyes.""")
 for name, x in {"prior": yours_drew, "mixture": calm,
                 "codes of test faces": vae.reconstruct(live, test_images)}.items():
@@ -1191,7 +1195,7 @@ for name, x in {"prior": yours_drew, "mixture": calm,
 r"""
 The debris is gone, and every draw is a face. And the distance went *up*, to what your decoder reaches with the codes of real faces: after half a minute the decoder is now the limit, and the yardstick, as we saw, forgives debris more easily than soft eyes. When a number and your eyes disagree, find out why before you believe either.
 
-A mixture of Gaussians is the simplest learned prior. In chapter 3 a network learns one, over codes that are not numbers but words, and in chapter 7 a diffusion model does. Here is the table so far. (The row with the mixture is measured with more of both, 120 Gaussians fitted to the codes of 20,000 faces, for there test faces' codes still gain from the number: 146.)
+A mixture of Gaussians is the simplest learned prior. In chapter 3 a network learns one, over codes that are not numbers but words, and in chapter 7 a diffusion model does. Here is the table so far. (The row with the mixture has more of both, 120 Gaussians fitted to the codes of 20,000 faces; with so many faces 120 do not learn by heart yet.)
 """
 
 # %% tags=["nbval-ignore-output"]

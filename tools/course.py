@@ -39,7 +39,7 @@ CHAPTERS = {
     "01_gan": Chapter(
         "GAN objectives",
         "the game, the losses, the training loop written, mode collapse, DCGAN, conditional GAN",
-        ("gan",), "Eqs. 13, 14", 1.7, 125),
+        ("gan",), "Eqs. 13, 14", 1.8, 125),
     "02_vae": Chapter(
         "VAE objectives",
         "the ELBO and its training step written, latent arithmetic, rate and distortion, a prior "
@@ -71,7 +71,7 @@ CHAPTERS = {
         "latents, tokens, a block assembled, two resolutions, adaptive fusion, Tables 2, 8 and 9 "
         "at small scale, and beyond the paper: v and the cosine schedule",
         ("fftd", "fusion", "latents", "paper/tables"), "Eqs. 16–25, 30, Alg. 2, Tables 2, 3, 8, 9",
-        1.1, 180),
+        0.9, 190),
     "08_celebahq": Chapter(
         "CelebA-HQ",
         "the whole paper on photographs, an engine that survives crashes, FID with its protocol, "
