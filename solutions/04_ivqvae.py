@@ -247,7 +247,7 @@ r"""
 Now the part itself: a residual block and, behind it, attention, the way they stand in the encoder at one resolution. You get the layers and say how the map goes through them:
 
 - `body` is group norm, Swish and 3×3 convolution; `shortcut` is what $h$ goes through before the first sum (nothing, or a 1×1 convolution where the width changes);
-- `attention.norm` is the group norm before attention; `attention.qkv` a 1×1 convolution from $C$ to $3C$ channels, first the queries, then the keys, then the values; `attention.out` the 1×1 convolution of the last formula.
+- `attention.norm` is the group norm before attention; `attention.qkv` a 1×1 convolution from $C$ to $3C$ channels, first the queries, then the keys, then the values; `attention.out` the 1×1 convolution of the last formula. The call `attention(h)` does not count: write its inside.
 
 Your function goes into the network below, and trains there.
 

@@ -253,6 +253,13 @@ def averages(count, total, z, i, g, old=None, new=None, mean=False, divide=None,
     return first, second, second / {None: first, "old": count}[divide][:, None]
 
 
+def averages_in_place(count, total, z, i, g):
+    n, s = vqvae.count_and_sum(z, i, len(count))
+    count.mul_(g).add_((1 - g) * n)
+    total.mul_(g).add_((1 - g) * s)
+    return count, total, total / count[:, None]
+
+
 def eigen(x, back=True, clamp=True):
     values, vectors = torch.linalg.eigh(x.T @ x / len(x))
     values = values.clamp_min(0) if clamp else values
@@ -477,7 +484,7 @@ WRONG = {
         (lambda f: -(f.sigmoid() + 1e-8).log().mean(), "cuts the log off"),
         (lambda f: F.softplus(-f).mean().detach(), "no gradient comes back"),
         (lambda f: F.softplus(-f).mean().item(), "no gradient comes back"),
-        (lambda f: F.softplus(f.neg_()).mean(), "changed f"),
+        (lambda f: F.softplus(f.neg_()).mean(), "changed the logits"),
     ],
     "hinge_d_loss": [
         (lambda r, f: 0.5 * ((1 - r).mean() + (1 + f).mean()), "no lower bound"),
@@ -783,6 +790,7 @@ WRONG |= {
          "take the mean"),
         (lambda z, e, b: (1 + b) * F.mse_loss(z, e.detach()), "codebook gets no gradient"),
         (lambda z, e, b: (1 + b) * F.mse_loss(e, z.detach()), "encoder gets no gradient"),
+        (lambda z, e, b: (1 + b) * F.mse_loss(z, e), "Nothing is detached"),
         (lambda z, e, b: (1 + b) * F.mse_loss(z, e).item(), "with its graph"),
         (lambda z, e, b: ((1 + b) * F.mse_loss(z, e)).detach(), "with its graph"),
         (lambda z, e, b: (1 - b) * F.mse_loss(e, z.detach()) + b * F.mse_loss(z, e.detach()),
@@ -811,6 +819,12 @@ WRONG |= {
         (lambda *a: quantized(*a, through=lambda z, e: e.detach()), "No gradient comes back"),
         (lambda *a: quantized(*a, through=lambda z, e: z + 0), "z_q is z itself"),
         (lambda *a: quantized(*a, through=lambda z, e: z + e - z.detach()), "reaches the codebook"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: (1 + b) * F.mse_loss(z, e)),
+         "Nothing is detached"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: F.mse_loss(e, z)
+                              + b * F.mse_loss(z, e.detach())), "z_e is not detached in"),
+        (lambda *a: quantized(*a, loss=lambda z, e, q, b: F.mse_loss(e, z.detach())
+                              + b * F.mse_loss(z, e)), "e is not detached in the commitment"),
         (lambda *a: quantized(*a)[:2], "three things"),
         (lambda *a: (quantized(*a)[1], *quantized(*a)[::2]), "first comes a map of floats"),
         (lambda *a: (quantized(*a)[0], *quantized(*a)[:0:-1]), "the loss comes last"),
@@ -832,6 +846,7 @@ WRONG |= {
         (lambda c, t, z, i, g: averages(c, t, z, i, g, n=torch.bincount(i)), "minlength"),
         (lambda c, t, z, i, g: averages(c, t, z, i, g, n=F.one_hot(i).sum(0)), "one_hot"),
         (lambda c, t, z, i, g: (averages(c, t, z, i, g), c.zero_())[0], "changed the count"),
+        (averages_in_place, "changed the count"),
     ],
     "mask": [
         (lambda s, k: pixelcnn.causal_mask(s, "A" if k == "B" else "B"), "centre"),
@@ -883,6 +898,13 @@ WRONG |= {
         (lambda *a: told(*a, keep=False), "either ignored"),
         (lambda *a: told(*a, label=False), "not passed on"),
         (lambda *a: told(*a, stop=-1), "last place is not drawn"),
+        (lambda *a: told(*a, start=a[1].shape[1] + 1), "The first place is not drawn"),
+        (lambda *a: told(*a, start=a[1].shape[1] + (a[1].shape[1] > 0)),
+         "The first place is not drawn"),
+        (lambda *a: told(*a, pick=lambda p, g: torch.multinomial(p[0], 1, generator=g)),
+         "each map draws its own"),
+        (lambda *a: told(*a, pick=lambda p, g: torch.multinomial(p.mean(0), 1, generator=g)),
+         "each map draws its own"),
         (lambda *a: told(*a).flatten(1), "give each its map"),
         (lambda *a: told(*a).float(), "whole numbers"),
         (lambda *a: told(*a).transpose(1, 2).contiguous(), "Rows and columns"),
@@ -910,15 +932,27 @@ def looks(q, k, scale=-0.5, dim=-1, of=-1, f=lambda a: a):
 
 
 def attending(h, body, short, att, sums="12", norm=True, order=(0, 1, 2), scale=-0.5, dim=-1,
-              out=True, turned=False, back=True, reads=None, first=None):
+              out=True, turned=False, back=True, reads=None, first=None, cut=None, onto=None):
     h = (short(h) if "1" in sums else 0) + body(h) if first is None else first(h)
     seen = h if reads is None else reads
-    parts = att.qkv(att.norm(seen) if norm else seen).flatten(2).mT.chunk(3, -1)
+    parts = att.qkv(att.norm(seen) if norm else seen)
+    parts = cut(parts) if cut else parts.flatten(2).mT.chunk(3, -1)
     q, k, v = (parts[i] for i in order)
     w = (q @ k.mT * q.shape[-1] ** scale).softmax(dim)
     mixed = (w.mT if turned else w) @ v
     mixed = (mixed.mT if back else mixed).reshape(h.shape)
-    return (h if "2" in sums else 0) + (att.out(mixed) if out else mixed)
+    below = h if onto is None else onto(h)
+    return (below if "2" in sums else 0) + (att.out(mixed) if out else mixed)
+
+
+def body_of_the_shortcut(h, body, short, att):
+    h = short(h)
+    h += body(h)
+    return attending(None, body, short, att, first=lambda _: h)
+
+
+def in_rows(x):
+    return x.reshape(len(x), -1, x.shape[1])
 
 
 def voted(x, p, shift=0, more=False):
@@ -949,10 +983,13 @@ def hinge(real, fake, half=0.5, f=F.relu):
 def both(model, judge, optimisers, x, distance, weight, d, step, start, sign=-1, weigh="both",
          square=False, perceptual=1, d_loss=hinge, detach=True, clear="both", move=(0, 1),
          late=None, vq=None, share=None, first=0, anew=False, numbers=True, judged=None,
-         frozen=False):
+         frozen=False, swapped=False, late_clear=(), forgets=(), judged_map=None, per="mean",
+         mean_g=torch.mean, mean_p=torch.mean):
     x_hat, quantized = model(x)
+    optimisers = optimisers[::-1] if swapped else optimisers
     error = (x_hat - x) ** 2 if square else (x_hat - x).abs()
-    l1, p, g, loss_d = error.mean(), distance(x_hat, x).mean(), torch.zeros(()), torch.zeros(())
+    l1 = {"mean": error.mean(), "sum": error.sum(), "image": error.sum() / len(x)}[per]
+    p, g, loss_d = mean_p(distance(x_hat, x)), torch.zeros(()), torch.zeros(())
     late = step >= start if late is None else late(step, start)
 
     def judges():
@@ -960,7 +997,10 @@ def both(model, judge, optimisers, x, distance, weight, d, step, start, sign=-1,
         loss = d_loss(judge(x), judge(seen.detach() if detach else seen))
         if clear in ("both", "judge"):
             optimisers[1].zero_grad()
-        loss.backward()
+        if 1 not in forgets:
+            loss.backward()
+        if 1 in late_clear:
+            optimisers[1].zero_grad()
         if 1 in move:
             optimisers[1].step()
         return loss
@@ -969,15 +1009,20 @@ def both(model, judge, optimisers, x, distance, weight, d, step, start, sign=-1,
         loss_d = judges()
     loss = l1 + perceptual * p + (1 - d if vq is None else vq) * quantized.loss
     if late:
-        g = sign * judge(x_hat).mean()
-        rec = {"both": l1 + p, "l1": l1, "none": None}[weigh]
+        g = sign * mean_g(judge(x_hat if judged_map is None else judged_map(x_hat)))
+        rec = {"both": l1 + p, "l1": l1}.get(weigh)
+        if weigh == "order":
+            rec, g, weight = l1 + p, weight, g
         factor = 1 if rec is None else lengths(rec, g, weight)
         loss = loss + (d if share is None else share) * factor * g
     if clear != "judge":
         optimisers[0].zero_grad()
     if clear == "early":
         optimisers[1].zero_grad()
-    loss.backward()
+    if 0 not in forgets:
+        loss.backward()
+    if 0 in late_clear:
+        optimisers[0].zero_grad()
     if 0 in move:
         optimisers[0].step()
     if (late if judged is None else judged(step, start)) and not first:
@@ -1039,6 +1084,24 @@ WRONG |= {
         (lambda h, b, s, a: attending(h, b, s, a, first=lambda h: h + b(h)),
          "through the shortcut"),
         (lambda h, b, s, a: attending(h.detach(), b, s, a), "no gradient reaches the map"),
+        (lambda h, b, s, a: a(s(h) + b(h)), "write its inside"),
+        (lambda h, b, s, a: s(h) + b(h) + a.weights(s(h) + b(h)).sum(), "write its inside"),
+        (body_of_the_shortcut, "you gave it what the shortcut returned"),
+        (lambda h, b, s, a: attending(h, b, s, a, onto=lambda _: s(h)), "added it to shortcut(h)"),
+        (lambda h, b, s, a: attending(h, b, s, a, onto=a.norm), "added it to the normalised map"),
+        (lambda *a: attending(*a, cut=lambda x: in_rows(x).chunk(3, -1)), "mixes channels with"),
+        (lambda *a: attending(*a, cut=lambda x: in_rows(x).chunk(3, -1), back=False),
+         "mixes channels with"),
+        (lambda *a: attending(*a, cut=lambda x: [in_rows(y) for y in x.chunk(3, 1)]),
+         "mixes channels with"),
+        (lambda *a: attending(*a, cut=lambda x: [in_rows(y) for y in x.chunk(3, 1)], back=False),
+         "mixes channels with"),
+        (lambda *a: attending(*a, cut=lambda x: x.flatten(2).chunk(3, -1)), "cut the places"),
+        (lambda *a: attending(*a, cut=lambda x: x.flatten(2).chunk(3, -1), back=False),
+         "cut the places"),
+        (lambda *a: attending(*a, cut=lambda x: x.flatten(2).chunk(3, 1)), "a row for each place"),
+        (lambda *a: attending(*a, cut=lambda x: x.flatten(2).chunk(3, 1), back=False),
+         "a row for each place"),
         (lambda *a: attending(*a).detach(), "no gradient"),
     ],
     "best_guess_l1": [
@@ -1121,7 +1184,23 @@ WRONG |= {
         (lambda *a: both(*a, vq=1), "λ_vq = 1 − λ_d"),
         (lambda *a: both(*a, vq=0), "quantizer's loss is missing"),
         (lambda *a: both(*a, share=1), "λ_d is missing"),
-        (lambda *a: both(*a, share=0), "adversarial loss is missing"),
+        (lambda *a: both(*a, share=0), "it is missing in the total"),
+        (lambda *a: both(*a, weigh="none", judged_map=torch.detach), "detached"),
+        (lambda *a: both(*a, judged_map=torch.detach), "detach only in the judge's step"),
+        (lambda *a: both(*a, weigh="order"), "its three in another order"),
+        (lambda *a: both(*a, late_clear=(0,)), "zero_grad stands between backward and step"),
+        (lambda *a: both(*a, late_clear=(1,)), "zero_grad stands between backward and step"),
+        (lambda *a: both(*a, late_clear=(0, 1)), "Neither network's weights moved"),
+        (lambda *a: both(*a, move=()), "Neither network's weights moved"),
+        (lambda *a: both(*a, forgets=(0,)), "either its backward or"),
+        (lambda *a: both(*a, forgets=(1,)), "either its backward or"),
+        (lambda *a: both(*a, swapped=True), "optimisers[0] is the autoencoder's"),
+        (lambda *a: both(*a, per="sum"), "L1 is summed"),
+        (lambda *a: both(*a, per="image"), "L1 is summed"),
+        (lambda *a: both(*a, mean_g=torch.sum), "L_G is summed"),
+        (lambda *a: both(*a, mean_p=torch.sum), "perceptual loss is summed"),
+        (lambda *a: both(*a, d_loss=lambda r, f: hinge(r, f, f=lambda v: F.relu(v).sum())),
+         "judge's loss is summed"),
         (lambda *a: both(*a, detach=False), "x_hat.detach()"),
         (lambda *a: both(*a, clear="judge"), "autoencoder's gradients of the step before"),
         (lambda *a: both(*a, clear="model"), "judge's gradients of the step before"),
@@ -1963,7 +2042,7 @@ def in_the_mean(model, d, x, g, clip):
     ("upsample_nearest", lambda x: F.interpolate(x, scale_factor=2, mode="nearest")),
     ("attention_weights", lambda q, k: F.softmax(torch.einsum("bic,bjc->bij", q, k)
                                                  * q.shape[-1] ** -0.5, 2)),
-    ("attending_block", lambda h, b, s, a: a(s(h) + b(h))),
+    ("attending_block", attending),
     ("best_guess_l1", voted),
     ("feature_distance",
      lambda f, g: far(f, g, lambda x: x / (x.square().sum(1, True) + 1e-20) ** 0.5)),
@@ -1999,10 +2078,23 @@ def test_an_error_of_torch_is_not_an_empty_answer(capsys):
 
 
 def test_an_empty_answer_is_not_attempted(capsys):
-    def stub(*args):
+    def d_loss(*args):
         raise NotImplementedError
 
-    assert sentence("d_loss", stub, capsys) == "d_loss: not attempted yet."
+    checks.check(d_loss)
+    assert capsys.readouterr().out == "d_loss: not attempted yet.\n"
+
+
+def test_an_empty_helper_is_named(capsys):
+    def straight_through(z_e, z_q):
+        raise NotImplementedError
+
+    def quantize(z, codebook, beta=0.25):
+        return quantized(z, codebook, beta, through=straight_through)
+
+    checks.check(quantize)
+    assert capsys.readouterr().out == (
+        "quantize: not yet. It calls straight_through, which is not attempted yet.\n")
 
 
 def test_an_error_is_told_with_its_line(capsys):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from minigen import checks, gan
-from minigen.checks import chapters, compare, guard
+from minigen.checks import chapters, compare, guard, vqvae_answers
 from minigen.checks.ddpm_answers import noised
 from minigen.checks.fftd_answers import fftd_block
 from minigen.diffusion import Diffusion, linear_betas
@@ -196,6 +196,20 @@ def test_a_right_value_that_changes_its_input_is_refused(monkeypatch):
 
     assert verdict(right, monkeypatch) == (
         "noised: not yet. Your function changed x0, which it was given: work on a new tensor.")
+
+
+def test_what_was_changed_is_said_once(monkeypatch):
+    def ema_update(count, total, z, indices, decay):
+        mean = vqvae_answers.ema_update(count, total, z, indices, decay)
+        return count.copy_(mean[0]), total.copy_(mean[1]), mean[2]
+
+    assert checks.examine(ema_update)[1] == (
+        "ema_update: not yet. Your function changed the count it was given: work on a new tensor.")
+    watch = guard.Watch(spoil)
+    watch.function()(torch.zeros(2))
+    watch.found.append((1, "Your function leaves gradients switched on."))
+    said = str(watch.verdict(compare.Changed("Your function changed the x.")))
+    assert said == "Your function changed the x. And: your function leaves gradients switched on."
 
 
 def test_a_difference_that_may_come_of_the_change_gives_way():

@@ -89,7 +89,9 @@ def examine(answer: Any) -> tuple[bool, str]:
             test(watch.function())
     except NotImplementedError as e:
         if not e.args:  # torch raises it too, with a message: that is an error like any other
-            return False, f"{name}: not attempted yet."
+            helper = _empty_helper(e, answer)
+            return False, (f"{name}: not yet. It calls {helper}, which is not attempted yet."
+                           if helper else f"{name}: not attempted yet.")
         wrong = Wrong(_raised(e, answer), named=False)
     except Wrong as e:
         wrong = e
@@ -98,6 +100,13 @@ def examine(answer: Any) -> tuple[bool, str]:
     if told := watch.verdict(wrong):
         return False, f"{name}: not yet. {told}"
     return True, f"{name}: passed."
+
+
+def _empty_helper(error: Exception, answer: Any) -> str | None:
+    """The name of the function that raised, where that is not the answer itself."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = getattr(inspect.unwrap(answer), "__code__", None)
+    return codes[-1].co_name if own in codes[:-1] and codes[-1] is not own else None
 
 
 def _raised(error: Exception, answer: Any) -> str:

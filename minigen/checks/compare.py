@@ -21,6 +21,10 @@ class Wrong(Exception):
         self.named = named
 
 
+class Changed(Wrong):
+    """An answer changed what it was given."""
+
+
 def value_of(got: Any) -> Any:
     """What an answer returned, without its graph where it is a tensor."""
     return got.detach() if isinstance(got, Tensor) else got
@@ -100,7 +104,7 @@ def unchanged(given: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """Raise `Wrong` where an answer changed what it was given: {what: (now, before)}."""
     for name, (now, before) in given.items():
         if not torch.equal(now, before):
-            raise Wrong(f"Your function changed the {name} it was given: work on a new tensor.")
+            raise Changed(f"Your function changed the {name} it was given: work on a new tensor.")
 
 
 def require_gradient(got: Any, leaves: Sequence[Tensor], names: Sequence[str]) -> None:

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minigen.checks.compare import Answer, Wrong
+from minigen.checks.compare import Answer, Changed, Wrong
 
 Look = Callable[[], str | None]  # looks again: what was done to a thing, or None
 NEW = "work on a new tensor"
+CHANGED = "Your function changed "
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
@@ -78,11 +79,14 @@ class Watch:
         """What the learner is told, given what the check found.
 
         A wrong value comes first; but one that has no name, and that may come of what an earlier
-        call changed, gives way.
+        call changed, gives way. That something was changed is said once.
         """
-        if not self.found:
+        found = self.found
+        if isinstance(wrong, Changed):
+            found = [(call, words) for call, words in found if not words.startswith(CHANGED)]
+        if not found:
             return wrong
-        first, sentence = self.found[0]
+        first, sentence = found[0]
         if wrong is None or (not wrong.named and first < self.calls):
             return Wrong(sentence)
         return Wrong(f"{wrong} And: {sentence[0].lower()}{sentence[1:]}")
@@ -161,7 +165,7 @@ def _looks_at(value: Any, name: str, free: bool, moving: set[int]) -> Iterator[L
 
 
 def _changed(name: str, instead: str) -> str:
-    return f"Your function changed {name}, which it was given: {instead}."
+    return f"{CHANGED}{name}, which it was given: {instead}."
 
 
 def _tensor(t: Tensor, name: str, instead: str) -> Look:

@@ -149,6 +149,12 @@ def _expect_loss_of(
     if torch.allclose(to_z, swapped[0], atol=1e-6) and not torch.allclose(to_z, want[0], atol=1e-6):
         raise Wrong("β works on the codebook term: either vq_loss was given its two tensors the "
                     "wrong way round, or its β is misplaced.")
+    unit = torch.autograd.grad(F.mse_loss(z, e), (z, codebook), retain_graph=True)
+    for value_by, enc, cod, meaning in _loss_mistakes(beta):
+        told = value_by == 1 + beta and (enc, cod) != (1, beta)
+        if told and torch.allclose(to_z, enc * unit[0], atol=1e-6) and torch.allclose(
+                to_codes, cod * unit[1], atol=1e-6):
+            raise Wrong(meaning)
     expect(to_z, want[0], "the loss's gradient with respect to z")
     expect(to_codes, want[1], "the loss's gradient with respect to the codebook")
 
