@@ -74,6 +74,19 @@ def eval_step(*a):
     return step(*a)
 
 
+def plain_step(g, d, optimiser, x, z, penalty=None, in_place=False):
+    """The discriminator's step, which returns a tensor; or in which += changed the loss as well."""
+    loss = total = gan.discriminator_loss(d(x), d(g(z).detach()))
+    if penalty and in_place:
+        total += penalty(d, x)
+    elif penalty:
+        total = loss + penalty(d, x)
+    optimiser.zero_grad()
+    total.backward()
+    optimiser.step()
+    return loss.item() if in_place else loss
+
+
 def trained(g, d, opt_g, opt_d, data, rng, penalty=None, loss=None, draw=torch.randn, same=False,
             swap=False, zero=True, detach=False, own=None, sign=1, move=True, d_moves=1, dim=None,
             g_moves=1, d_too=False, pair=lambda a, b: (a.item(), b.item()), each=True, d_zero=True,
@@ -122,6 +135,23 @@ def at_once(*a):
     return list(trained(*a))
 
 
+def renamed(g, d, opt_g, opt_d, data, rng, penalty=None, loss=gan.generator_loss):
+    """The loop, with `loss` for the function and for its value."""
+    for (x,) in data:
+        z = torch.randn(len(x), g.latent_dim, generator=rng)
+        for_d = step(g, d, opt_d, x, z, penalty)
+        loss = loss(d(g(z)))
+        opt_g.zero_grad()
+        loss.backward()
+        opt_g.step()
+        yield for_d, loss.item()
+
+
+def with_next(g, d, opt_g, opt_d, data, rng, *options):
+    while True:
+        yield from trained(g, d, opt_g, opt_d, [next(data)], rng, *options)
+
+
 def hoarding(g, d, opt_g, opt_d, data, rng, *options):
     yield from trained(g, d, opt_g, opt_d, list(data), rng, *options)
 
@@ -141,10 +171,11 @@ def elbo(model, optimiser, x, beta, eps, code="", weights=None, zero=True, move=
         "all detached": m + (v / 2).exp() * eps,
         "σ detached": mean + (v / 2).exp() * eps,
         "mean detached": m + (logvar / 2).exp() * eps,
+        "swapped": logvar + (mean / 2).exp() * eps,
     }.get(code, mean + (logvar / 2).exp() * eps)
     if code in ("free", "all detached"):
         mean, logvar = m, v
-    rate = kl_terms(mean, logvar).sum(1).mean()
+    rate = kl_terms(*((logvar, mean) if code == "KL swapped" else (mean, logvar))).sum(1).mean()
     a, b = weights or (1, beta)
     loss = a * sse(x, model.decode(z)).mean() / 2 + b * rate
     if early:
@@ -276,6 +307,12 @@ def crowd(x, n, g, root=torch.sqrt, turn=torch.t, mean=1, centred=True, noise=to
     return (y.clamp(-1, 1) if clip else y).view(n, *x.shape[1:])
 
 
+def few_axes(x, n, g, most):
+    """The same with the first eigenfaces only."""
+    keep = (torch.arange(x[0].numel()) < most).float()
+    return crowd(x, n, g, root=lambda v: (v * keep).sqrt())
+
+
 def squeezed(x):
     """Divided by the largest, where one leaves [-1, 1]."""
     return x / x.abs().max().clamp_min(1)
@@ -399,6 +436,9 @@ WRONG = {
         (lambda x, n, g: crowd(x, n, g, clip=False).tanh(), "squeezed by tanh"),
         (lambda x, n, g: squeezed(crowd(x, n, g, clip=False)), "some other way"),
         (lambda x, n, g: crowd(x, n, g, clamp=False), "come NaN"),
+        (lambda x, n, g: few_axes(x, n, g, 10), "along 10 directions"),
+        (lambda x, n, g: few_axes(x, n, g, 100), "along 100 directions"),
+        (lambda x, n, g: crowd(x, n, g).view(n, 3, 32, 32), "images of any shape"),
         (lambda x, n, g: crowd(x, n, g).flatten(1), "shape of an image again"),
         (lambda x, n, g: crowd(x, len(x), g), "how many to draw"),
         (lambda x, n, g: crowd(x, n, g).double(), "torch.float32 is wanted"),
@@ -461,6 +501,9 @@ WRONG = {
          "cuts the log off"),
         (lambda r, f: F.softplus(-r) + F.softplus(f), "Is a mean missing?"),
         (lambda r, f: (F.softplus(-r) + F.softplus(f)).mean(), "each half by itself"),
+        (lambda r, f: F.softplus(-torch.cat([r, f])).mean(), "as real ones"),
+        (lambda r, f: F.softplus(torch.cat([r, f])).mean(), "as fake ones"),
+        (lambda r, f: F.softplus(torch.cat([r, -f])).mean(), "swapped, and averaged"),
         (lambda r, f: 2 * torch.cat([F.softplus(-r), F.softplus(f)]).mean(), "no 2 is needed"),
         (lambda r, f: F.binary_cross_entropy(r.sigmoid(), torch.ones_like(r))
             + F.binary_cross_entropy(f.sigmoid(), torch.zeros_like(f)), "stops at 200"),
@@ -547,7 +590,10 @@ WRONG = {
         (lambda *a: step(*a, told=True), "returned loss holds the penalty"),
         (lambda g, d, o, x, z, p=None: step(g, d, o, x, z, p and (lambda d, x: p(d, x + 1))),
          "asked about the real images"),
-        (frozen_step, "requires_grad off"), (eval_step, "eval mode"),
+        (lambda *a: plain_step(*a, in_place=True), "`total += …` changes `loss`"),
+        (plain_step, "Return a number, loss.item()"),
+        (frozen_step, "requires_grad=False"),
+        (eval_step, "not yet. Your function leaves generator in eval mode"),
         (lambda *a: (step(*a), None)[1], "returned None"),
     ],
     "gan_loop": [
@@ -556,6 +602,7 @@ WRONG = {
         (lambda *a: trained(*a, each=False), "yielded 1 times"),
         (lambda *a: trained(*a, pair=lambda a, b: a.item()), "Yield two things"),
         (lambda *a: trained(*a, pair=lambda a, b: (a, b)), "graph alive"),
+        (lambda *a: trained(*a, pair=lambda a, b: (a, b.item())), "loss is a tensor"),
         (lambda *a: trained(*a, pair=lambda a, b: (b.item(), a.item())),
          "is yielded first"),
         (lambda *a: trained(*a, g_moves=0), "generator never took a step"),
@@ -573,7 +620,11 @@ WRONG = {
         (lambda *a: trained(*a[:7]), "argument `loss`"),
         (lambda *a: trained(*a, same=True), "same noise"),
         (lambda *a: trained(*a, draw=torch.rand), "torch.randn, not torch.rand"),
-        (lambda *a, **k: trained(*a[:5], None, *a[6:]), "generator=rng"),
+        (lambda *a, **k: trained(*a[:5], None, *a[6:]), "Twice with equal rngs, two"),
+        (lambda *a: trained(*a[:5], torch.Generator().manual_seed(0), *a[6:]),
+         "Another rng, the same noise"),
+        (renamed, "`loss` is the function"),
+        (with_next, "for (x,) in data:"),
         (lambda *a: trained(*a, dim=2), "latent_dim"),
         (lambda *a: trained(*a, draw=lambda n, *k, **o: torch.randn(6, *k, **o)),
          "as many rows as the batch"),
@@ -657,6 +708,10 @@ WRONG |= {
         (lambda x, y, m, v, b: b * (sse(x, y) / 2 + kl_terms(m, v).sum(1)).mean(),
          "β is on both terms"),
         (lambda x, y, m, v, b: (sse(x, y) / 2 + kl_terms(m, v).sum(1)).mean(), "β is missing"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + kl_terms(m, v).sum(1) / b).mean(), "price is 1/β"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 / b + kl_terms(m, v).sum(1)).mean(),
+         "distortion is divided by β"),
+        (lambda x, y, m, v, b: (sse(x, y) / 2 + b * kl_terms(v, m).sum(1)).mean(), "are swapped"),
         (lambda x, y, m, v, b: (sse(x, y) / 2 - b * kl_terms(m, v).sum(1)).mean(), "subtracted"),
         (lambda x, y, m, v, b: -(sse(x, y) / 2 + b * kl_terms(m, v).sum(1)).mean(),
          "sign is turned"),
@@ -692,6 +747,12 @@ WRONG |= {
         (lambda *a: elbo(*a, early=True), "gradients of the step before"),
         (lambda *a: elbo(*a, weights=(1, 1)), "β is missing"),
         (lambda *a: elbo(*a, weights=(a[3], 1)), "β is on the distortion"),
+        (lambda *a: elbo(*a, weights=(1, 1 / a[3])), "price is 1/β"),
+        (lambda *a: elbo(*a, weights=(1 / a[3], 1)), "distortion is divided by β"),
+        (lambda *a: elbo(*a, weights=(1, 0.03)), "with β = 2 the loss is the same"),
+        (lambda *a: elbo(*a, weights=(a[3], a[3])), "β is on both terms"),
+        (lambda *a: elbo(*a, code="swapped"), "encode returns the mean first"),
+        (lambda *a: elbo(*a, code="KL swapped"), "swapped in the KL"),
         (lambda *a: elbo(*a, weights=(1, 0)), "without its rate"),
         (lambda *a: elbo(*a, weights=(1, -a[3])), "rate is subtracted"),
         (lambda *a: elbo(*a, weights=(-1, -a[3])), "sign is turned"),

@@ -131,6 +131,11 @@ def check_negative_elbo(answer: Answer) -> None:
             "β is on the distortion; it is the price of the rate.": beta * distortion + rate,
             "β is on both terms: it is the price of the rate only.": beta * (distortion + rate),
             "β is missing.": distortion + rate,
+            "The price is 1/β: multiply the rate by β, do not divide it.": distortion + rate / beta,
+            "The distortion is divided by β: it is the rate that has a price, and is multiplied.":
+                distortion / beta + rate,
+            "Mean and log-variance are swapped in the KL: the mean comes first.":
+                distortion + beta * right.gaussian_kl(logvar, mean).mean(),
             "The KL is subtracted; in the loss it is added.": distortion - beta * rate,
             "The sign is turned: the ELBO grows, the loss falls.": -want,
             "You averaged the KL over its dimensions: sum them.": distortion + beta * rate / 6,

@@ -44,25 +44,45 @@ class _Spy(nn.Module):
 def check(answer: Answer) -> None:
     for batch, beta in ((5, 0.3), (4, 2.0)):
         start, x, eps = _Spy(), torch.randn(batch, 3, 2, 2), torch.randn(batch, 3)
-        spy = copy.deepcopy(start)
-        for p in spy.parameters():
-            p.grad = torch.ones_like(p)           # left over from an earlier step
-        optimiser = torch.optim.SGD(spy.parameters(), lr=LR)
-        try:
-            got = answer(spy, optimiser, x.clone(), beta, eps.clone())
-        except RuntimeError as e:
-            if "inplace operation" in str(e):
-                raise Wrong("The weights moved before loss.backward(), with the gradients of the "
-                            "step before: optimiser.step() comes last.") from None
-            raise
+        spy, got = _one_step(answer, start, x, beta, eps)
         mean, logvar = start.encode(x)
         z = reparameterised(mean, logvar, eps)
         _asked_once(spy, x)
         _expect_code(spy.decoded[0], mean.detach(), logvar.detach(), eps)
         x_hat = start.decode(z)
-        _expect_numbers(got, x, x_hat.detach(), mean.detach(), logvar.detach(), beta)
+        try:
+            _expect_numbers(got, x, x_hat.detach(), mean.detach(), logvar.detach(), beta)
+        except Wrong as e:
+            if not e.named:
+                _heeds_beta(answer, start, x, eps)
+            raise
         loss = negative_elbo(x, x_hat, mean, logvar, beta)
         _expect_moved(spy, start, loss, _detached(start, x, eps, beta))
+
+
+def _one_step(
+    answer: Answer, start: _Spy, x: Tensor, beta: float, eps: Tensor
+) -> tuple[_Spy, Any]:
+    """(the model after the answer's step, what the answer returned); start is left as it was."""
+    spy = copy.deepcopy(start)
+    for p in spy.parameters():
+        p.grad = torch.ones_like(p)               # left over from an earlier step
+    optimiser = torch.optim.SGD(spy.parameters(), lr=LR)
+    try:
+        return spy, answer(spy, optimiser, x.clone(), beta, eps.clone())
+    except RuntimeError as e:
+        if "inplace operation" in str(e):
+            raise Wrong("The weights moved before loss.backward(), with the gradients of the "
+                        "step before: optimiser.step() comes last.") from None
+        raise
+
+
+def _heeds_beta(answer: Answer, start: _Spy, x: Tensor, eps: Tensor) -> None:
+    """Raise `Wrong` where the loss that is returned is the same for two β."""
+    one, other = (_one_step(answer, start, x, beta, eps)[1][0] for beta in (0.3, 2.0))
+    if _is(one, torch.as_tensor(float(other))):
+        raise Wrong("With β = 0.3 and with β = 2 the loss is the same: the price of the rate is "
+                    "the argument beta.")
 
 
 def _asked_once(spy: _Spy, x: Tensor) -> None:
@@ -77,6 +97,8 @@ def _asked_once(spy: _Spy, x: Tensor) -> None:
 def _expect_code(z: Tensor, mean: Tensor, logvar: Tensor, eps: Tensor) -> None:
     deviation = (0.5 * logvar).exp()
     mistakes = {
+        ("Mean and log-variance are swapped in z: encode returns the mean first, and "
+         "reparameterised takes it first."): reparameterised(logvar, mean, eps),
         "You decoded the mean: nothing is drawn. z = mean + σ·eps.": mean,
         "You decoded the noise alone: that is how a *new* face is drawn. z = mean + σ·eps.": eps,
         "You multiplied eps by the variance: the deviation is e^(v/2).":
@@ -107,12 +129,19 @@ def _expect_numbers(
         raise Wrong("Return numbers, with .item(): the tensors would keep the whole graph alive.")
     want, rate = negative_elbo(x, x_hat, mean, logvar, beta), gaussian_kl(mean, logvar).mean()
     distortion = want - beta * rate
+    turned = gaussian_kl(logvar, mean).mean()
     if _is(got[0], rate) and _is(got[1], want):
         raise Wrong("The two are swapped: the loss comes first, then the rate.")
     mistakes: Mapping[str, Tensor] = {
         "The loss is without its rate: add β times the KL.": distortion,
         "The loss is without its distortion.": beta * rate,
         "β is missing in the loss.": distortion + rate,
+        "The price is 1/β: multiply the rate by β, do not divide it.": distortion + rate / beta,
+        "The distortion is divided by β: it is the rate that has a price, and is multiplied.":
+            distortion / beta + rate,
+        "β is on both terms: it is the price of the rate only.": beta * (distortion + rate),
+        "Mean and log-variance are swapped in the KL: the mean comes first.":
+            distortion + beta * turned,
         "β is on the distortion; it is the price of the rate.": beta * distortion + rate,
         "The rate is subtracted in the loss; it is added.": distortion - beta * rate,
         "The loss is summed over the batch: take the mean of the images.": len(x) * want,
@@ -129,6 +158,7 @@ def _expect_numbers(
         "The second number is the distortion; the rate is wanted.": distortion,
         "The second number is the loss again; the rate is wanted.": want,
         "The rate is averaged over the dimensions: sum them.": rate / mean.shape[1],
+        "Mean and log-variance are swapped in the rate: the mean comes first.": turned,
     }, tol=1e-3)
 
 

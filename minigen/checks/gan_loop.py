@@ -1,6 +1,7 @@
 """Chapter 1's loop of both networks, checked: whose turn it is, on which loss, with which noise."""
 
 import copy
+import traceback
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -65,18 +66,21 @@ def gan_loop(answer: Answer) -> None:
         mine, theirs, log, got = _run(answer, g, d, **options)
         left_alone(mine, theirs)
         _turns(log)
+        if not options:
+            _repeatable(answer, g, d)
         _as_played(g, d, mine, theirs, got, options)
-    _repeatable(answer, g, d)
     _lazy(answer, g, d)
 
 
-def _run(answer: Answer, g: Any, d: Any, data: Any = None, **options: Any) -> tuple[Any, ...]:
+def _run(
+    answer: Answer, g: Any, d: Any, data: Any = None, seed: int = 3, **options: Any
+) -> tuple[Any, ...]:
     mine, theirs, log = copy.deepcopy(g), copy.deepcopy(d), []  # type: Any, Any, list[str]
     mine.given = []
     extra = [options.get(name) for name in ("penalty", "loss")][: 2 if "loss" in options else 1]
     optimisers = Counted(mine, "G", log), Counted(theirs, "D", log)
     loop = answer(mine, theirs, *optimisers, iter(_batches()) if data is None else data,
-                  torch.Generator().manual_seed(3), *extra)
+                  torch.Generator().manual_seed(seed), *extra)
     if data is not None:
         return mine, theirs, log, loop
     if loop is None:
@@ -87,12 +91,30 @@ def _run(answer: Answer, g: Any, d: Any, data: Any = None, **options: Any) -> tu
                     "losses inside its loop, after the two steps of every batch.")
     try:
         got = list(loop)
+    except TypeError as e:
+        _name_rebound(loop, e)
+        raise
     except RuntimeError as e:
+        if isinstance(e.__cause__, StopIteration):
+            raise Wrong("A next(…) in your loop was asked for more than there is: `for (x,) in "
+                        "data:` takes one batch after another and ends where the data end."
+                        ) from None
         if "does not require grad" not in str(e):
             raise
         raise Wrong("A loss had no gradient to go back: either a network was left with "
                     "requires_grad off, or what its loss is made of is detached.") from None
     return mine, theirs, log, _losses(got, len(SIZES))
+
+
+def _name_rebound(loop: types.GeneratorType, e: TypeError) -> None:
+    """Raise `Wrong` where the answer's loop gave the name `loss` to a value and then called it."""
+    for frame, _ in traceback.walk_tb(e.__traceback__):
+        held = frame.f_locals.get("loss")
+        said = f"'{type(held).__name__}' object is not callable"
+        if frame.f_code is loop.gi_code and not callable(held) and said in str(e):
+            raise Wrong("In your function `loss` is the function it is given; your loop gave the "
+                        f"name to a value as well, and a {type(held).__name__} cannot be called. "
+                        "Give the value another name, such as for_g = loss(…).") from None
 
 
 def _losses(got: list[Any], n: int) -> list[tuple[float, float]]:
@@ -103,8 +125,10 @@ def _losses(got: list[Any], n: int) -> list[tuple[float, float]]:
         if not isinstance(one, tuple | list) or len(one) != 2:
             raise Wrong("Yield two things, the discriminator's loss and the generator's: "
                         "yield for_d, for_g.")
-        if any(isinstance(v, Tensor) and v.requires_grad for v in one):
-            raise Wrong("Yield numbers, loss.item(): a tensor would keep its whole graph alive.")
+        for v, whose in zip(one, ("discriminator's", "generator's"), strict=True):
+            if isinstance(v, Tensor) and v.requires_grad:
+                raise Wrong(f"Yield numbers, .item(): the {whose} loss is a tensor, which would "
+                            "keep its whole graph alive.")
     return [(float(a), float(b)) for a, b in got]
 
 
@@ -184,11 +208,23 @@ def _mistakes(options: Any) -> dict[str, dict[str, Any]]:
 
 def _repeatable(answer: Answer, g: Any, d: Any) -> None:
     ends = []
-    for seed in (1, 2):
+    for seed, rng_seed in ((1, 3), (2, 3), (2, 4)):
         torch.manual_seed(seed)
-        ends.append(_run(answer, g, d)[0])
+        ends.append(_run(answer, g, d, seed=rng_seed)[0])
+    if not _same_noise(ends[0], ends[1]):
+        raise Wrong("Twice with equal rngs, two different noises: draw the noise with "
+                    "generator=rng.")
     if not alike(ends[0], ends[1], tol=1e-7):
-        raise Wrong("Twice with the same rng, two results: draw the noise with generator=rng.")
+        raise Wrong("Twice with equal rngs, two different results: the noise is the only thing to "
+                    "be drawn, and with generator=rng.")
+    if _same_noise(ends[1], ends[2]):
+        raise Wrong("Another rng, the same noise: draw it with generator=rng, not with a generator "
+                    "or a seed of your own.")
+
+
+def _same_noise(a: Any, b: Any) -> bool:
+    """Whether two generators were given the same noise."""
+    return len(a.given) == len(b.given) and all(map(torch.equal, a.given, b.given))
 
 
 def _lazy(answer: Answer, g: Any, d: Any) -> None:

@@ -65,7 +65,17 @@ def mistakes_of_d_loss(r: Tensor, f: Tensor) -> Mapping[str, Tensor]:
             F.relu(-r).mean() + F.relu(f).mean(),
     }
     if len(r) == len(f):
-        mistakes["You averaged the two halves; Eq. 1 adds them."] = want / 2
+        mistakes |= {
+            "You averaged the two halves; Eq. 1 adds them.": want / 2,
+            ("All logits are treated as real ones, and averaged together: the fake half is the "
+             "softplus of +logit, and each half has a mean of its own."):
+                (real + soft(-f).mean()) / 2,
+            ("All logits are treated as fake ones, and averaged together: the real half is the "
+             "softplus of −logit, and each half has a mean of its own."):
+                (soft(r).mean() + fake) / 2,
+            "Real and fake are swapped, and averaged together: Eq. 1 adds the two means.":
+                gan.discriminator_loss(f, r) / 2,
+        }
     else:
         pooled = torch.cat([soft(-r), soft(f)]).mean()
         mistakes["You averaged both halves together: each half has a mean of its own."] = pooled

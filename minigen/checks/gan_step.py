@@ -103,7 +103,6 @@ def _one_step(answer: Answer, g: Generator, d: nn.Module, x: Tensor, z: Tensor,
         p.grad = torch.ones_like(p)               # left over from earlier steps, as in a real loop
     given = (x.clone(), z.clone()) + ((watched,) if penalty else ())
     got = answer(g, d, Counted(d, "D", log), *given)
-    left_alone(g, d)
     if g.felt or any(p.grad is not None and not bool((p.grad == 1).all()) for p in g.parameters()):
         raise Wrong("The step left a gradient in the generator, or sent one there: detach its "
                     "samples, generator(z).detach().")
@@ -138,8 +137,12 @@ def _returned(got: Any, start: nn.Module, d: nn.Module, x: Tensor, fake: Tensor,
     }
     if extra:
         mistakes["The returned loss holds the penalty: add it to what you call backward() on, and "
-                 "return the loss of exercise 1.2 alone."] = torch.tensor(want + extra)
+                 "return the loss of exercise 1.2 alone. (After `total = loss`, `total += …` "
+                 "changes `loss` as well; `total = loss + …` does not.)"
+                 ] = torch.tensor(want + extra)
     expect(value_of(got), want, "the loss that is returned", mistakes)
+    if isinstance(got, Tensor) and got.requires_grad:
+        raise Wrong("Return a number, loss.item(): a tensor would keep its whole graph alive.")
 
 
 def _moved(start: nn.Module, d: nn.Module, slopes: Any, more: Any, log: list[str]) -> None:

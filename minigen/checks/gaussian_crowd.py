@@ -21,10 +21,25 @@ def _pictures(n: int, seed: int, size: float = 0.03) -> Tensor:
     return (size * (x - x.mean(0)) + torch.linspace(-0.2, 0.15, 6)).view(n, 1, 2, 3)
 
 
+def _many_numbers() -> Tensor:
+    """160 pictures (2, 8, 8) that vary along all of 128 directions, along each by as much."""
+    generator = torch.Generator().manual_seed(4)
+    x = torch.randn(160, 128, generator=generator)
+    flat = torch.linalg.qr(x - x.mean(0)).Q * 160**0.5
+    return (0.03 * flat + 0.1).view(160, 2, 8, 8)
+
+
 def _drawn(answer: Answer, images: Tensor, n: int, seed: int = 1) -> Tensor:
     """What the answer draws, if it is n finite images of the shape given."""
     before = images.clone()
-    got = answer(before, n, torch.Generator().manual_seed(seed))
+    try:
+        got = answer(before, n, torch.Generator().manual_seed(seed))
+    except RuntimeError as e:
+        if "is invalid for input of size" in str(e):
+            e.args = (f"{e}. The function has to work for images of any shape; these are "
+                      f"{tuple(images.shape)}. Is there a shape that is written out, where "
+                      "*images.shape[1:] belongs?",)
+        raise
     unchanged({"images": (before, images)})
     if got is None:
         raise Wrong("Your function returned None. Is there a `return`?")
@@ -66,6 +81,20 @@ def new_faces(answer: Answer) -> None:
     _clipped(_drawn(answer, _pictures(30, seed=1, size=1.5), 1000))
     for few_images in (_pictures(4, seed=2), _pictures(30, seed=3).repeat(1, 3, 1, 1)):
         _right_crowd(few_images, _drawn(answer, few_images, DRAWS))
+    images = _many_numbers()
+    got = _drawn(answer, images, DRAWS)
+    _all_directions(images, got)
+    _right_crowd(images, got)
+
+
+def _all_directions(images: Tensor, drawn: Tensor) -> None:
+    """Raise where the draws vary along fewer directions than the images."""
+    want, got = (int((torch.linalg.eigvalsh(torch.cov(x.flatten(1).double().T)) > 1e-5).sum())
+                 for x in (images, drawn))
+    if got < want:
+        raise Wrong(f"Your draws vary along {got} directions, the {len(images)} images of "
+                    f"{images[0].numel()} numbers along {want}: are some of the eigenfaces "
+                    "left out?")
 
 
 def _clipped(wide: Tensor) -> None:
