@@ -631,9 +631,9 @@ right.imshow(-tiles, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
 right.set(xticks=[], yticks=[])
 show(fig, """Left: five hundred digits, each written where its code lies, in clusters: 0 at
      the lower left, 6 below the middle, 4 at the right, 7 above it, 1 at the far right, 2
-     above, and 3, 5 and 8 close together in between; the 9s lie in two or three places. Right: 11×11 decoded digits, each a little
-     different from its neighbours: 0 turns into 6 and 4 along the bottom, 3 into 5 and 7 in
-     the middle.""")
+     above, and 3, 5 and 8 close together in between; the 9s lie in two or three places.
+     Right: 11×11 decoded digits, each a little different from its neighbours: 0 turns into 6
+     and 4 along the bottom, 3 into 5 and 7 in the middle.""")
 
 # %% [markdown]
 r"""

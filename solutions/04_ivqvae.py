@@ -355,10 +355,10 @@ r"""
 """
 
 # %% tags=["nbval-ignore-output"]
-explore(look, look(25, 4, 4), """Left: a face with glasses, and the query, a square on the right
-        eye. Middle: the same face, lit where the query looks: background and hair at the
-        left edge of the head, across the face. Right: the 8×8 map of its weights, 0.17 there, 0.05 at the nose and at
-        the eye itself.""",
+explore(look, look(25, 4, 4), """Left: a face with glasses, and the query, a square on the
+        right eye. Middle: the same face, lit where the query looks: background and hair at
+        the left edge of the head, across the face. Right: the 8×8 map of its weights, 0.17
+        there, 0.05 at the nose and at the eye itself.""",
         face=(0, 99, 25), row=(0, 7, 4), column=(0, 7, 4));
 
 # %% tags=["nbval-ignore-output"]

@@ -872,10 +872,10 @@ noisy = latents.decode(tokenizer, torch.cat([s.x for s in frames]))
 guessed = latents.decode(tokenizer, torch.cat([s.x0 for s in frames]))
 show(image_grid(torch.cat([noisy, guessed]), columns=10, row_titles=["latent", "guess"],
                 titles=[f"t = {s.t}" for s in frames]),
-     """One face over fifty steps. Above, the noisy latent decoded: a torn ghost of a face, which
-     turns into a clear one by t = 400. Below, the guess of the clean latent: a face at once,
-     but another one in every column until t = 600; then only the background changes once
-     more, from blue to pink.""")
+     """One face over fifty steps. Above, the noisy latent decoded: a torn ghost of a face,
+     which turns into a clear one by t = 400. Below, the guess of the clean latent: a face at
+     once, but another one in every column until t = 600; then only the background changes
+     once more, from blue to pink.""")
 
 # %% [markdown]
 r"""

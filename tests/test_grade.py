@@ -95,9 +95,9 @@ def test_points_of_a_class(graded):
     table, _, home = graded
     points = {name: (row["points"], row["of"]) for name, row in table.items()}
     assert points == {
-        "right/00/00": ("5", "5"), "half/00/00": ("3", "5"), "empty/00/00": ("0", "5"),
-        "cheat/00/00": ("0", "5"), "redefined": ("0", "5"), "redefined-2": ("5", "5"),
-        "'=1+1": ("1", "5"), "broken": ("0", "0"), "list": ("0", "0"), "no cells": ("0", "0"),
+        "right/00/00": ("5", "10"), "half/00/00": ("3", "10"), "empty/00/00": ("0", "10"),
+        "cheat/00/00": ("0", "10"), "redefined": ("0", "10"), "redefined-2": ("5", "10"),
+        "'=1+1": ("1", "10"), "broken": ("0", "0"), "list": ("0", "0"), "no cells": ("0", "0"),
         "void": ("0", "0"), "other": ("0", "0"), "latin": ("0", "0"), "nobody": ("0", "0"),
     }
     assert [table["half/00/00"][n] for n in RIGHT] == ["1", "0", "2", "0"]
@@ -128,7 +128,7 @@ def test_a_link_is_not_followed(tmp_path):
 def test_the_pages_say_what_the_check_says(graded):
     pages = graded[1]
     half = (pages / "half/00/00.md").read_text(encoding="utf-8")
-    assert "**3 of 5 points**" in half and "| `to_unit_range` | 1 of 1 | Passed. |" in half
+    assert "**3 of 10 points**" in half and "| `to_unit_range` | 1 of 1 | Passed. |" in half
     assert "You summed the faces: divide by how many there are." in half
     assert "| `frechet_1d` | 0 of 1 | Not attempted. |" in half
     assert "Nothing could be graded" in (pages / "broken.md").read_text(encoding="utf-8")

@@ -24,12 +24,11 @@ from minigen.engine.settings import MANY, check_number
 from minigen.errors import DataError
 from minigen.files import data_path, write_text
 from minigen.names import how_many, listed, near
-from minigen.paper.tables import TABLES, Table
-from minigen.paper.transformer import WAYS
+from minigen.paper.tables import TABLES, WAYS, Table
 
 # digits behind the point, 1 for the others
-DIGITS = {"l1": 3, "perceptual": 3, "loss": 4, "hair": 3, "smile": 3, "both": 3, "diversity": 3,
-          "parameters": 0, "colour_off": 3, "red": 3, "clear": 3} | dict.fromkeys(WAYS, 0)
+DIGITS = dict.fromkeys(("parameters", *WAYS), 0) | {"loss": 4} | dict.fromkeys(
+    ("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off", "red", "clear"), 3)
 WIDE = 94                                         # letters a line of a notebook's output holds
 
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns
