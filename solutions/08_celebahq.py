@@ -461,8 +461,8 @@ near = images(evaluate.nearest(best, network, reference))
 pairs = torch.cat([from_uint8(best), near])
 show(image_grid(pairs, columns=8, row_titles=["sample", "nearest"]),
      """Eight samples, and below each the training image nearest in the classifier's features:
-     alike in colours, hair and glasses, but not the same faces: shirts, mouths and eyes
-     differ.""")
+     alike in background and skin, and mostly in hair and glasses, but not the same faces:
+     shirts, mouths and eyes differ.""")
 
 # %% [markdown]
 r"""
@@ -499,8 +499,8 @@ pool, attributes = from_uint8(longer(0, 200)), ("background", "skin", "hair", "s
 sure = [attribute_probabilities(pool, name).amax(1) for name in attributes]
 worst = torch.stack(sure).amin(0).argsort()[:16]
 show(image_grid(pool[worst], columns=8), """The sixteen of two hundred samples of which the
-     classifier is least sure: smudged or two-coloured hair, uneven eyes, undecided mouths; most
-     others look whole.""")
+     classifier is least sure: a pair of half-faded glasses, a shirt of two colours, undecided
+     mouths; the others look whole.""")
 
 # %% [markdown]
 r"""
