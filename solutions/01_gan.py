@@ -1049,7 +1049,7 @@ for name in ("glasses", "smile", "pose", "hair_length", "background"):
     of_data = torch.bincount(faces[name], minlength=len(values)) / len(faces)
     of_gan = torch.bincount(seen[name], minlength=len(values)) / len(drawn)
     row = [f"{v} {a:.0%}→{b:.0%}" for v, a, b in zip(values, of_data, of_gan, strict=True)]
-    print(f"{name:<12}", "  ".join(row))
+    print(f"{name:<11}", " ".join(row))
 
 # %% [markdown]
 r"""

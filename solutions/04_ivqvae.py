@@ -1011,7 +1011,8 @@ show(image_grid(torch.cat([test_images[chosen], by_new[chosen]]), columns=len(ch
                 row_titles=["real", "16 tokens"]), """Eight test faces, and below
      them reconstructions in which the classifier reads something else: in the first five a
      straight mouth, for four frowns and a smile; in the last three green eyes, for brown or
-     blue ones. To our eyes the frowns have half faded, and the irises turned greenish. All wear glasses.""")
+     blue ones. To our eyes the frowns have half faded, and the irises turned greenish. All
+     wear glasses.""")
 
 # %% [markdown]
 r"""
