@@ -10,7 +10,6 @@
     checkpoints   a training's state on disk, whole or not at all
     processes     one process or several
     codebook      a large codebook: its start, its use
-    scaling       the loss scale of float16
     stage1        IVQ-VAE trained on images (Algorithm 1)
     encoding      images to latents, once for all
     stage2        FFTD trained on latents (Algorithm 2)

@@ -25,7 +25,6 @@ from minigen import room, stops
 from minigen.engine import checkpoints, runs
 from minigen.engine.planned import size
 from minigen.engine.processes import from_first, mine, pick_device, rank, wait_for_all, world
-from minigen.engine.scaling import LossScale
 from minigen.errors import DataError, first_line, say
 from minigen.files import write_text
 from minigen.names import how_many
@@ -88,19 +87,19 @@ def batch_at(seed: int, step: int, batch_size: int, n: int) -> tuple[Tensor, Ten
 
 def step_if_finite(
     optimiser: torch.optim.Optimizer, clip: float = 1.0, scale: float = 1.0,
-    loss_scale: LossScale | None = None,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> bool:
     """Clip the gradient to length `clip` and step, unless it holds NaN or infinity.
 
-    scale: the factor of the learning rate at this step. loss_scale: what the loss was multiplied
-    by, taken out of the gradient first. Returns: whether it stepped.
+    scale: the factor of the learning rate at this step. scaler: what the loss was multiplied with,
+    taken out of the gradient first. Returns: whether it stepped.
     """
-    loss_scale = loss_scale or LossScale(False)
-    loss_scale.unscale(optimiser)
+    scaler = scaler or torch.amp.GradScaler(enabled=False)
+    scaler.unscale_(optimiser)
     groups = optimiser.param_groups
     parameters = [p for group in groups for p in group["params"] if p.grad is not None]
     stepped = bool(torch.isfinite(nn.utils.clip_grad_norm_(parameters, clip)))
-    loss_scale.update(stepped)
+    scaler.update()
     if not stepped:
         optimiser.zero_grad()
         return False

@@ -17,7 +17,6 @@ from minigen.engine import codebook, presets, stages
 from minigen.engine.images import Images
 from minigen.engine.loop import generator_of, step_if_finite
 from minigen.engine.processes import pick_device, processes, world
-from minigen.engine.scaling import LossScale
 from minigen.engine.settings import Stage1
 from minigen.errors import DataError
 from minigen.files import save_weights
@@ -56,7 +55,7 @@ class IVQVAETask:
         if config.init_images:
             codebook.start(self.model, self.images, config.init_images, config.seed, self.vectors)
         self.use = codebook.Use(self.model.quantizer.num_codes, self.vectors, device)
-        self.scales = [LossScale(config.precision == "float16") for _ in range(2)]
+        self.scalers = [stages.loss_scaler(config, device) for _ in range(2)]
         self.running_model: Any = stages.parallel(self.model)
         self.running_discriminator = stages.parallel(self.discriminator)
         if config.compile:
@@ -82,7 +81,7 @@ class IVQVAETask:
             optimiser_judge=self.discriminator_optimiser.state_dict(), use=self.use.state())
         quantizer = self.model.quantizer
         clock = quantizer.clock() if isinstance(quantizer, codebook.LargeQuantizer) else {}
-        return state | dict(scales=[scale.state() for scale in self.scales], clock=clock)
+        return state | dict(scales=[s.state_dict() for s in self.scalers], clock=clock)
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
@@ -94,8 +93,8 @@ class IVQVAETask:
         self.use.load(state["use"])
         if isinstance(self.model.quantizer, codebook.LargeQuantizer):
             self.model.quantizer.set_clock(state["clock"])
-        for scale, its in zip(self.scales, state["scales"], strict=True):
-            scale.load(its)
+        for scaler, its in zip(self.scalers, state["scales"], strict=True):
+            scaler.load_state_dict(its)
 
     def step(self, step: int, indices: Tensor, flips: Tensor) -> dict[str, Any]:
         """Algorithm 1, part 2: one batch. Returns: the losses.
@@ -130,7 +129,7 @@ class IVQVAETask:
 
         Returns: the losses, x̂ of every part, and the codes that were chosen.
         """
-        c, share, scale = self.config, 1 / len(parts), self.scales[0]
+        c, share, scaler = self.config, 1 / len(parts), self.scalers[0]
         chosen: list[Tensor] = []
         seen: list[list[Tensor]] = []
         x_hats: list[Tensor] = []
@@ -145,12 +144,12 @@ class IVQVAETask:
                         losses = ivqvae.mixed_loss(
                             x, x_hat.float(), quantized.loss, self.perceptual,
                             self.discriminator if started else None, c.lambda_d, 1 - c.lambda_d)
-                    scale(share * losses.total).backward()
+                    scaler.scale(share * losses.total).backward()
                 chosen.append(quantized.indices)
                 seen.append([value.detach() for value in losses])
                 x_hats.append(x_hat.detach().float())
         # gradient step on {φ, ψ, Z}
-        stepped = step_if_finite(self.optimiser, CLIP, rate, scale)
+        stepped = step_if_finite(self.optimiser, CLIP, rate, scaler)
         self.discriminator.requires_grad_(True)
         means = [sum(share * value for value in values) for values in zip(*seen, strict=True)]
         named = dict(zip(ivqvae.Losses._fields, means, strict=True))
@@ -166,14 +165,14 @@ class IVQVAETask:
     ) -> dict[str, Tensor]:
         """θ_d goes down the gradient of L_d, Eq. 14. Returns: the loss, and whether it stood."""
         share, total = 1 / len(parts), torch.zeros((), device=self.device)
-        scale = self.scales[1]
+        scaler = self.scalers[1]
         for x, x_hat in zip(parts, x_hats, strict=True):
             with stages.autocast(self.config, self.device):
                 real, fake = self.running_discriminator(x), self.running_discriminator(x_hat)
                 loss = discriminator_loss(real.float(), fake.float(), "hinge")
-            scale(share * loss).backward()
+            scaler.scale(share * loss).backward()
             total += share * loss.detach()
-        stepped = step_if_finite(self.discriminator_optimiser, CLIP, rate, scale)
+        stepped = step_if_finite(self.discriminator_optimiser, CLIP, rate, scaler)
         return dict(discriminator=total, judge_skipped=torch.tensor(float(not stepped)))
 
     def _averaged(self) -> ivqvae.IVQVAE:

@@ -15,7 +15,6 @@ from minigen.engine import presets, stages
 from minigen.engine.encoding import read_latents
 from minigen.engine.loop import generator_of, step_if_finite
 from minigen.engine.processes import mine, pick_device, processes, world
-from minigen.engine.scaling import LossScale
 from minigen.engine.settings import Stage2
 from minigen.errors import DataError
 from minigen.files import load_weights, save_weights
@@ -59,7 +58,7 @@ class FFTDTask:
         self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=cuda)
         self.moments = 2 * room.bytes_of(list(self.model.parameters()))
         self.average = ddpm.ema(self.model, config.ema)
-        self.scale = LossScale(config.precision == "float16")
+        self.scaler = stages.loss_scaler(config, device)
         self.running_model: Any = stages.parallel(self.model)
         if config.compile:
             mode = "reduce-overhead" if cuda else "default"
@@ -68,14 +67,14 @@ class FFTDTask:
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds."""
         return dict(model=self.model.state_dict(), average=self.average.state_dict(),
-                    optimiser=self.optimiser.state_dict(), scale=self.scale.state())
+                    optimiser=self.optimiser.state_dict(), scale=self.scaler.state_dict())
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.scale.load(state["scale"])
+        self.scaler.load_state_dict(state["scale"])
 
     def step(self, step: int, indices: Tensor, flips: Tensor) -> dict[str, Any]:
         """Algorithm 2, part 4: one batch. Returns: the loss.
@@ -100,9 +99,9 @@ class FFTDTask:
             loss = ddpm.simple_loss(self.running_model, self.diffusion, z_0, t, eps, y)
         # gradient step on θ
         self.optimiser.zero_grad()
-        self.scale(loss).backward()
+        self.scaler.scale(loss).backward()
         rate = stages.rate_factor(c, step)
-        stepped = step_if_finite(self.optimiser, scale=rate, loss_scale=self.scale)
+        stepped = step_if_finite(self.optimiser, scale=rate, scaler=self.scaler)
         if stepped:
             self.average.update_parameters(self.model)
         return dict(loss=loss.detach(), skipped=not stepped)

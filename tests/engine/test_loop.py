@@ -322,3 +322,34 @@ def test_the_bar_fits_into_80_columns_with_at_most_three_values(
         assert len(bar) >= 6 and line.startswith("ivqvae ") and " left, " in rest
         assert [value.strip().split(" ")[0 if "images" not in value else 1]
                 for value in rest.split(" left, ")[1].split(",")] == shown
+
+
+def test_the_gradient_is_the_same_with_a_loss_scale_and_without():
+    steps = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        layer = nn.Linear(3, 1)
+        optimiser = torch.optim.SGD(layer.parameters(), 0.1)
+        scaler = torch.amp.GradScaler("cpu", enabled=enabled)
+        loss = layer(torch.ones(2, 3)).square().mean()
+        assert float((scaler.scale(loss) / loss).detach()) == (2**16 if enabled else 1)
+        scaler.scale(loss).backward()
+        assert loop.step_if_finite(optimiser, 100.0, scaler=scaler)
+        steps.append(layer.weight.detach().clone())
+    torch.testing.assert_close(*steps)
+
+
+def test_the_loss_scale_falls_at_an_overflow_and_rises_after_many_good_steps():
+    layer = nn.Linear(2, 1)
+    before = layer.weight.detach().clone()
+    optimiser = torch.optim.SGD(layer.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", growth_interval=3)
+    scaler.scale(layer(torch.full((1, 2), 1e38)).mean() * 1e38).backward()
+    assert not loop.step_if_finite(optimiser, scaler=scaler)
+    assert scaler.get_scale() == 2**15 and torch.equal(layer.weight, before)
+    for k in range(3):
+        assert scaler.get_scale() == 2**15, k
+        scaler.scale(layer(torch.ones(1, 2)).mean()).backward()
+        assert loop.step_if_finite(optimiser, scaler=scaler)
+        optimiser.zero_grad()
+    assert scaler.get_scale() == 2**16
