@@ -6,7 +6,7 @@ Sources: Ho et al. 2020 (DDPM); Liu, Chen, Gao 2026, §3.3.
 import collections
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ def simple_loss(model: Denoiser, diffusion: Diffusion, x0: Tensor, t: Tensor, ep
 
 
 def prediction_of(model: Denoiser, prediction: str | None = None) -> str:
-    """What a network predicts, "eps", "x0" or "v", as it says itself: `model.prediction`.
+    """What a network predicts, "eps", "x0", "v" or "velocity", as it says: `model.prediction`.
 
     A function that says nothing predicts ε, unless `prediction` names something else.
     Raises: ValueError where `prediction` contradicts the network.
@@ -291,8 +291,8 @@ def check_sampling(xT: Tensor, y: Tensor | None = None, clip: Sequence[float] | 
         refuse("clip", "None or (low, high), as (-1, 1) for pixels", described(clip))
 
 
-def last(trajectory: Iterable[Denoised]) -> Tensor:
-    """Run a sampler to its end; its final x."""
+def last(trajectory: Iterable[Any]) -> Tensor:
+    """Run a sampler, an iterator of states that have an x, to its end; its final x."""
     states = collections.deque(trajectory if hasattr(trajectory, "__iter__") else (), maxlen=1)
     if not states or not hasattr(states[0], "x"):
         raise ValueError("the trajectory must hold states, as a sampler yields them; got none: "

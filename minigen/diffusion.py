@@ -62,7 +62,15 @@ PREDICTIONS = ("eps", "x0", "v")
 
 
 def check_training(prediction: str, schedule: str | None) -> None:
-    """Raises: ValueError for a prediction or a schedule that is not known by name."""
+    """Raises: ValueError for a prediction or a schedule that is not known by name.
+
+    A network may also predict the "velocity" of flow matching, which has no schedule.
+    """
+    if prediction == "velocity":
+        if schedule is not None:
+            raise ValueError("a network that predicts the velocity of flow matching has no noise "
+                             f"schedule: leave it out; got {described(schedule)}")
+        return
     _known(prediction)
     if schedule is not None and schedule not in SCHEDULES:
         names = ", ".join(f"'{name}'" for name in SCHEDULES)
@@ -178,6 +186,9 @@ def _looked_up(table: Tensor, t: Tensor, x: Tensor) -> Tensor:
 
 
 def _known(prediction: str) -> str:
+    if prediction == "velocity":
+        raise ValueError("this network predicts the velocity of flow matching: "
+                         "minigen.flow_matching samples from it and trains it")
     if not isinstance(prediction, str) or prediction not in PREDICTIONS:
         raise ValueError(f"prediction must be 'eps', 'x0' or 'v'; got '{prediction}'")
     return prediction

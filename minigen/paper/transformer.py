@@ -18,7 +18,7 @@ WAYS = {f"{n} steps": (n, 0.0) for n in (5, 10, 20, 50)} | {"50, η = 1": (50, 1
 
 
 @functools.cache
-def _tokens() -> tuple[ivqvae.IVQVAE, Tensor, Tensor]:
+def tokens() -> tuple[ivqvae.IVQVAE, Tensor, Tensor]:
     """The longer-trained autoencoder, latents of 20,000 faces, and of 2,000 others."""
     tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
 
@@ -28,10 +28,10 @@ def _tokens() -> tuple[ivqvae.IVQVAE, Tensor, Tensor]:
     return tokenizer, encoded(20_000, seed=0), encoded(2000, seed=2)
 
 
-def _trained(seed: int, steps: int, **options: Any) -> Any:
+def trained(seed: int, steps: int, **options: Any) -> Any:
     """The running average of an FFTD's weights after a training on the latents of 20,000 faces."""
     torch.manual_seed(seed)
-    _, z, _ = _tokens()
+    _, z, _ = tokens()
     model = fftd.FFTD(**options)
     average = ddpm.ema(model, 0.99)
     data = batches(z, batch_size=128, seed=seed)
@@ -47,7 +47,7 @@ def fftd_cell(seed: int, steps: int, **options: Any) -> dict[str, float]:
 
     Measured: Fréchet distance, test loss, parameters.
     """
-    model, (tokenizer, z, test) = _trained(seed, steps, **options), _tokens()
+    model, (tokenizer, z, test) = trained(seed, steps, **options), tokens()
     diffusion, generator = ddpm.diffusion_of(model), seeded(seed + 100)
     t = torch.randint(diffusion.T, (len(test),), generator=generator)
     eps = torch.randn(test.shape, generator=generator)
@@ -64,8 +64,8 @@ def beyond_cell(seed: int, steps: int, prediction: str, schedule: str) -> dict[s
 
     Measured: toy Fréchet distance with 5, 10, 20 and 50 DDIM steps, and with 50 noisy ones (η = 1).
     """
-    model = _trained(seed, steps, **TINY, prediction=prediction, schedule=schedule)
-    tokenizer, z, _ = _tokens()
+    model = trained(seed, steps, **TINY, prediction=prediction, schedule=schedule)
+    tokenizer, z, _ = tokens()
     diffusion, values = ddpm.diffusion_of(model), {}
     for column, (count, eta) in WAYS.items():
         generator = seeded(seed + 100)

@@ -17,14 +17,14 @@ from tests.paper.conftest import Faces
 def test_a_real_cell(monkeypatch):
     decoder = load_weights(ivqvae.IVQVAE, "ivqvae")
     z = latents.encode(decoder, ToyFaces(300, seed=0).images()).z
-    monkeypatch.setattr(transformer, "_tokens", lambda: (decoder, z, z[:50]))
+    monkeypatch.setattr(transformer, "tokens", lambda: (decoder, z, z[:50]))
     monkeypatch.setattr(transformer, "DRAWN", 130)
     values = transformer.fftd_cell(0, 2, dim=16, heads=2, fusion="add")
     assert set(values) == {"frechet", "loss", "parameters"} and 0.5 < values["loss"] < 2
 
 
 def test_a_diffusion_cell_by_hand(few, monkeypatch):
-    monkeypatch.setattr(transformer, "_tokens", functools.cache(transformer._tokens.__wrapped__))
+    monkeypatch.setattr(transformer, "tokens", functools.cache(transformer.tokens.__wrapped__))
     seen, decays, make = {}, [], ddpm.ema
 
     def train(model, data, diffusion, **rest):
@@ -47,7 +47,7 @@ def test_a_diffusion_cell_by_hand(few, monkeypatch):
     z, test = (latents.encode(tokenizer, ToyFaces(200, seed=s).images()).z for s in (0, 2))
     sampler = Faces(z[:150])
     monkeypatch.setattr(transformer.ddim, "ddim_sample", sampler)
-    transformer._tokens()  # made once: the making draws random numbers of its own
+    transformer.tokens()  # made once: the making draws random numbers of its own
     values = transformer.fftd_cell(3, 7, dim=16, heads=2, fusion="add")
     torch.manual_seed(3)
     model = fftd.FFTD(dim=16, heads=2, fusion="add")
@@ -82,7 +82,7 @@ def test_a_cell_beyond_the_paper_by_hand(monkeypatch, prediction, schedule):
     """What is trained, and the five ways to draw, each from the same noise."""
     tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
     z = latents.encode(tokenizer, ToyFaces(150, seed=2).images()).z
-    monkeypatch.setattr(transformer, "_tokens", lambda: (tokenizer, z, z[:1]))
+    monkeypatch.setattr(transformer, "tokens", lambda: (tokenizer, z, z[:1]))
     seen, decays, make = {}, [], ddpm.ema
 
     def train(model, data, diffusion, **rest):
