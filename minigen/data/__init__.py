@@ -2,6 +2,7 @@
 
 from minigen.data.batches import batches
 from minigen.data.digits import Digits
+from minigen.data.levels import dequantise, enlarged, quantise, shrunk
 from minigen.data.prepared import PreparedImages, from_uint8, to_uint8
 from minigen.data.preparing import prepare
 from minigen.data.ring import count_modes, ring_of_gaussians
@@ -11,6 +12,6 @@ from minigen.data.toyfaces import ATTRIBUTES, ToyFaces, draw_faces, labels_of
 
 __all__ = [
     "ATTRIBUTES", "Digits", "ImageSource", "PreparedImages", "ToyFaces", "batches", "count_modes",
-    "draw_faces", "from_uint8", "labels_of", "prepare", "ring_of_gaussians", "swiss_roll",
-    "to_uint8",
+    "dequantise", "draw_faces", "enlarged", "from_uint8", "labels_of", "prepare", "quantise",
+    "ring_of_gaussians", "shrunk", "swiss_roll", "to_uint8",
 ]
