@@ -148,11 +148,11 @@ def test_the_chapter_table_names_every_chapter():
 
 def test_the_chapter_table_is_the_courses():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert course.with_table(text) == text, "run `python tools/course.py`"
-    assert list(course.CHAPTERS) == build.stems()
+    assert course.with_tables(text) == text, "run `python tools/course.py`"
+    assert list(course.everything()) == build.stems()
     assert f"about {course.hours()} hours" in text
     with pytest.raises(ValueError, match="lacks the marks"):
-        course.with_table("# minigen")
+        course.with_tables("# minigen")
 
 
 def test_every_picture_of_the_readme_is_there_and_is_told_in_words():

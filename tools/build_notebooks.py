@@ -1,4 +1,4 @@
-"""Write the notebooks from their sources, solutions/NN_name.py (py:percent).
+"""Write the notebooks from their sources, solutions/NN_name.py and x1_name.py (py:percent).
 
     python tools/build_notebooks.py             # all chapters
     python tools/build_notebooks.py 01_gan      # one chapter
@@ -42,7 +42,9 @@ class SourceError(ValueError):
 
 
 def stems() -> list[str]:
-    return sorted(p.stem for p in (ROOT / "solutions").glob("[0-9][0-9]_*.py"))
+    """The chapters, and after them the excursions, x1_name."""
+    found = (p.stem for p in (ROOT / "solutions").glob("*.py"))
+    return sorted(stem for stem in found if re.match(r"(\d\d|x\d)_", stem))
 
 
 def framed(nb: NotebookNode, stem: str) -> NotebookNode:

@@ -1,6 +1,6 @@
 """The course as one table: what stands around a chapter's own text, and the README's table.
 
-    python tools/course.py        # writes the chapter table into README.md
+    python tools/course.py        # writes the tables of chapters and excursions into README.md
 
 `make notebooks` takes from here each notebook's header (Colab, module, tests, solution, the
 chapters beside it), its first cell and its last.
@@ -21,6 +21,7 @@ class Chapter(NamedTuple):
 
     modules: of the package, by path: engine/loop is minigen/engine/loop.py.
     run, read: minutes of the cells at small scale, and of a learner with the exercises.
+    after: of an excursion, the chapters that it builds on, in words.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Chapter(NamedTuple):
     paper: str
     run: float
     read: int
+    after: str = ""
 
 
 CHAPTERS = {
@@ -79,6 +81,21 @@ CHAPTERS = {
         ("engine/stage1", "engine/stage2", "engine/loop", "engine/checkpoints", "engine/encoding",
          "engine/drawing", "engine/evaluate"), "Algs. 1–3, Tables 3–6, Fig. 8", 1.8, 120),
 }
+# beside the main line: optional, and nothing in the chapters needs them
+EXCURSIONS = {
+    "x1_flows": Chapter(
+        "Flows",
+        "change of variables, coupling layers and their inverse written, Glow and its exact "
+        "likelihood; flow matching: loss and sampler written, straight paths, reflow",
+        ("flows", "flow_matching", "paper/straight"), "Table 5's Glow", 1.5, 150,
+        after="chapter 2, and chapter 6 for the second half"),
+}
+
+
+def everything() -> dict[str, Chapter]:
+    """Chapters and excursions."""
+    return CHAPTERS | EXCURSIONS
+
 
 COLAB = '''import sys
 
@@ -119,9 +136,9 @@ def colab(stem: str) -> str:
     return f"https://colab.research.google.com/github/{slug}/blob/{tag()}/notebooks/{stem}.ipynb"
 
 
-def number(stem: str) -> int:
-    """00_start_here is chapter 0."""
-    return int(stem[:2])
+def number(stem: str) -> str:
+    """00_start_here is chapter 0, x1_flows excursion x1."""
+    return stem.split("_")[0].removeprefix("0")
 
 
 def _module(name: str) -> str:
@@ -141,8 +158,10 @@ def _tests(modules: tuple[str, ...]) -> list[str]:
 
 
 def _beside(stem: str, step: int) -> str | None:
-    """The stem of the chapter before (-1) or after (1); None at the ends."""
+    """The stem of the chapter before (-1) or after (1); None at the ends, and for an excursion."""
     stems = list(CHAPTERS)
+    if stem not in stems:
+        return None
     k = stems.index(stem) + step
     return stems[k] if 0 <= k < len(stems) else None
 
@@ -160,7 +179,7 @@ def _in_words(minutes: float) -> str:
 
 def header(stem: str) -> str:
     """What stands below a chapter's title: links for JupyterLab and GitHub, offline too."""
-    c = CHAPTERS[stem]
+    c = everything()[stem]
     modules = ", ".join(f"[{m}]({_module(m)})" for m in c.modules)
     tests = ", ".join(f"[{m}](../{_test(m)})" for m in _tests(c.modules))
     lines = [f"[Open in Colab]({colab(stem)}) · about {c.read} minutes to read and do; the cells "
@@ -168,6 +187,8 @@ def header(stem: str) -> str:
              f"in the package: {modules} · its tests: {tests}"]
     if before := _beside(stem, -1):
         lines.append(f"before this: {_link(before)}")
+    if c.after:
+        lines.append(f"an excursion beside the main line; before this: {c.after}")
     return "  \n".join(lines)
 
 
@@ -179,7 +200,8 @@ def footer(stem: str) -> str:
         lines.append(f"**Next:** {_link(after)}: {CHAPTERS[after].about}.  ")
     if before:
         lines.append(f"**Before this:** {_link(before)}.  ")
-    lines.append("All chapters: [README](../README.md#chapters)")
+    excursions = " and excursions" if stem in EXCURSIONS else ""
+    lines.append(f"All chapters{excursions}: [README](../README.md#chapters)")
     lines += ["", "<details><summary>The solved exercises (try first)</summary>", ""]
     lines += [f"[solutions/{stem}.ipynb](../solutions/{stem}.ipynb)", "", "</details>"]
     return "\n".join(lines)
@@ -189,15 +211,24 @@ def table() -> str:
     """The README's chapter table, as Markdown."""
     lines = ["| | chapter | in the package, tests | solution | paper | minutes to run · to do | |",
              "|---|---|---|---|---|---|---|"]
-    for stem, c in CHAPTERS.items():
-        tested = _tests(c.modules)
-        links = [f"[{m}]({_module(m)[3:]})" + (f" ([tests]({_test(m)}))" if m in tested else "")
-                 for m in c.modules]
-        cells = [number(stem), f"[{c.title}](notebooks/{stem}.ipynb): {c.about}", ", ".join(links),
-                 f"[{stem[:2]}](solutions/{stem}.py)", c.paper, f"{c.run} · {c.read}",
-                 f"[![Open in Colab]({BADGE})]({colab(stem)})"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(_row(stem, c, c.paper) for stem, c in CHAPTERS.items())])
+
+
+def excursions() -> str:
+    """The README's table of excursions, as Markdown."""
+    lines = ["| | excursion | in the package, tests | solution | after | minutes to run · to do | |",
+             "|---|---|---|---|---|---|---|"]
+    return "\n".join([*lines, *(_row(stem, c, c.after) for stem, c in EXCURSIONS.items())])
+
+
+def _row(stem: str, c: Chapter, beside: str) -> str:
+    tested = _tests(c.modules)
+    links = [f"[{m}]({_module(m)[3:]})" + (f" ([tests]({_test(m)}))" if m in tested else "")
+             for m in c.modules]
+    cells = [number(stem), f"[{c.title}](notebooks/{stem}.ipynb): {c.about}", ", ".join(links),
+             f"[{stem[:2]}](solutions/{stem}.py)", beside, f"{c.run} · {c.read}",
+             f"[![Open in Colab]({BADGE})]({colab(stem)})"]
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def hours() -> int:
@@ -205,17 +236,19 @@ def hours() -> int:
     return round(sum(c.read for c in CHAPTERS.values()) / 60)
 
 
-def with_table(readme: str) -> str:
-    """The README's text with the table between its marks.
+def with_tables(readme: str) -> str:
+    """The README's text with both tables between their marks.
 
     Raises: ValueError where a mark is missing.
     """
-    block = re.compile(r"(<!-- chapters -->\n).*?(<!-- /chapters -->)", re.S)
-    if not block.search(readme):
-        raise ValueError("README.md lacks the marks <!-- chapters --> and <!-- /chapters -->")
-    return block.sub(lambda m: f"{m[1]}{table()}\n{m[2]}", readme)
+    for name, made in (("chapters", table()), ("excursions", excursions())):
+        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
+        if not block.search(readme):
+            raise ValueError(f"README.md lacks the marks <!-- {name} --> and <!-- /{name} -->")
+        readme = block.sub(lambda m, made=made: f"{m[1]}{made}\n{m[2]}", readme)
+    return readme
 
 
 if __name__ == "__main__":
     path = ROOT / "README.md"
-    write_text(path, with_table(path.read_text(encoding="utf-8")))
+    write_text(path, with_tables(path.read_text(encoding="utf-8")))

@@ -80,7 +80,7 @@ def worth(by: str) -> dict[str, int]:
             if by == "points" and marks.get("grade"):
                 found[marks["grade_id"].removeprefix("check-")] = marks["points"]
             elif by == "stars":
-                heads = re.findall(r"^### Exercise [\d.]+ · `?(\w+)`? · (★+)", text, re.M)
+                heads = re.findall(r"^### Exercise x?[\d.]+ · `?(\w+)`? · (★+)", text, re.M)
                 found |= {name: len(stars) for name, stars in heads}
     return found
 

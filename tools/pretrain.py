@@ -25,6 +25,7 @@ from minigen import (
     ddpm,
     details,
     fftd,
+    flow_matching,
     gan,
     guidance,
     ivqvae,
@@ -48,6 +49,7 @@ from minigen.files import (
     write_text,
 )
 from minigen.gaussian import GaussianMixture, GaussianModel
+from minigen.paper import transformer
 from minigen.perceptual import ToyPerceptual
 
 OUT = data_path("pretrained")
@@ -536,6 +538,62 @@ def fftd_(
     return _fftd("fftd", "v", "cosine", steps, batch_size, seed, lr, drop, decay, faces)
 
 
+def flow_(
+    steps: int = 8000, batch_size: int = 128, seed: int = 0, lr: float = 2e-3,
+    decay: float = 0.999, faces: int = 50_000
+) -> Card:
+    """A narrow FFTD as a flow on the IVQ-VAE's latents, without labels."""
+    torch.manual_seed(seed)
+    tokenizer = load_weights(ivqvae.IVQVAE, OUT / "ivqvae.safetensors")
+    drawn = ToyFaces(faces, seed=0)
+    z = torch.cat([latents.encode(tokenizer, images).z for images in _in_parts(drawn)])
+    model = fftd.FFTD(**transformer.TINY, prediction="velocity")
+    return _flow("flow", model, (z,), steps, batch_size, seed, lr, decay,
+                 data=f"latents of {faces:,} ToyFaces 32×32, seed 0")
+
+
+def flow_straight(
+    steps: int = 4000, batch_size: int = 128, seed: int = 1, lr: float = 1e-3,
+    decay: float = 0.999, pairs: int = 50_000, euler: int = 20
+) -> Card:
+    """One round of reflow: `flow` goes on with pairs of noise and what it makes of the noise."""
+    model = load_weights(fftd.FFTD, OUT / "flow.safetensors")
+    noise = torch.randn(pairs, 4, 4, 4, generator=seeded(seed))
+    data = flow_matching.reflow(model, noise, steps=euler)
+    return _flow("flow_straight", model, data, steps, batch_size, seed, lr, decay, pairs=True,
+                 data=f"{pairs:,} pairs that flow made in {euler} Euler steps")
+
+
+def _flow(
+    name: str, model: Any, tensors: tuple[Tensor, ...], steps: int, batch_size: int, seed: int,
+    lr: float, decay: float, data: str, pairs: bool = False
+) -> Card:
+    average = ddpm.ema(model, decay)
+    start = time.process_time()
+    training = flow_matching.train_flow_matching(
+        model, batches(*tensors, batch_size=batch_size, seed=seed), steps=steps, lr=lr,
+        average=average, seed=seed, pairs=pairs)
+    _steps(name, training, steps, lambda s: dict(loss=s.loss))
+    minutes = round((time.process_time() - start) / 60)
+    model = _rounded(average.module)
+    tokenizer = load_weights(ivqvae.IVQVAE, OUT / "ivqvae.safetensors")
+    card: Card = dict(
+        prediction="velocity", times="uniform", steps=steps, batch_size=batch_size, seed=seed,
+        lr=lr, average_decay=decay, data=data, tokenizer=latents.fingerprint(tokenizer),
+        straightness=round(flow_matching.straightness(model, _noise(500)), 4),
+        cpu_minutes=minutes)
+    for count in (1, 2, 10):
+        z = ddpm.last(flow_matching.euler_sample(model, _noise(2000), steps=count))
+        card[f"toy_frechet_{count}"] = round(
+            metrics.toy_frechet(latents.decode(tokenizer, z)), 2)
+    save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
+    return card
+
+
+def _noise(n: int) -> Tensor:
+    return torch.randn(n, 4, 4, 4, generator=seeded(7))
+
+
 def _size(*models: nn.Module) -> int:
     return sum(p.numel() for model in models for p in model.parameters())
 
@@ -553,6 +611,15 @@ def _pixels(name: str, steps: int) -> tuple[int, Tensor]:
     """Parameters and samples of a U-Net."""
     net = load_weights(unet.UNet, name)
     return _size(net), _diffused(net, (3, 32, 32), steps, (-1, 1)).clamp(-1, 1)
+
+
+def _straight(name: str, steps: int) -> tuple[int, Tensor]:
+    """Parameters and samples of a flow, with its decoder."""
+    net: Any = load_weights(fftd.FFTD, name)
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = ddpm.last(flow_matching.euler_sample(net, _noise(metrics.N_SAMPLES), steps=steps))
+    parameters = _size(tokenizer, net) + tokenizer.quantizer.codebook.numel()  # a buffer
+    return parameters, latents.decode(tokenizer, z, made_with=net.card["tokenizer"])
 
 
 def _latents(name: str, steps: int, second_order: bool = False) -> tuple[int, Tensor]:
@@ -645,7 +712,7 @@ differ in the last digits, and after thousands of GAN steps visibly).
 """
 MEASURED = ("test_accuracy", "test_l1", "test_perceptual", "test_loss", "test_bits", "toy_frechet",
             "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes",
-            "cpu_minutes")
+            "cpu_minutes", "straightness", "toy_frechet_1", "toy_frechet_2", "toy_frechet_10")
 
 
 def _in_words(entries: Card) -> str:
@@ -698,6 +765,8 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "unet": unet_,
     "fftd_eps": fftd_eps,
     "fftd": fftd_,
+    "flow": flow_,
+    "flow_straight": flow_straight,
     "results": results,
     "card": card,
 }

@@ -101,8 +101,8 @@ def _free_name(path: Path, day: str) -> Path:
 def progress(chapter: int | str | None = None) -> None:
     """Print the board: a line for each chapter, and below one of them its exercises, passed or not.
 
-    chapter: which one is opened, such as 5 or "05_ddpm"; by default that of the last check made in
-    this kernel.
+    chapter: which one is opened, such as 5, "05_ddpm" or "x1"; by default that of the last check
+    made in this kernel. An excursion has a line once it is opened or begun.
     """
     board = exercises()
     opened = current if chapter is None else _named(chapter, board)
@@ -114,6 +114,8 @@ def progress(chapter: int | str | None = None) -> None:
     widest = max(map(len, board.values()))
     for title, names in board.items():
         done = [n for n in names if n in passed.get(title, [])]
+        if title.startswith("x") and not done and title != opened:
+            continue
         bar = full * len(done) + free * (len(names) - len(done))
         say(f"{title:<14} {bar:<{widest}}  {len(done)} of {len(names)}")
         if title == opened:
@@ -123,11 +125,12 @@ def progress(chapter: int | str | None = None) -> None:
 
 def _named(chapter: Any, titles: dict[str, list[str]]) -> str:
     """The title that begins with the number of `chapter`: 5, "05_ddpm" and "05 DDPM" are one."""
-    number = re.match(r"0?(\d)(?![\d.])", str(chapter))
+    number = re.match(r"(?:0?(\d)|(x\d))(?![\d.])", str(chapter))
     for title in titles:
-        if number and int(title[:2]) == int(number[1]):
+        if number and title[:2] in (f"0{number[1]}", number[2]):
             return title
-    wanted = f"a number from 0 to {len(titles) - 1}, or a name such as \"05_ddpm\""
+    last = sum(not title.startswith("x") for title in titles) - 1
+    wanted = f"a number from 0 to {last}, or a name such as \"05_ddpm\" or \"x1\""
     refuse("chapter", wanted, described(chapter))
 
 

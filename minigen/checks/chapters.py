@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-# chapter -> the module of its checks
+# chapter -> the module of its checks; x1 … are excursions
 CHAPTERS = {
     "00 start here": "ch00_start_here",
     "01 GAN": "ch01_gan",
@@ -17,6 +17,7 @@ CHAPTERS = {
     "06 DDIM": "ch06_ddim",
     "07 FFTD": "ch07_fftd",
     "08 CelebA-HQ": "ch08_celebahq",
+    "x1 flows": "x1_flows",
 }
 
 
