@@ -198,12 +198,13 @@ def results() -> list[dict[str, Any]]:
     return json.loads(data_path("pretrained", "results.json").read_text(encoding="utf-8"))
 
 
-def results_table(through_chapter: int = 99, **measured_now: float) -> str:
-    """The course's table up to a chapter, as text.
+def results_table(through_chapter: int = 99, excursion: str = "", **measured_now: float) -> str:
+    """The course's table up to a chapter, as text, and the rows of an excursion such as "x1".
 
     `measured_now={"GAN": 51.2}` adds a column of fresh values.
     """
-    rows = [r for r in results() if r["chapter"] <= through_chapter]
+    rows = [r for r in results() if r["chapter"] == excursion
+            or isinstance(r["chapter"], int) and r["chapter"] <= through_chapter]
     names = max(len(r["model"]) for r in rows)
     head = f"{'model':<{names}}  chapter  parameters  toy Fréchet"
     lines = [head + ("  measured now" if measured_now else "")]

@@ -43,8 +43,8 @@ from minigen.widgets import explore
 # %%
 scale, _ = minigen.setup()
 size = {
-    "small": dict(couplings=8, flow_steps=700, point_steps=700, again=700),
-    "full": dict(couplings=16, flow_steps=8000, point_steps=8000, again=8000),
+    "small": dict(couplings=8, roll_steps=1500, other_steps=800, point_steps=1500, again=1000),
+    "full": dict(couplings=12, roll_steps=8000, other_steps=8000, point_steps=8000, again=8000),
 }[scale]
 
 
@@ -142,7 +142,7 @@ def area(outline):
 for corner in corners:
     J = torch.func.jacrev(bend)(corner + 0.1)
     outline = corner + 0.2 * sides
-    print(f"at {corner.tolist()!s:<31} area × {area(bend(outline)) / area(outline):.3f}   "
+    print(f"at ({corner[0]:4.1f}, {corner[1]:4.1f})  area × {area(bend(outline)) / area(outline):.3f}   "
           f"|det J| = {float(torch.linalg.det(J).abs()):.3f}")
 
 # %% [markdown]
@@ -279,7 +279,7 @@ And the training: maximum likelihood, nothing else.
 """
 
 # %% tags=["nbval-ignore-output"]
-def fitted(data, masks, steps=size["flow_steps"]):
+def fitted(data, masks, steps):
     """The networks of a chain of coupling layers, trained on points; and the losses."""
     torch.manual_seed(0)
     nets = nn.ModuleList(Moves() for _ in masks)
@@ -301,7 +301,7 @@ def fitted(data, masks, steps=size["flow_steps"]):
 roll = swiss_roll(20_000)
 one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
 masks = [one, other] * (size["couplings"] // 2)
-nets, losses = fitted(roll, masks)
+nets, losses = fitted(roll, masks, size["roll_steps"])
 print(f"−log p(x), nats: {losses[0]:.2f} at first, {statistics.mean(losses[-50:]):.2f} at the "
       "end")
 
@@ -323,9 +323,9 @@ for ax, cloud in zip(axes.flat, (roll[:2000], drawn, None, whitened), strict=Tru
     ax.set(xticks=[], yticks=[], xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
 for ax, name in zip(axes.flat, ("the data", "drawn", "p(x)", "the data as z"), strict=True):
     ax.set_title(name, fontsize=9)
-show(fig, """A swiss roll; points that the chain of coupling layers draws, on a spiral with some
-     stray points between its arms; its density, a bright spiral; and the data carried to z, a
-     round cloud with seams.""")
+show(fig, """A swiss roll; points that the chain of coupling layers draws, on such a spiral with a
+     smudged inner end; its density, a bright spiral; and the data carried to z, a round
+     cloud.""")
 print(f"there and back: largest error {float((back - z).abs().max()):.1e}")
 print(f"share of probability in this square: {float(density.sum()) * float(side[1] - side[0]) ** 2:.3f}")
 
@@ -344,20 +344,20 @@ The first number of every sample is the first number of $z$, untouched: a standa
 
 # %% tags=["nbval-ignore-output"]
 same = [one] * size["couplings"]
-stuck, _ = fitted(roll, same)
-eight = ring_of_gaussians(20_000)
-around, _ = fitted(eight, masks)
+stuck, _ = fitted(roll, same, size["other_steps"])
+four = ring_of_gaussians(20_000, modes=4, std=0.15)
+around, _ = fitted(four, masks, size["other_steps"])
 with torch.no_grad():
-    clouds = [to_data(z, same, stuck), eight[:2000], to_data(z, masks, around)]
-show(points(clouds, columns=3, limit=2.8, titles=["one mask only", "eight Gaussians",
+    clouds = [to_data(z, same, stuck), four[:2000], to_data(z, masks, around)]
+show(points(clouds, columns=3, limit=2.8, titles=["one mask only", "four Gaussians",
                                                   "what the flow draws of them"]),
-     """Left the roll's flow with one mask: a smear with no spiral, its first coordinate a
-     Gaussian. Middle the ring of eight Gaussians, right a flow with alternating masks:
-     eight heaps, with thin threads of points between neighbours.""")
+     """Left the roll's flow with one mask: a smear with no spiral in it. Middle four separate
+     heaps; right what a flow with alternating masks draws of them: four heaps, joined by
+     bands of stray points.""")
 
 # %% [markdown]
 r"""
-The right picture shows what no training mends. A flow is continuous and so is its inverse: it stretches and folds the round Gaussian, but it can never *tear* it. Eight heaps are eight pieces, the Gaussian is one; so the pieces stay joined by threads, which training makes thinner and never cuts. A GAN's generator has the same threads; a diffusion, whose noise is added anew in training, has them far thinner. Keep it in mind when faces with and without glasses must be one piece.
+The right picture shows what no training mends. A flow is continuous and so is its inverse: it stretches and folds the round Gaussian, but it can never *tear* it. Four heaps are four pieces, the Gaussian is one; so the heaps stay joined by bands, which training makes thinner and never cuts. Keep it in mind when faces with glasses and faces without must be one piece.
 
 ## 3. Pictures: Glow
 
@@ -386,10 +386,11 @@ layers = {
 }
 nn.init.normal_(layers["affine coupling"][0].network[-1].weight, std=0.1)    # no longer zero
 for name, (layer, x) in layers.items():
-    layer(x)                                        # the first batch, which actnorm starts from
-    z, told = layer(x)
-    back = float((layer.inverse(z) - x).abs().max())
-    J = torch.func.jacrev(lambda v, f=layer: f(v[None])[0].flatten())(x[0]).flatten(1)
+    with torch.no_grad():
+        layer(x)                                    # the first batch, which actnorm starts from
+        z, told = layer(x)
+        back = float((layer.inverse(z) - x).abs().max())
+    J = torch.func.jacrev(lambda v, f=layer: f(v[None])[0].flatten())(x[0]).detach().flatten(1)
     autograd = float(torch.linalg.slogdet(J.double())[1])
     print(f"{name:<16} there and back {back:.0e};  log|det| {float(told[0]):8.4f}, "
           f"of autograd's {J.shape[0]}×{J.shape[1]} Jacobian {autograd:8.4f}")
@@ -564,34 +565,48 @@ print("velocity from v, error below 1e-14:", bool(error < 1e-14))
 
 # %% [markdown]
 r"""
-The figure shows the practice that each training gives to each noise level: how often it is drawn, times the weight of an error of $v$ there.
+The figure shows the practice that each training gives to each noise level: how often it is drawn, times the weight of an error of $v$ there. **Before you run it:** chapter 5's cosine schedule has $\sqrt{\bar\alpha} = \cos(\pi t / 2)$ (its small offset aside). Is its practice narrower than that of flow matching with even times, or broader?
 """
 
 # %%
-def practice(log_snr, law):
+def practice(law, log_snr):
     """Weight of an error of v at each log SNR, per unit of it; the sum is set to 1."""
-    if law == "diffusion, v, cosine":                  # t even; log SNR = −2 log tan(π t / 2)
-        weight = 1 / (2 * math.pi * (log_snr / 2).cosh()) * math.pi
-    else:                                              # t = 1 / (1 + e^(log SNR / 2))
+    if law == "diffusion: v, cosine":                  # t even; log SNR = −2 log tan(π t / 2)
+        weight = 1 / (2 * math.pi * (log_snr / 2).cosh())
+    else:                                              # log SNR = −2 log(t / (1 − t))
         t = torch.sigmoid(-log_snr / 2)
         weight = t * (1 - t) / 2 / ((1 - t) ** 2 + t**2)
-        if "logit-normal" in law:                      # its density over the even one
-            z = t.logit()
-            weight = weight * (-z**2 / 2).exp() / math.sqrt(2 * math.pi) / (t * (1 - t))
+        if law == "flow, logit-normal times":          # its density, where even times have 1
+            weight = weight * (-(t.logit() ** 2) / 2).exp() / (t * (1 - t))
     return weight / weight.sum() / float(log_snr[1] - log_snr[0])
 
 
 levels = torch.linspace(-10, 10, 400, dtype=torch.float64)
-laws = ("diffusion, v, cosine", "flow, uniform times", "flow, logit-normal times")
-fig = curves({law: practice(levels, law) for law in laws}, x=levels, ylabel="practice",
-             xlabel="log signal-to-noise ratio: left noise, right picture", height=2.5)
-show(fig, """Practice over the logarithm of the signal-to-noise ratio, three bumps around 0: the
-     logit-normal flow's is highest and narrowest, the cosine's in between, the uniform
-     flow's like it with broader feet.""")
+laws = ("diffusion: v, cosine", "flow, uniform times", "flow, logit-normal times")
+spread = {law: practice(law, levels) for law in laws}
+fig = curves(spread, x=levels, ylabel="practice", height=2.5,
+             xlabel="log signal-to-noise ratio: left noise, right picture")
+show(fig, """Practice over the logarithm of the signal-to-noise ratio: bumps around 0. The curves
+     of the diffusion and of the flow with uniform times lie on each other; the logit-normal
+     flow's is higher and narrower.""")
+print("the first two alike to 1e-12:",
+      bool((spread[laws[0]] - spread[laws[1]]).abs().max() < 1e-12))
 
 # %% [markdown]
 r"""
-Logit-normal times, $t = 1 / (1 + e^{-z})$ with $z \sim \mathcal N(0, 1)$, are what the flow-matching paper behind Stable Diffusion 3 found best among many (Esser et al. 2024): less practice at both ends, where the answer is easy (almost noise: the mean; almost a picture: the picture), more in the middle. Section 8 tries both.
+Neither: it is *the same curve*. With $\lambda = \log \mathrm{SNR}$ both are proportional to $1 / \cosh(\lambda / 2)$.
+
+<details><summary>The four lines of algebra</summary>
+
+The cosine: $e^{-\lambda / 2} = \tan(\pi t / 2)$, so $\lvert dt / d\lambda \rvert = \frac{1}{\pi} \cdot \frac{e^{-\lambda/2}}{1 + e^{-\lambda}} = \frac{1}{2 \pi \cosh(\lambda / 2)}$, and the weight of an error of $v$ is 1.
+
+The flow: $e^{-\lambda / 2} = t / (1 - t)$, so $t$ is the logistic function of $-\lambda / 2$, and $\lvert dt / d\lambda \rvert = \frac12 t (1 - t) = \frac{1}{8 \cosh^2(\lambda / 4)}$. The weight is $1 / c^2$ with $c^2 = 1 - 2 t (1 - t) = 1 - \frac{1}{2 \cosh^2(\lambda / 4)} = \frac{\cosh(\lambda / 2)}{2 \cosh^2(\lambda / 4)}$, since $2 \cosh^2 a - 1 = \cosh 2a$. The product is $\frac{1}{4 \cosh(\lambda / 2)}$.
+
+</details>
+
+So flow matching with even times *is* the training of $v$ on the cosine schedule, less its offset, up to a constant that Adam does not see. What is left of the difference: the network is given $x_t$ itself and not $x_t / c$, it must answer with the part that $x_t$ already tells, and the sampler walks on another line. Do not expect wonders of section 8; expect to understand why two literatures came to the same networks.
+
+**Logit-normal** times, $t = 1 / (1 + e^{-z})$ with $z \sim \mathcal N(0, 1)$, are what the flow-matching paper behind Stable Diffusion 3 found best among many (Esser et al. 2024): less practice at both ends, where the answer is easy (almost noise: the mean; almost a picture: the picture), more in the middle. Section 8 tries both.
 
 ## 6. Ten lines each
 
@@ -719,13 +734,13 @@ counts = (1, 2, 5, 50)
 clouds = [euler(velocity_of(point_net), z, n)[-1] for n in counts]
 show(points(clouds, columns=4, limit=2.6, titles=[f"{n} Euler step{'s' * (n > 1)}" for n in counts]),
      """What your sampler draws of the swiss roll. In one step a small heap in the middle; in two
-     a ring; in five a blurred spiral; in fifty a sharp one.""")
+     a disc; in five a spiral with its middle filled; in fifty a spiral.""")
 
 # %% [markdown]
 r"""
 One step gives the heap in the middle, and must: at $t = 1$ the noise says nothing of the picture, so the mean velocity is towards the mean of all data. It is the U-Net's grey first guess again.
 
-**Before you run it:** Heun asks twice a step. At equal numbers of questions, 4, 8 or 16, which one is nearer to where a very fine Euler ends?
+**Before you run it:** Heun asks twice a step. With as few as four questions, that is two steps of Heun or four of Euler, which one ends nearer to where a very fine path ends? And with sixty-four?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -739,8 +754,7 @@ fig = curves(far, x=asked, xlabel="questions to the network", ylabel="distance t
 fig.axes[0].set_xscale("log")
 fig.axes[0].set_xticks(asked, asked)
 show(fig, """Mean distance to the end of a very fine path, over the number of questions, both axes
-     logarithmic. Euler's line falls with slope one. Heun's starts near it and falls more
-     steeply.""")
+     logarithmic. At 4 questions Heun's is above Euler's, from 8 on it is below.""")
 
 # %% [markdown]
 r"""
@@ -776,7 +790,7 @@ show(fig, """Noise at the left of each panel, three data points at its right. Le
 
 # %% [markdown]
 r"""
-Liu, Gong and Liu have a charming remedy. Sampling *pairs* each noise with one picture, and those pairs' paths do not cross. So draw many noises, carry each to its picture, and train a second flow on **these pairs** instead of random ones. The lines between them cross far less, so the new paths are straighter, and a few steps are enough. It is called **reflow**. How straight? The share of the way that is not made by even motion:
+Liu, Gong and Liu have a charming remedy. Sampling *pairs* each noise with one picture, and those pairs' paths do not cross. So draw many noises, carry each to its picture, and train a second flow on **these pairs** instead of random ones. The lines between them cross far less, so the new paths are straighter, and a few steps are enough. It is called **reflow**. How straight? Liu and his colleagues measure how far the velocity is, on the way, from the one that would lead there evenly; we divide by the square of the way:
 
 $$S = \frac{\mathbb E \int_0^1 \lVert (x_1 - x_0) - v(x_t, t) \rVert^2 dt}{\mathbb E \lVert x_1 - x_0 \rVert^2}, \qquad S = 0: \text{ one step is as good as a thousand.}$$
 """
@@ -799,8 +813,9 @@ for row, (name, net) in enumerate({"first flow": point_net, "after reflow": agai
     print(f"{name:<13} straightness {s:.3f}")
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[], xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
-show(fig, """Above, the first flow: bent paths, a heap in one step, a blurred ring in three. Below,
-     after reflow: paths that are nearly straight, and already in one step most of the spiral.""")
+show(fig, """Above, the first flow: paths that run to the middle and turn, a heap in one step, a disc
+     in three. Below, after reflow: straight paths, and in one step a spiral with some stray
+     points in its middle.""")
 
 # %% [markdown]
 r"""
@@ -879,7 +894,7 @@ VERDICT
 """
 
 # %%
-print(results_table())
+print(results_table(excursion="x1"))
 
 # %%
 minigen.progress()

@@ -16,6 +16,7 @@ ROOT = Path(minigen.__file__).parent
 LESSONS = (
     "gaussian", "gan", "vae", "vqvae", "pixelcnn", "perceptual", "ivqvae", "diffusion", "ddpm",
     "unet", "vlb", "details", "ddim", "ode", "guidance", "latents", "fusion", "fftd",
+    "flows", "glow", "flow_matching",                              # excursions, beside the line
 )
 # what stands above the lessons, each part with those above it
 ABOVE = {

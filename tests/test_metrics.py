@@ -232,6 +232,18 @@ def test_the_results_table_line_by_line(monkeypatch):
     assert [line.split()[0] for line in metrics.results_table(2).splitlines()[1:]] == ["A"]
 
 
+def test_an_excursions_rows_stand_in_its_own_table(monkeypatch):
+    rows = [dict(model=name, chapter=chapter, parameters=3, frechet=1.0)
+            for name, chapter in (("A", 2), ("B", 7), ("C", "x1"), ("D", "x2"))]
+    monkeypatch.setattr(metrics, "results", lambda: rows)
+
+    def names(**options):
+        return [line.split()[0] for line in metrics.results_table(**options).splitlines()[1:]]
+
+    assert names() == ["A", "B"] and names(excursion="x1") == ["A", "B", "C"]
+    assert names(through_chapter=2, excursion="x2") == ["A", "D"]
+
+
 def test_a_classifier_is_rebuilt_from_its_config():
     assert metrics.AttributeClassifier(width=8, features=10).config == dict(width=8, features=10)
 

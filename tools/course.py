@@ -87,7 +87,7 @@ EXCURSIONS = {
         "Flows",
         "change of variables, coupling layers and their inverse written, Glow and its exact "
         "likelihood; flow matching: loss and sampler written, straight paths, reflow",
-        ("flows", "flow_matching", "paper/straight"), "Table 5's Glow", 1.5, 150,
+        ("flows", "glow", "flow_matching", "paper/straight"), "Table 5's Glow", 1.5, 150,
         after="chapter 2, and chapter 6 for the second half"),
 }
 
@@ -216,8 +216,8 @@ def table() -> str:
 
 def excursions() -> str:
     """The README's table of excursions, as Markdown."""
-    lines = ["| | excursion | in the package, tests | solution | after | minutes to run · to do | |",
-             "|---|---|---|---|---|---|---|"]
+    lines = ["| | excursion | in the package, tests | solution | after | minutes to run · to do "
+             "| |", "|---|---|---|---|---|---|---|"]
     return "\n".join([*lines, *(_row(stem, c, c.after) for stem, c in EXCURSIONS.items())])
 
 

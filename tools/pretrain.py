@@ -665,7 +665,7 @@ def _tokens_and_prior() -> tuple[int, Tensor]:
 
 
 # a row of the results table: its chapter, and what gives the number of parameters and the samples
-ROWS: dict[str, tuple[int, Callable[[], tuple[int, Tensor]]]] = {
+ROWS: dict[str, tuple[int | str, Callable[[], tuple[int, Tensor]]]] = {
     "real faces (fresh)": (0, lambda: (0, ToyFaces(metrics.N_SAMPLES, seed=21).images())),
     "Gaussian": (0, _gaussian),
     "GAN": (1, _gan),
@@ -677,6 +677,8 @@ ROWS: dict[str, tuple[int, Callable[[], tuple[int, Tensor]]]] = {
     "IVQ-VAE + FFTD, the paper's, 100 steps": (7, lambda: _latents("fftd_eps", 100)),
     "IVQ-VAE + FFTD, v, 10 steps of order 2": (7, lambda: _latents("fftd", 10, True)),
     "IVQ-VAE + FFTD, v, 100 steps": (7, lambda: _latents("fftd", 100)),
+    "IVQ-VAE + narrow FFTD, flow, 10 steps": ("x1", lambda: _straight("flow", 10)),
+    "IVQ-VAE + narrow FFTD, reflow, 1 step": ("x1", lambda: _straight("flow_straight", 1)),
 }
 
 

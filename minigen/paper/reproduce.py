@@ -29,8 +29,8 @@ from minigen.paper.tables import TABLES, WAYS, Table
 
 # digits behind the point, 1 for the others
 DIGITS = dict.fromkeys(("parameters", *WAYS, *STEPS), 0) | {"loss": 4} | dict.fromkeys(
-    ("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off", "red", "clear", "bits"),
-    3)
+    ("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off", "red", "clear",
+     "bits"), 3)
 WIDE = 94                                         # letters a line of a notebook's output holds
 
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns
