@@ -195,7 +195,7 @@ def test_the_first_step_is_the_likelihood_of_the_dequantised_batch():
     torch.manual_seed(5)
     model = Glow(8, 3, 1, 1, 8)
     y = flows.dequantise(x, torch.Generator().manual_seed(7))
-    nats = -model.log_prob(y).mean().detach()                         # in train mode: its ActNorm starts
+    nats = -model.log_prob(y).mean().detach()      # in train mode: its ActNorm starts
     assert first.bits == pytest.approx(float(nats) / (192 * math.log(2)) + 8, rel=1e-6)
 
 
@@ -242,7 +242,8 @@ def test_wrong_input_is_told_in_one_sentence():
         (lambda: MaskedCoupling([[0, 1]]), "mask"), (lambda: MaskedCoupling([0, 1], 0), "width"),
         (lambda: ActNorm(0), "channels"), (lambda: ActNorm(3)(x[:, :2]), "(N, 3, …)"),
         (lambda: Flow([], []), "shape"), (lambda: flows.bits(torch.zeros(1), 0), "dims"),
-        (lambda: flows.sample(flow, 0), "n must"), (lambda: flows.sample(flow, 3, -1), "temperature"),
+        (lambda: flows.sample(flow, 0), "n must"),
+        (lambda: flows.sample(flow, 3, -1), "temperature"),
         (lambda: next(flows.train_flow(flow, [(x,)], steps=1, clip=0)), "clip"),
         (lambda: next(flows.train_flow(flow, [(x,)], steps=1, lr=-1)), "lr"),
         (lambda: list(flows.train_flow(flow, [(x,)], steps=2)), "ended after 1 batches"),

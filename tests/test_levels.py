@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,7 +25,7 @@ def random(seed=0):
 def test_every_level_fills_its_own_piece_of_the_unit_interval():
     for x in (EVERY, from_uint8(EVERY)):
         y = dequantise(x.expand(200, -1, -1, -1), random())
-        assert y.dtype == torch.float32 and 0 <= y.min() and y.max() < 1
+        assert y.dtype == torch.float32 and y.min() >= 0 and y.max() < 1
         assert torch.equal((y * 256).floor(), EVERY.float().expand_as(y))
         places = (y * 256 - EVERY).flatten()                 # u: uniform in [0, 1)
         assert places.mean() == pytest.approx(0.5, abs=4 / (12 * len(places)) ** 0.5)
@@ -35,7 +37,8 @@ def test_every_level_fills_its_own_piece_of_the_unit_interval():
 def test_quantise_takes_the_noise_away_again_even_at_its_ends(monkeypatch):
     assert torch.equal(quantise(dequantise(EVERY, random())), from_uint8(EVERY))
     for place in (0, 2**16 - 1):
-        monkeypatch.setattr(torch, "randint", lambda most, shape, p=place, **_: torch.full(shape, p))
+        ends = functools.partial(lambda p, most, shape, **_: torch.full(shape, p), place)
+        monkeypatch.setattr(torch, "randint", ends)
         assert torch.equal(quantise(dequantise(EVERY)), from_uint8(EVERY))
 
 
@@ -48,8 +51,9 @@ def test_images_between_the_levels_are_refused():
     assert torch.equal(levels_of(x), EVERY.float())
     with pytest.raises(ValueError, match="256 grey levels"):
         dequantise(x * 0.99)
-    for bad, words in ((x * 100, r"\[-1, 1\]"), (x * float("nan"), "got nan"), (x * 1.2, r"\[-1, 1\]"),
-                       (x[0], r"\(N, C, H, W\)"), (EVERY.long(), "floating point"), ([[1]], "a tensor")):
+    wrong = [(x * 100, r"\[-1, 1\]"), (x * float("nan"), "got nan"), (x * 1.2, r"\[-1, 1\]"),
+             (x[0], r"\(N, C, H, W\)"), (EVERY.long(), "floating point"), ([[1]], "a tensor")]
+    for bad, words in wrong:
         with pytest.raises(ValueError, match=words):
             dequantise(bad)
 
