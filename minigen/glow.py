@@ -175,7 +175,7 @@ class Glow(Flow):
     Raises: ValueError for a size that cannot be halved `levels` times.
     """
 
-    def __init__(self, size: int = 16, channels: int = 3, levels: int = 3, depth: int = 8,
+    def __init__(self, size: int = 16, channels: int = 3, levels: int = 3, depth: int = 6,
                  width: int = 64):
         wholes(size=size, channels=channels, levels=levels, depth=depth)
         if size % 2**levels:

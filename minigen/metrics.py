@@ -204,7 +204,7 @@ def results_table(through_chapter: int = 99, excursion: str = "", **measured_now
     `measured_now={"GAN": 51.2}` adds a column of fresh values.
     """
     rows = [r for r in results() if r["chapter"] == excursion
-            or isinstance(r["chapter"], int) and r["chapter"] <= through_chapter]
+            or (isinstance(r["chapter"], int) and r["chapter"] <= through_chapter)]
     names = max(len(r["model"]) for r in rows)
     head = f"{'model':<{names}}  chapter  parameters  toy Fréchet"
     lines = [head + ("  measured now" if measured_now else "")]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from minigen import fftd, files, gan, ivqvae, pixelcnn, unet, vae, vqvae
-from minigen.data import ToyFaces
+from minigen import fftd, files, flows, gan, glow, ivqvae, metrics, pixelcnn, unet, vae, vqvae
+from minigen.data import ToyFaces, dequantise, shrunk
 
 
 @pytest.fixture
@@ -81,6 +81,30 @@ def test_diffusion_recipes_write_what_they_measured(out):
         assert 0.3 < card["test_loss"] < 1.5
         assert (model.prediction, model.schedule) == told
         assert (card["prediction"], card["schedule"]) == told
+
+
+def test_glow_is_measured_beside_a_gaussian_and_real_faces(out, monkeypatch):
+    monkeypatch.setattr(metrics, "N_SAMPLES", 130)
+    monkeypatch.setattr(metrics, "N_REFERENCE", 200)
+    card = pretrain.glow_(steps=2, batch_size=8, faces=1000)
+    model = files.load_weights(glow.Glow, out / "glow.safetensors")
+    assert model.card == card
+    test = shrunk(ToyFaces(130, seed=2).images(), 16)
+    bits = flows.bits_per_dim(model, test)                   # of the weights as they are stored
+    assert card["test_bits"] == [
+        round(float(bits.mean()), 4), round(float(bits.std() / 130**0.5), 4)]
+    assert card["gaussian_bits"][0] < card["test_bits"][0]   # after two steps
+    assert list(card["toy_frechet"]) == list(card["frechet_at_16"]) == ["0.5", "0.7", "0.85", "1.0"]
+    there, back = card["real_faces"]
+    assert back < there < min(card["toy_frechet"].values())
+
+
+def test_the_gaussians_bits_are_those_of_torchs_multivariate_normal():
+    x, test = (torch.randint(256, (n, 1, 3, 3), dtype=torch.uint8) for n in (40, 5))
+    y = dequantise(x, pretrain.seeded(0)).flatten(1).double()
+    normal = torch.distributions.MultivariateNormal(y.mean(0), torch.cov(y.T, correction=0))
+    wanted = normal.log_prob(dequantise(test, pretrain.seeded(1)).flatten(1).double())
+    assert torch.allclose(pretrain._gaussian_bits(x, test), flows.bits(wanted, 9))
 
 
 def test_a_face_is_told_its_hair_or_its_mouth_or_nothing():
