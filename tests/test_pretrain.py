@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from minigen import fftd, files, flows, gan, glow, ivqvae, metrics, pixelcnn, unet, vae, vqvae
-from minigen.data import ToyFaces, dequantise, shrunk
+from minigen.data import ToyFaces, shrunk
 
 
 @pytest.fixture
@@ -97,14 +97,6 @@ def test_glow_is_measured_beside_a_gaussian_and_real_faces(out, monkeypatch):
     assert list(card["toy_frechet"]) == list(card["frechet_at_16"]) == ["0.5", "0.7", "0.85", "1.0"]
     there, back = card["real_faces"]
     assert back < there < min(card["toy_frechet"].values())
-
-
-def test_the_gaussians_bits_are_those_of_torchs_multivariate_normal():
-    x, test = (torch.randint(256, (n, 1, 3, 3), dtype=torch.uint8) for n in (40, 5))
-    y = dequantise(x, pretrain.seeded(0)).flatten(1).double()
-    normal = torch.distributions.MultivariateNormal(y.mean(0), torch.cov(y.T, correction=0))
-    wanted = normal.log_prob(dequantise(test, pretrain.seeded(1)).flatten(1).double())
-    assert torch.allclose(pretrain._gaussian_bits(x, test), flows.bits(wanted, 9))
 
 
 def test_a_face_is_told_its_hair_or_its_mouth_or_nothing():

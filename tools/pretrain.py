@@ -10,7 +10,6 @@ measurements.
 import argparse
 import functools
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -46,7 +45,6 @@ from minigen.data import (
     ATTRIBUTES,
     ToyFaces,
     batches,
-    dequantise,
     draw_faces,
     enlarged,
     shrunk,
@@ -60,7 +58,7 @@ from minigen.files import (
     write_text,
 )
 from minigen.gaussian import GaussianMixture, GaussianModel
-from minigen.paper import transformer
+from minigen.paper import likelihoods, transformer
 from minigen.perceptual import ToyPerceptual
 
 OUT = data_path("pretrained")
@@ -615,15 +613,6 @@ def _mean_and_error(values: Tensor) -> list[float]:
     return [round(float(values.mean()), 4), round(float(values.std() / len(values) ** 0.5), 4)]
 
 
-def _gaussian_bits(x: Tensor, test: Tensor) -> Tensor:
-    """Bits per dimension of test images under chapter 0's Gaussian over all dequantised pixels."""
-    model = GaussianModel(dequantise(x, seeded(0)))
-    variances = model.variances
-    place = model.encode(dequantise(test, seeded(1)), len(variances))
-    log_prob = -0.5 * (place.square() / variances + (2 * math.pi * variances).log()).sum(1)
-    return flows.bits(log_prob, len(variances))
-
-
 def _frechets(images: Tensor, real: tuple[Tensor, Tensor]) -> list[float]:
     """Toy Fréchet distances of 16×16 images, enlarged by bicubic interpolation.
 
@@ -655,7 +644,7 @@ def glow_(
         steps=steps, batch_size=batch_size, seed=seed, lr=lr,
         data=f"{faces:,} ToyFaces 32×32, seed 0, averaged to 16×16",
         cpu_minutes=round(minutes, 1), test_bits=_mean_and_error(flows.bits_per_dim(model, test)),
-        gaussian_bits=_mean_and_error(_gaussian_bits(x, test)),
+        gaussian_bits=_mean_and_error(likelihoods.gaussian_bits(x, test, 0)),
         toy_frechet={str(t): v for t, (v, _) in drawn.items()},
         frechet_at_16={str(t): v for t, (_, v) in drawn.items()},
         real_faces=_frechets(test, real))

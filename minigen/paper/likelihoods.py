@@ -25,16 +25,23 @@ def likelihood_cell(seed: int, images: int, model: str, size: int = 32) -> dict[
         return dict(bits=COSTS[model](x, seed))
 
 
-def _gaussian(x: Tensor, seed: int) -> float:
-    """Mean and full covariance of dequantised training faces, the maximum of the likelihood."""
-    known = shrunk(ToyFaces(TRAINED_ON, seed=0).images(), x.shape[-1])
+def gaussian_bits(known: Tensor, x: Tensor, seed: int) -> Tensor:
+    """Bits per dimension of x under mean and full covariance of the known, both dequantised.
+
+    Shapes: (M, C, H, W), (N, C, H, W) on 256 levels → (N,).
+    """
     y = dequantise(known, seeded(seed)).flatten(1).double()
     mean = y.mean(0)
     root = torch.linalg.cholesky((y - mean).T @ (y - mean) / len(y))
     far = torch.linalg.solve_triangular(
         root, (dequantise(x, seeded(seed + 1)).flatten(1).double() - mean).T, upper=False)
     volume = root.diagonal().log().sum() + y.shape[1] / 2 * math.log(2 * math.pi)
-    return float(flows.bits(-0.5 * far.square().sum(0) - volume, y.shape[1]).mean())
+    return flows.bits(-0.5 * far.square().sum(0) - volume, y.shape[1])
+
+
+def _gaussian(x: Tensor, seed: int) -> float:
+    known = shrunk(ToyFaces(TRAINED_ON, seed=0).images(), x.shape[-1])
+    return float(gaussian_bits(known, x, seed).mean())
 
 
 def _glow(x: Tensor, seed: int) -> float:
