@@ -3,6 +3,7 @@
 import copy
 import functools
 import importlib
+import itertools
 import json
 import math
 import subprocess
@@ -15,8 +16,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minigen import checks, ddpm, gan, ivqvae, pixelcnn, vae, vqvae
-from minigen.checks import board, chapters, compare
+from minigen import checks, ddpm, flow_matching, flows, gan, ivqvae, pixelcnn, vae, vqvae
+from minigen.checks import board, chapters, compare, flows_answers
 
 
 @pytest.fixture(autouse=True)
@@ -2050,6 +2051,18 @@ def again(velocity, x1, steps, when=lambda i, n: 1 - (i + 1) / n, to=lambda x, v
     return keep(states)
 
 
+def by_times(velocity, x1, steps, second=False, number=lambda t: t):
+    """Euler's method, or Heun's, along times listed before."""
+    times, states = [number(t) for t in torch.linspace(1, 0, steps + 1)], [x1]
+    for t, s in itertools.pairwise(times):
+        x = states[-1]
+        v = velocity(x, t)
+        if second:
+            v = 0.5 * v + 0.5 * velocity(x + (s - t) * v, s)
+        states += [x + (s - t) * v]
+    return states
+
+
 WRONG |= {
     "log_density": [
         (lambda z, d: normal(z), "det| is missing"),
@@ -2505,6 +2518,21 @@ def in_the_mean(model, d, x, g, clip):
                                                                        torch.stack(a), 1)),
     ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
     ("keep_known", lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n) + (1 - m) * x),
+    ("log_density", lambda z, d: torch.distributions.Normal(0, 1).log_prob(z).sum(1) + d),
+    ("log_density", lambda z, d: d - z.square().sum(1) / 2 - z.shape[1] * LOG / 2),
+    ("couple", in_words), ("couple", lambda *a: list(coupled(*a))),
+    ("couple", lambda *a: of_raw(*a, lambda s, t, k: (s * k).sum(-1))),
+    ("uncouple", lambda z, m, f: (
+        m * z + (1 - m) * (z - f(z * m)[1]) / f(m * z)[0].exp())),
+    ("bits_of", lambda p, d, k: (-p / d + math.log(k)) / math.log(2)),
+    ("bits_of", lambda p, d, k: -(p * math.log2(math.e) / d - math.log2(k))),
+    ("flow_loss", matched),
+    ("flow_loss", lambda f, x, e, t: F.mse_loss(f(torch.lerp(x, e, t[:, None]), t * 999.0), e - x)),
+    ("flow_loss", lambda f, x, e, t: matched(lambda p, s: -f(p, s), x, e, t,
+                                             wanted=lambda x, e, p: x - e)),
+    ("euler", carried), ("euler", by_times), ("euler", lambda *a: by_times(*a, number=float)),
+    ("heun", again), ("heun", lambda *a: by_times(*a, second=True)),
+    ("heun", lambda *a: again(*a, go=lambda x, d, n, v, w: (x + (x - v / n) - w / n) / 2)),
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):
     assert sentence(name, fn, capsys) == f"{name}: passed."
@@ -2581,7 +2609,8 @@ def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
 
 STANDING_IN = {"00 start here": "start_answers", "01 GAN": "gan_answers",
                "02 VAE": "vae_answers", "03 VQ-VAE": "vqvae_answers",
-               "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers"}
+               "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers",
+               "x1 flows": "flows_answers"}
 
 
 @pytest.mark.parametrize(("name", "module"), [
@@ -2641,6 +2670,53 @@ def test_compare_names_factor_and_shape():
     for words, got in answers.items():
         with pytest.raises(compare.Wrong, match=words):
             compare.expect(torch.tensor(got), torch.tensor([1.0, 2.0]), "this")
+
+
+def test_what_stands_in_on_flows_is_what_the_package_has():
+    torch.manual_seed(3)
+    layer = flows.MaskedCoupling([0, 1, 1, 0, 1]).double()
+    torch.nn.init.normal_(layer.network[-1].weight, std=0.2)
+    x, mask = torch.randn(6, 5).double(), layer.mask
+
+    def network(kept):
+        s, t = layer.network(kept).chunk(2, dim=1)
+        return flows.bounded(s), t
+
+    z, logdet = flows_answers.couple(x, mask, network)
+    for mine, course in zip((z, logdet), layer(x), strict=True):
+        assert torch.allclose(mine, course, rtol=1e-12)
+    jacobian = torch.func.jacrev(lambda v: flows_answers.couple(v[None], mask, network)[0][0])
+    for row, told in zip(x, logdet.detach(), strict=True):
+        assert float(torch.linalg.slogdet(jacobian(row).detach())[1]) == pytest.approx(float(told))
+    assert torch.allclose(flows_answers.uncouple(z, mask, network), x, rtol=1e-12)
+    wanted = flows.log_normal(z) + logdet
+    assert torch.allclose(flows_answers.log_density(z, logdet), wanted, rtol=1e-12)
+    assert torch.allclose(flows_answers.bits_of(wanted, 5, 32), flows.bits(wanted, 5, 32))
+
+
+def test_what_stands_in_on_flow_matching_is_what_the_package_has():
+    class Model(torch.nn.Module):
+        prediction = "velocity"
+
+        def forward(self, x, t, y=None):
+            return torch.sin(2 * x) + t.view(-1, 1) / 999
+
+    torch.manual_seed(3)
+    x0, eps, t = *torch.randn(2, 6, 3).double(), torch.rand(6).double()
+    model = Model()
+    loss = flow_matching.flow_matching_loss(model, x0, eps, t)
+    assert float(flows_answers.flow_loss(model, x0, eps, t)) == pytest.approx(float(loss))
+
+    def velocity(x, t):
+        return model(x, torch.tensor([999 * t]))
+
+    for steps in (1, 3, 8):
+        for name in ("euler", "heun"):
+            course = getattr(flow_matching, f"{name}_sample")(model, eps, steps=steps)
+            mine = getattr(flows_answers, name)(velocity, eps, steps)
+            assert mine[0] is eps and len(mine) == steps + 1
+            for x, state in zip(mine[1:], course, strict=True):
+                assert torch.allclose(x, state.x, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", checks.exercises()["x1 flows"])
