@@ -153,15 +153,15 @@ def _gradients(answer: Answer, x: Tensor, mask: Tensor, network: _Network) -> No
     leaf = x.clone().requires_grad_()
     leaves = {"network's weights": network.weight, "x": leaf}
     along = torch.randn_like(x), torch.randn(len(x))
-    mine, course = answer(leaf, mask, network), right.couple(leaf, mask, network)
-    for what, got, want, way in zip(("z", "logdet"), mine, course, along, strict=True):
+    answers = answer(leaf, mask, network), right.couple(leaf, mask, network)
+    for what, got, want, way in zip(("z", "logdet"), *answers, along, strict=True):
         if not got.requires_grad:
             raise Wrong(f"{what} is right, but no gradient comes back from it: no detach, no "
                         ".item(), no torch.no_grad() on the way.")
         for name, x0 in leaves.items():
-            pair = [torch.autograd.grad((v * way).sum(), x0, retain_graph=True, allow_unused=True,
-                                        materialize_grads=True)[0] for v in (got, want)]
-            if not torch.allclose(*pair, rtol=1e-3, atol=1e-4):
+            mine, course = (torch.autograd.grad((v * way).sum(), x0, retain_graph=True,
+                                                materialize_grads=True)[0] for v in (got, want))
+            if not torch.allclose(mine, course, rtol=1e-3, atol=1e-4):
                 raise Wrong(f"{what} is right, but not the gradient that it sends to the {name}: "
                             "something on the way is detached.")
 

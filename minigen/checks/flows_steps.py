@@ -98,7 +98,7 @@ def _is_a_list(got: Any, start: Tensor, steps: int) -> None:
         raise Wrong("Return a list of tensors: x1 first, the data last.")
     if len(got) == steps:
         raise Wrong(f"{steps} steps make {steps + 1} states, x1 among them; yours are {steps}. "
-                    "Either x1 or the last state is missing.")
+                    "Does the list begin with x1, and is the last step in it?")
     if len(got) != steps + 1:
         raise Wrong(f"x1 and {steps} steps make {steps + 1} states; yours are {len(got)}.")
     if len({x.data_ptr() for x in got}) < len(got):
