@@ -172,3 +172,36 @@ def test_the_chapter_of_the_last_check_is_opened(home, capsys, monkeypatch):
     capsys.readouterr()
     assert board_of(capsys) == board_of(capsys, 1)
     assert len(board_of(capsys, 2)) == 9 + 7  # another one, where it is named
+
+
+def test_an_excursion_has_a_line_once_it_is_opened_or_begun(home, capsys, monkeypatch):
+    monkeypatch.setattr(board, "current", None)
+    closed = board_of(capsys)
+    assert not [line for line in closed if line.startswith("x")]
+    opened = board_of(capsys, "x1")
+    names = checks.exercises()["x1 flows"]
+    assert opened[:9] == closed and opened[9].split() == ["x1", "flows", "□" * 7, "0", "of", "7"]
+    assert [line.split() for line in opened[10:]] == [["·", name] for name in names]
+    assert names == ["log_density", "couple", "uncouple", "bits_of", "flow_loss", "euler", "heun"]
+    for name in ("x1_flows", "x1 flows"):
+        assert board_of(capsys, name) == opened
+    assert board_of(capsys) == closed  # looking does not begin it
+    board.record("x1 flows", "euler")
+    begun = board_of(capsys)
+    assert begun[:9] == closed and begun[9].split() == ["x1", "flows", "■□□□□□□", "1", "of", "7"]
+    assert len(begun) == 10 and begun[9].index("1 of") == closed[0].index("0 of")
+    assert ["passed", "euler"] in [line.split() for line in board_of(capsys, "x1")]
+    assert len(board_of(capsys, 5)) == 9 + 8 + 1
+    for wrong in ("x2", "x", "x11", "x1.5"):
+        with pytest.raises(ValueError, match='from 0 to 8, or a name such as "05_ddpm" or "x1"'):
+            board.progress(wrong)
+
+
+def test_an_excursions_last_check_opens_it(home, capsys, monkeypatch):
+    def heun(velocity, x1, steps):
+        raise NotImplementedError
+
+    monkeypatch.setattr(board, "current", None)
+    checks.check(heun)
+    assert capsys.readouterr().out == "heun: not attempted yet.\n"
+    assert board_of(capsys) == board_of(capsys, "x1") and len(board_of(capsys)) == 9 + 8

@@ -3,6 +3,7 @@
 import copy
 import functools
 import importlib
+import itertools
 import json
 import math
 import subprocess
@@ -15,8 +16,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minigen import checks, ddpm, gan, ivqvae, pixelcnn, vae, vqvae
-from minigen.checks import board, chapters, compare
+from minigen import checks, ddpm, flow_matching, flows, gan, ivqvae, pixelcnn, vae, vqvae
+from minigen.checks import board, chapters, compare, flows_answers
 
 
 @pytest.fixture(autouse=True)
@@ -1959,6 +1960,395 @@ WRONG |= {
         (lambda t, c: t * math.log2(c - 1), "is wanted"),
     ],
 }
+
+
+LOG = math.log(2 * math.pi)
+
+
+def normal(z, log=LOG, dim=1):
+    return -0.5 * (z**2 + log).sum(dim)
+
+
+def coupled(x, mask, network, shown=None, masked="st", where=None, move=lambda x, s, t:
+            x * s.exp() + t, told=lambda s, t: s.sum(1), keep=None):
+    """A coupling layer, and what can go wrong in it."""
+    s, t = network(x * mask if shown is None else shown(x, mask))
+    moves = 1 - mask if where is None else where(mask)
+    s, t = s * moves if "s" in masked else s, t * moves if "t" in masked else t
+    z = move(x if keep is None else keep(x, mask), s, t)
+    return z, told(s, t)
+
+
+def of_raw(x, mask, network, told):
+    """A right z, and a log-determinant of what the network answered, not masked."""
+    s, t = network(x * mask)
+    return coupled(x, mask, network)[0], told(s, t, 1 - mask)
+
+
+def uncoupled(z, mask, network, move=lambda z, s, t: (z - t) * (-s).exp(), **how):
+    return coupled(z, mask, network, move=move, **how)[0]
+
+
+def in_words(x, mask, network):
+    """A right layer, by selecting."""
+    s, t = network(torch.where(mask == 1, x, torch.zeros_like(x)))
+    moves = (mask == 0).expand_as(x)
+    z = torch.where(moves, x * torch.exp(s) + t, x)
+    return z, torch.where(moves, s, torch.zeros_like(s)).sum(dim=-1)
+
+
+def matched(model, x0, eps, t, at=lambda a, e, s: (1 - s) * a + s * e, rows=True, time=999,
+            wanted=lambda a, e, x: e - a, cost=lambda d: d.square().mean(), told=None, draw=False,
+            twice=False):
+    """Flow matching's loss, and what can go wrong in it."""
+    share = t[:, None] if rows else t
+    if draw:
+        eps = torch.randn_like(eps)
+    x = at(x0, eps, share)
+    out = model(x, time * t if told is None else told(t))
+    if twice:
+        out = model(x, time * t)
+    return cost(out - wanted(x0, eps, x))
+
+
+def carried(velocity, x1, steps, when=lambda i, n: 1 - i / n, go=lambda x, v, t, n: x - v / n,
+            asks=1, first=False, number=None, keep=lambda states: states, last=0, extra=0):
+    """Euler's method, and what can go wrong in it."""
+    n = number or steps
+    states = [x1]
+    for i in range(n - last):
+        x, t = x1 if first == "both" else states[-1], when(i, n)
+        for _ in range(asks):
+            v = velocity(x1 if first else x, t)
+        states.append(go(x, v, t, n))
+    for _ in range(extra):
+        velocity(states[-1], 0.0)
+    return keep(states)
+
+
+def in_place(velocity, x1, steps, clone=False, copy=False):
+    x = x1.clone() if clone else x1
+    states = [x]
+    for i in range(steps):
+        x -= velocity(x, 1 - i / steps) / steps
+        states.append(x.clone() if copy else x)
+    return states
+
+
+def again(velocity, x1, steps, when=lambda i, n: 1 - (i + 1) / n, to=lambda x, v, n: x - v / n,
+          mean=lambda v, w: (v + w) / 2, go=lambda x, d, n, v, w: x - d / n, first=1.0,
+          last=True, reuse=False, start=False, keep=lambda states: states):
+    """Heun's method, and what can go wrong in it."""
+    states, w = [x1], None
+    for i in range(steps):
+        x = x1 if start else states[-1]
+        v = w if reuse and i else velocity(x, first - i / steps)
+        if i == steps - 1 and not last:
+            states.append(x - v / steps)
+            break
+        w = velocity(to(x, v, steps), when(i, steps))
+        states.append(go(x, mean(v, w), steps, v, w))
+    return keep(states)
+
+
+def by_times(velocity, x1, steps, second=False, number=lambda t: t):
+    """Euler's method, or Heun's, along times listed before."""
+    times, states = [number(t) for t in torch.linspace(1, 0, steps + 1)], [x1]
+    for t, s in itertools.pairwise(times):
+        x = states[-1]
+        v = velocity(x, t)
+        if second:
+            v = 0.5 * v + 0.5 * velocity(x + (s - t) * v, s)
+        states += [x + (s - t) * v]
+    return states
+
+
+WRONG |= {
+    "log_density": [
+        (lambda z, d: normal(z), "det| is missing"),
+        (lambda z, d: normal(z) - d, "you took it off"),
+        (lambda z, d: normal(z) + d.abs().log(), "a logarithm already"),
+        (lambda z, d: normal(z) + d.exp(), "you took its exp"),
+        (lambda z, d: d - normal(z), "with a minus"), (lambda z, d: -normal(z) - d, "−log p(x)"),
+        (lambda z, d: -0.5 * (z**2 - LOG).sum(1) + d, "minus belongs to log 2π"),
+        (lambda z, d: 0.5 * (z**2 - LOG).sum(1) + d, "minus belongs to z²"),
+        (lambda z, d: (normal(z) + d).exp(), "its logarithm is wanted"),
+        (lambda z, d: -0.5 * (z**2 + LOG).mean(1) + d, "mean over a row"),
+        (lambda z, d: -0.5 * (z**2 + LOG).mean() + d, "is wanted"),
+        (lambda z, d: normal(z, 0) + d, "2π is missing"),
+        (lambda z, d: normal(z, 2 * math.pi) + d, "without its logarithm"),
+        (lambda z, d: normal(z, math.log(math.pi)) + d, "the 2 is missing"),
+        (lambda z, d: normal(z, math.log10(2 * math.pi)) + d, "to base 10"),
+        (lambda z, d: normal(z, math.log2(2 * math.pi)) + d, "to base 2"),
+        (lambda z, d: 2 * normal(z) + d, "The ½ is missing"),
+        (lambda z, d: normal(z, 2 * LOG) + d, "½ of log 2π"),
+        (lambda z, d: normal(z) * 2 + z.shape[1] * LOG / 2 + d, "½ of z²"),
+        (lambda z, d: -0.5 * (z.square().sum(1) + LOG) + d, "counted once a row"),
+        (lambda z, d: -0.5 * (z + LOG).sum(1) + d, "not squared"),
+        (lambda z, d: -0.5 * (z.norm(dim=1) + z.shape[1] * LOG) + d, "root of the sum"),
+        (lambda z, d: (-0.5 * (z**2 + LOG) + d[:, None]).sum(1), "added to every number"),
+        (lambda z, d: -0.5 * (z**2 + LOG) + d[:, None], "Nothing is summed"),
+        (lambda z, d: normal(z).sum() + d, "summed over all rows"),
+        (lambda z, d: (normal(z) + d).sum(), "One value for all rows"),
+        (lambda z, d: (normal(z) + d).mean(), "mean of all rows"),
+        (lambda z, d: normal(z) + d.sum(), "log|det| of all rows"),
+        (lambda z, d: normal(z, dim=0) + d, "sum(0)"),
+        (lambda z, d: normal(z.detach()) + d, "no gradient reaches the z"),
+        (lambda z, d: (normal(z) + d).detach(), "no gradient comes back"),
+        (lambda z, d: normal(z) + d.mul_(1.1) / 1.1, "changed logdet"),
+    ],
+    "couple": [
+        (lambda *a: coupled(*a, shown=lambda x, m: x), "shown all of x"),
+        (lambda *a: coupled(*a, shown=lambda x, m: x * (1 - m)), "half that moves"),
+        (lambda *a: coupled(*a, shown=lambda x, m: x * (1 - m), where=lambda m: m), "half that mo"),
+        (lambda *a: coupled(*a, shown=lambda x, m: x[:, m == 1]), "in the shape of the whole"),
+        (lambda *a: coupled(*a, shown=lambda x, m: x[:1] * m), "was shown 1"),
+        (lambda *a: coupled(*a, shown=lambda x, m: x * m + 1 - m), "something else"),
+        (lambda x, m, f: (x, x.sum(1)), "was not asked"),
+        (lambda *a: coupled(*a, masked=""), "moved what stays as well"),
+        (lambda *a: coupled(*a, masked="t"), "scaled what stays"),
+        (lambda *a: coupled(*a, masked="s"), "shifted what stays"),
+        (lambda *a: coupled(*a, where=lambda m: m), "kept what moves"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x * s + t), "exp is missing"),
+        (lambda x, m, f: (m * x + (1 - m) * (x * f(x * m)[0] + f(x * m)[1]), x.sum(1)),
+         "exp is missing"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x * (-s).exp() + t), "you took e^−s"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x * s.exp() - t), "you took it off"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: (x + t) * s.exp()), "shifted before"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: (x - t) * (-s).exp()), "the inverse"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x * s.exp()), "t is missing"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x + t), "s is missing"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x * t.exp() + s), "swapped"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x + s.exp() * x + t), "counted twice"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x), "Nothing is moved"),
+        (lambda x, m, f: ((1 - m) * coupled(x, m, f)[0], coupled(x, m, f)[1]), "stays is lost"),
+        (lambda x, m, f: (m * coupled(x, m, f)[0], coupled(x, m, f)[1]), "not dropped"),
+        (lambda *a: coupled(*a, keep=lambda x, m: x * m), "is for the network"),
+        (lambda *a: coupled(*a)[0], "Return two things"),
+        (lambda *a: coupled(*a)[::-1], "z first"),
+        (lambda *a: (coupled(*a)[0] * 1.01, coupled(*a)[1]), "is 1.01 times"),
+        (lambda *a: of_raw(*a, lambda s, t, k: s.sum(1)), "what stays is not stretched"),
+        (lambda *a: of_raw(*a, lambda s, t, k: (s * (1 - k)).sum(1)), "where the mask is 1"),
+        (lambda *a: of_raw(*a, lambda s, t, k: (s.exp() * k).sum(1)), "you summed the e^s"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.exp().sum(1)), "which are 1 where"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.exp().prod(1)), "That is the determinant"),
+        (lambda *a: coupled(*a, told=lambda s, t: -s.sum(1)), "wrong sign"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.mean(1)), "you took the mean"),
+        (lambda *a: of_raw(*a, lambda s, t, k: (s * k).sum(1) / k.sum()), "mean of what moves"),
+        (lambda *a: coupled(*a, told=lambda s, t: (s + t).sum(1)), "stretches nothing"),
+        (lambda *a: coupled(*a, told=lambda s, t: t.sum(1)), "in place of s"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.abs().sum(1)), "Keep the sign"),
+        (lambda *a: of_raw(*a, lambda s, t, k: (s.abs().log() * k).sum(1)), "already"),
+        (lambda *a: coupled(*a, told=lambda s, t: s), "one number a row"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.sum(1, keepdim=True)), "no keepdim"),
+        (lambda *a: coupled(*a, told=lambda s, t: 0 * s.sum(1)), "is not 0"),
+        (lambda *a: coupled(*a, told=lambda s, t: 0), "returned a int"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.sum()), "Each row has its own"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.sum(1).mean()), "no mean over the rows"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.mean()), "mean of all"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.sum(0)), "sum(0)"),
+        (lambda *a: coupled(*a, told=lambda s, t: s.detach().sum(1)), "logdet is right, but no"),
+        (lambda *a: [v.detach() for v in coupled(*a)], "z is right, but no gradient"),
+        (lambda *a: coupled(*a, move=lambda x, s, t: x * s.detach().exp() + t),
+         "sends to the network's weights"),
+        (lambda x, *a: coupled(x.detach(), *a), "sends to the x"),
+        (lambda x, *a: coupled(x.mul_(1.01), *a), "changed x"),
+    ],
+    "uncouple": [
+        (lambda *a: uncoupled(*a, shown=lambda z, m: z), "shown all of z"),
+        (lambda *a: uncoupled(*a, shown=lambda z, m: z * (1 - m)), "half that moves"),
+        (lambda *a: uncoupled(*a, shown=lambda z, m: z * 0), "something else"),
+        (lambda z, m, f: z, "was not asked"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: z * (-s).exp() - t), "The wrong order"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: (z + t) * (-s).exp()), "you added it."),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: (z - t) * s.exp()), "you took e^s"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: z * (-s).exp() + t), "and after"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: z * s.exp() + t), "forwards"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: z * s.exp() - t), "in both"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: z - t), "Only the shift"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: z * (-s).exp()), "Only the scale"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: (z - t) / s), "NaN"),
+        (lambda z, m, f: m * z + (1 - m) * (z - f(z * m)[1]) / f(z * m)[0], "exp is missing"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: -(z - t) * s), "exp is missing"),
+        (lambda *a: uncoupled(*a, masked=""), "moved what stays"),
+        (lambda *a: uncoupled(*a, masked="t"), "scaled what stays"),
+        (lambda *a: uncoupled(*a, masked="s"), "shifted what stays"),
+        (lambda *a: uncoupled(*a, where=lambda m: m), "You moved what stayed"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: (z - s) * (-t).exp()), "swapped"),
+        (lambda z, m, f: (1 - m) * uncoupled(z, m, f), "is lost"),
+        (lambda z, m, f: m * uncoupled(z, m, f), "moved back, not dropped"),
+        (lambda *a: uncoupled(*a, keep=lambda z, m: z * m), "is for the network"),
+        (lambda *a: uncoupled(*a, move=lambda z, s, t: z), "that is z"),
+        (lambda *a: coupled(*a, move=lambda z, s, t: (z - t) * (-s).exp()), "Return x alone"),
+        (lambda z, *a: uncoupled(z.add_(0.1), *a), "changed z"),
+    ],
+    "bits_of": [
+        (lambda p, d, k: -p / d + math.log2(k), "not turned into bits"),
+        (lambda p, d, k: -p / d * math.log(2) + math.log2(k), "multiplied by log 2"),
+        (lambda p, d, k: -p / d + math.log(k), "nats per dimension"),
+        (lambda p, d, k: -p / (d * math.log(2)) + math.log(k), "you took the natural one"),
+        (lambda p, d, k: -p / (d * math.log(2)) + math.log10(k), "you took base 10"),
+        (lambda p, d, k: -p / (d * math.log10(2)) + math.log2(k), "divided by log₁₀ 2"),
+        (lambda p, d, k: -p / (d * math.log10(2)) + math.log10(k), "Base 10 in both"),
+        (lambda p, d, k: -p / (d * math.log(2)) - math.log2(k), "you took it off"),
+        (lambda p, d, k: p / (d * math.log(2)) + math.log2(k), "minus is missing"),
+        (lambda p, d, k: p / (d * math.log(2)) - math.log2(k), "Both signs"),
+        (lambda p, d, k: -p / (d * math.log(2)), "levels are missing"),
+        (lambda p, d, k: -p / (d * math.log(2)) + k, "without their logarithm"),
+        (lambda p, d, k: -p / (d * math.log(2)) / k, "divided by the levels"),
+        (lambda p, d, k: -p / (d * math.log(2)) / math.log2(k), "divided by log₂"),
+        (lambda p, d, k: -p / (d * math.log(2)) * math.log2(k), "you multiplied by it"),
+        (lambda p, d, k: -p / (d * math.log(2)) + math.log2(k - 1), "largest level"),
+        (lambda p, d, k: (-p / math.log(2) + math.log2(k)) / d, "not divided by dims"),
+        (lambda p, d, k: -p / math.log(2) + math.log2(k), "division by dims"),
+        (lambda p, d, k: -p / math.log(2) + d * math.log2(k), "whole picture"),
+        (lambda p, d, k: (-p / (d * math.log(2)) + math.log2(k)).mean(), "no mean"),
+        (lambda p, d, k: (-p / (d * math.log(2)) + math.log2(k)).sum(), "no sum"),
+        (lambda p, d, k: -p / (d * math.log(2)) + 8, "256 levels only"),
+        (lambda p, d, k: p.neg_() / (d * math.log(2)) + math.log2(k), "changed log_p"),
+    ],
+    "flow_loss": [
+        (lambda *a: matched(*a, at=lambda x, e, s: s * x + (1 - s) * e), "are swapped"),
+        (lambda *a: matched(*a, at=lambda x, e, s: x), "pictures themselves"),
+        (lambda *a: matched(*a, at=lambda x, e, s: e), "noise itself"),
+        (lambda *a: matched(*a, at=lambda x, e, s: e - x), "shown the velocity"),
+        (lambda *a: matched(*a, at=lambda x, e, s: x + s * e), "1 − t is missing"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - s) * x + e), "t is missing"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - s) * x - s * e), "a plus"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - s)**0.5 * x + s**0.5 * e), "No roots"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - s**2)**0.5 * x + s * e), "diffusion's"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - 999 * s) * x + 999 * s * e), "999 belongs"),
+        (lambda *a: matched(*a, at=lambda x, e, s: s * e), "picture is missing"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - s) * x), "noise is missing"),
+        (lambda *a: matched(*a, at=lambda x, e, s: torch.lerp(x, e, s.mean())), "their mean"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - s[0]) * x + s[0] * e), "the first for all"),
+        (lambda *a: matched(*a, at=lambda x, e, s: (1 - s) * x + s * e + 1), "was not shown"),
+        (lambda *a: matched(*a, rows=False), "lined up with the columns"),
+        (lambda *a: matched(*a, draw=True), "something of your own"),
+        (lambda m, x, e, t: matched(m, x, e, torch.rand_like(t)), "was told the times"),
+        (lambda *a: matched(*a, time=1), "999 is missing"),
+        (lambda *a: matched(*a, time=1000), "multiplied by 1000"),
+        (lambda *a: matched(*a, time=1 / 999), "divided by 999"),
+        (lambda *a: matched(*a, told=lambda t: 999 * (1 - t)), "other way"),
+        (lambda *a: matched(*a, told=lambda t: 1 - t), "told 1 − t"),
+        (lambda *a: matched(*a, told=lambda t: (999 * t).long()), "rounded"),
+        (lambda *a: matched(*a, told=lambda t: (999 * t).round()), "rounded"),
+        (lambda *a: matched(*a, told=lambda t: 999 * t[:1].expand_as(t)), "one and the same"),
+        (lambda *a: matched(*a, told=lambda t: 999 * t[:, None]), "one time for each row"),
+        (lambda *a: matched(*a, told=lambda t: 999 * t.mean()), "one time for each row"),
+        (lambda *a: matched(*a, told=lambda t: 999 * t[0].item()), "takes two tensors"),
+        (lambda *a: matched(*a, twice=True), "asked it 2 times"),
+        (lambda m, x, e, t: (e - x).square().mean(), "asked it 0 times"),
+        (lambda *a: matched(*a, wanted=lambda x, e, p: x - e), "you took x0 − eps"),
+        (lambda *a: matched(*a, wanted=lambda x, e, p: e), "you took the noise"),
+        (lambda *a: matched(*a, wanted=lambda x, e, p: x), "you took the picture"),
+        (lambda *a: matched(*a, wanted=lambda x, e, p: p), "place on the path"),
+        (lambda *a: matched(*a, wanted=lambda x, e, p: e + x), "you took eps + x0"),
+        (lambda *a: matched(*a, wanted=lambda x, e, p: 0), "target is missing"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().sum()), "take the mean"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().sum(1).mean()), "along one axis"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().mean(1).sum()), "along one axis"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().mean(1)), "mean of each row"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().sum(1)), "summed each row"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().mean(0)), "mean of each column"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().sum(0)), "summed each column"),
+        (lambda *a: matched(*a, cost=lambda d: d.square()), "take their mean"),
+        (lambda *a: matched(*a, cost=lambda d: d.abs().mean()), "absolute error"),
+        (lambda *a: matched(*a, cost=lambda d: d.mean()), "square is missing"),
+        (lambda *a: matched(*a, cost=lambda d: d.mean().square()), "squared the mean"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().mean().sqrt()), "root of the mean"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().mean() / 2), "no ½"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().mean().item()), "no gradient"),
+        (lambda *a: matched(*a, cost=lambda d: d.square().mean().detach()), "no gradient"),
+        (lambda *a: matched(*a, cost=lambda d: (d * d.detach()).mean()), "not the gradient"),
+        (lambda m, x, e, t: matched(m, x, e.sub_(x).add_(x + 0.1), t), "changed eps"),
+    ],
+    "euler": [
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x + v / n), "You added"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x - v), "the division is missing"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x + v), "both are missing"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x - v * n), "multiplied by steps"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x - v / (n + 1)), "steps + 1"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x - v / max(1, n - 1)), "steps − 1"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: -v / n), "x is missing"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: v / n), "take it off x"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: v), "That is the velocity"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: (x - v) / n), "divided x as well"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x.clone()), "has moved"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x), "either unmoved"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x - t * v / n), "multiplied by t"),
+        (lambda *a: carried(*a, go=lambda x, v, t, n: x - 0.9 * v / n), "is wanted"),
+        (lambda *a: carried(*a, when=lambda i, n: i / n), "beginning at 0"),
+        (lambda *a: carried(*a, when=lambda i, n: (i + 1) / n), "Your times rise: t falls"),
+        (lambda *a: carried(*a, when=lambda i, n: 1 - (i + 1) / n), "at the end of each step"),
+        (lambda *a: carried(*a, when=lambda i, n: 1 - (i + 0.5) / n), "in the middle"),
+        (lambda *a: carried(*a, when=lambda i, n: 1 - i / max(1, n - 1)), "not steps − 1"),
+        (lambda *a: carried(*a, when=lambda i, n: 1.0), "t = 1 every time"),
+        (lambda *a: carried(*a, when=lambda i, n: 0), "t = 0 every time"),
+        (lambda *a: carried(*a, when=lambda i, n: n - i), "times in [0, 1]"),
+        (lambda *a: carried(*a, when=lambda i, n: 999 * (1 - i / n)), "times in [0, 1]"),
+        (lambda *a: carried(*a, when=lambda i, n: (1 - i / n) ** 2), "are asked at t ="),
+        (lambda *a: carried(*a, when=lambda i, n: torch.full((5,), 1 - i / n)), "one number"),
+        (lambda *a: carried(*a, asks=2), "Euler's method asks once a step"),
+        (lambda *a: carried(*a, extra=1), "asks once a step"),
+        (lambda *a: carried(*a, first=True), "asked at x1 in every step"),
+        (lambda *a: carried(*a, first="both"), "asked at x1 in every step"),
+        (lambda *a: carried(lambda x, t: a[0](x + 0.1, t), *a[1:]), "another place"),
+        (lambda *a: carried(*a, number=4), "make 4 states; yours are 5"),
+        (lambda *a: carried(*a, last=1), "Does the list begin with x1"),
+        (lambda *a: carried(*a, keep=lambda x: x[1:]), "Does the list begin with x1"),
+        (lambda *a: carried(*a, keep=lambda x: x[-1]), "one tensor"),
+        (lambda *a: carried(*a, keep=torch.stack), "one tensor"),
+        (lambda *a: carried(*a, keep=tuple), "Return a list"),
+        (lambda *a: carried(*a, keep=lambda x: x[::-1]), "wrong way round"),
+        (lambda *a: carried(*a, keep=lambda x: [0 * x[0], *x[1:]]), "not x1 as it was given"),
+        (lambda *a: carried(*a, keep=lambda x: [y.float() for y in x]), "keep it"),
+        (in_place, "one and the same tensor"), (lambda *a: in_place(*a, clone=True), "one and the"),
+        (lambda *a: in_place(*a, copy=True), "not x1 as it was given. And: your function changed"),
+        (lambda v, x, n: carried(v, x.add_(1), n), "not x1"),
+        (lambda *a: again(*a), "asked 8 times"),
+    ],
+    "heun": [
+        (lambda *a: carried(*a), "One question a step is Euler's"),
+        (lambda *a: again(*a, last=False), "there is a velocity at t = 0 too"),
+        (lambda *a: again(*a, reuse=True), "yours asked 5 times"),
+        (lambda *a: again(*a, when=lambda i, n: 1 - i / n), "at its beginning again"),
+        (lambda *a: again(*a, when=lambda i, n: 1 - (i + 0.5) / n), "in its middle"),
+        (lambda *a: again(*a, when=lambda i, n: 1 - (i + 2) / n), "one step later"),
+        (lambda *a: again(*a, when=lambda i, n: 1 - (i - 1) / n), "a smaller t"),
+        (lambda *a: again(*a, when=lambda i, n: 0.0), "second questions are asked at"),
+        (lambda *a: again(*a, first=0.75), "at the end of each step"),
+        (lambda *a: again(*a, to=lambda x, v, n: x), "again where you stand"),
+        (lambda *a: again(*a, to=lambda x, v, n: x + v / n), "you added"),
+        (lambda *a: again(*a, to=lambda x, v, n: x - v), "you went all of v"),
+        (lambda *a: again(*a, to=lambda x, v, n: x - v / n / 2), "you went half of it"),
+        (lambda *a: again(*a, to=lambda x, v, n: a[1] if x is not a[1] else x - v / n), "at x1."),
+        (lambda *a: again(*a, to=lambda x, v, n: v), "was not asked where"),
+        (lambda *a: again(*a, mean=lambda v, w: v + w), "either the ½ is missing"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: x - v / n - w / n), "either the ½"),
+        (lambda *a: again(*a, mean=lambda v, w: v), "second velocity is not used"),
+        (lambda *a: again(*a, mean=lambda v, w: w), "the second alone"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: x - v / n - d / n), "Begin again"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: x - v / n - w / n / 2), "halved the second"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: (x + x - v / n) / 2), "the two places"),
+        (lambda *a: again(*a, mean=lambda v, w: (v - w) / 2), "the difference"),
+        (lambda *a: again(*a, mean=lambda v, w: v + w / 2), "halved the second"),
+        (lambda *a: again(*a, mean=lambda v, w: v / 2 + w), "halved the first"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: x - (v + w / 2 / n)), "Brackets: all of"),
+        (lambda *a: again(*a, mean=lambda v, w: v * w), "you multiplied them"),
+        (lambda *a: again(*a, mean=lambda v, w: (v + w) / 4), "there twice"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: x + d / n), "You added"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: x - d), "the division is missing"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: -d / n), "x is missing"),
+        (lambda *a: again(*a, go=lambda x, d, n, v, w: a[1] - d / n), "yours begin at x1"),
+        (lambda *a: again(*a, start=True), "asked at x1 in every step"),
+        (lambda *a: again(*a, keep=lambda x: x[-1]), "one tensor"),
+        (lambda *a: again(*a, keep=lambda x: x[:-1]), "Does the list begin with x1"),
+        (lambda *a: again(*a, keep=lambda x: [*x, x[-1].clone()]), "yours are 6"),
+        (lambda *a: again(*a, keep=lambda x: [y.float() for y in x]), "keep it"),
+        (lambda v, x, n: again(v, x.mul_(2), n), "not x1 as it was given"),
+    ],
+}
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
@@ -2128,6 +2518,21 @@ def in_the_mean(model, d, x, g, clip):
                                                                        torch.stack(a), 1)),
     ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
     ("keep_known", lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n) + (1 - m) * x),
+    ("log_density", lambda z, d: torch.distributions.Normal(0, 1).log_prob(z).sum(1) + d),
+    ("log_density", lambda z, d: d - z.square().sum(1) / 2 - z.shape[1] * LOG / 2),
+    ("couple", in_words), ("couple", lambda *a: list(coupled(*a))),
+    ("couple", lambda *a: of_raw(*a, lambda s, t, k: (s * k).sum(-1))),
+    ("uncouple", lambda z, m, f: (
+        m * z + (1 - m) * (z - f(z * m)[1]) / f(m * z)[0].exp())),
+    ("bits_of", lambda p, d, k: (-p / d + math.log(k)) / math.log(2)),
+    ("bits_of", lambda p, d, k: -(p * math.log2(math.e) / d - math.log2(k))),
+    ("flow_loss", matched),
+    ("flow_loss", lambda f, x, e, t: F.mse_loss(f(torch.lerp(x, e, t[:, None]), t * 999.0), e - x)),
+    ("flow_loss", lambda f, x, e, t: matched(lambda p, s: -f(p, s), x, e, t,
+                                             wanted=lambda x, e, p: x - e)),
+    ("euler", carried), ("euler", by_times), ("euler", lambda *a: by_times(*a, number=float)),
+    ("heun", again), ("heun", lambda *a: by_times(*a, second=True)),
+    ("heun", lambda *a: again(*a, go=lambda x, d, n, v, w: (x + (x - v / n) - w / n) / 2)),
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):
     assert sentence(name, fn, capsys) == f"{name}: passed."
@@ -2204,7 +2609,8 @@ def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
 
 STANDING_IN = {"00 start here": "start_answers", "01 GAN": "gan_answers",
                "02 VAE": "vae_answers", "03 VQ-VAE": "vqvae_answers",
-               "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers"}
+               "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers",
+               "x1 flows": "flows_answers"}
 
 
 @pytest.mark.parametrize(("name", "module"), [
@@ -2264,3 +2670,74 @@ def test_compare_names_factor_and_shape():
     for words, got in answers.items():
         with pytest.raises(compare.Wrong, match=words):
             compare.expect(torch.tensor(got), torch.tensor([1.0, 2.0]), "this")
+
+
+def test_what_stands_in_on_flows_is_what_the_package_has():
+    torch.manual_seed(3)
+    layer = flows.MaskedCoupling([0, 1, 1, 0, 1]).double()
+    torch.nn.init.normal_(layer.network[-1].weight, std=0.2)
+    x, mask = torch.randn(6, 5).double(), layer.mask
+
+    def network(kept):
+        s, t = layer.network(kept).chunk(2, dim=1)
+        return flows.bounded(s), t
+
+    z, logdet = flows_answers.couple(x, mask, network)
+    for mine, course in zip((z, logdet), layer(x), strict=True):
+        assert torch.allclose(mine, course, rtol=1e-12)
+    jacobian = torch.func.jacrev(lambda v: flows_answers.couple(v[None], mask, network)[0][0])
+    for row, told in zip(x, logdet.detach(), strict=True):
+        assert float(torch.linalg.slogdet(jacobian(row).detach())[1]) == pytest.approx(float(told))
+    assert torch.allclose(flows_answers.uncouple(z, mask, network), x, rtol=1e-12)
+    wanted = flows.log_normal(z) + logdet
+    assert torch.allclose(flows_answers.log_density(z, logdet), wanted, rtol=1e-12)
+    assert torch.allclose(flows_answers.bits_of(wanted, 5, 32), flows.bits(wanted, 5, 32))
+
+
+def test_what_stands_in_on_flow_matching_is_what_the_package_has():
+    class Model(torch.nn.Module):
+        prediction = "velocity"
+
+        def forward(self, x, t, y=None):
+            return torch.sin(2 * x) + t.view(-1, 1) / 999
+
+    torch.manual_seed(3)
+    x0, eps, t = *torch.randn(2, 6, 3).double(), torch.rand(6).double()
+    model = Model()
+    loss = flow_matching.flow_matching_loss(model, x0, eps, t)
+    assert float(flows_answers.flow_loss(model, x0, eps, t)) == pytest.approx(float(loss))
+
+    def velocity(x, t):
+        return model(x, torch.tensor([999 * t]))
+
+    for steps in (1, 3, 8):
+        for name in ("euler", "heun"):
+            course = getattr(flow_matching, f"{name}_sample")(model, eps, steps=steps)
+            mine = getattr(flows_answers, name)(velocity, eps, steps)
+            assert mine[0] is eps and len(mine) == steps + 1
+            for x, state in zip(mine[1:], course, strict=True):
+                assert torch.allclose(x, state.x, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", checks.exercises()["x1 flows"])
+def test_no_two_mistakes_of_an_excursions_check_give_one_value(name, monkeypatch):
+    """So what a message says is what was done; a value of two mistakes has one message for both."""
+    seen = []
+
+    def look(got, want, given, mistakes=None, *rest):
+        wrong = [(words, v) for words, v in (mistakes or {}).items()
+                 if v.shape != want.shape or not torch.allclose(v.double(), want.double())]
+        for i, (words, v) in enumerate(wrong):
+            seen.append(words)
+            alike = [other for other, w in wrong[:i] if v.shape == w.shape
+                     and torch.allclose(v.double(), w.double(), rtol=1e-4, atol=1e-4)]
+            assert not alike, (given, words, alike)
+        compare.expect(got, want, given, mistakes, *rest)
+
+    for module in ("x1_flows", "flows_coupling", "flows_paths", "flows_steps"):
+        monkeypatch.setattr(importlib.import_module(f"minigen.checks.{module}"), "expect", look)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        passed, said = checks.examine(solutions()[name])
+        assert passed, said
+    assert len(set(seen)) >= 8

@@ -146,6 +146,30 @@ def test_the_solutions_are_taken_and_none_is_refused():
         assert not [(n, a.refused) for n, a in found.items() if a.refused or not a.source]
 
 
+EXCURSION = {
+    "log_density": "def log_density(z, d):\n"
+                   "    return d - (z**2 + math.log(2 * math.pi)).sum(1) / 2",
+    "couple": "def couple(x, m, f):\n    s, t = f(x)\n    return x * s.exp() + t, s.sum(1)",
+    "euler": "def euler(velocity, x1, steps):\n    states = [x1]\n    for i in range(steps):\n"
+             "        v = velocity(states[-1], 1 - i / steps)\n"
+             "        states.append(states[-1] - v / steps)\n    return states",
+    "heun": "def heun(velocity, x1, steps):\n    return euler(velocity, x1, steps)",
+}
+
+
+def test_an_excursion_is_graded_as_a_chapter(tmp_path):
+    (tmp_path / "one.ipynb").write_text(notebook(EXCURSION, "import math"), encoding="utf-8")
+    grade.main([str(tmp_path), "--out", str(tmp_path / "out")])
+    row = rows(tmp_path / "out")["one"]
+    worth, names = grade.worth("points"), grade.exercises()["x1 flows"]
+    right = {"log_density", "euler"}
+    assert {n: row[n] for n in names} == {n: str(worth[n] * (n in right)) for n in names}
+    assert (row["points"], row["of"]) == tuple(
+        str(sum(worth[n] for n in every)) for every in (right, names))
+    page = (tmp_path / "out/feedback/one.md").read_text(encoding="utf-8")
+    assert "it may see only what stays" in page and "asks twice a step" in page
+
+
 def test_points_are_the_courses_own():
     points, stars = grade.worth("points"), grade.worth("stars")
     assert points["gaussian_draw"] == 2 and points["mean_face"] == 1
