@@ -147,7 +147,7 @@ for corner in corners:
 
 # %% [markdown]
 r"""
-### Exercise x1.1 · `log_density` · ★ · 5 minutes
+### Exercise x1.1 · `log_of_density` · ★ · 5 minutes
 
 A network has turned `x` into `z` and tells `logdet`, the logarithm of $|\det \partial z / \partial x|$, one for each row. With a standard normal for $p_z$: what is $\log p(x)$, in nats?
 
@@ -159,14 +159,14 @@ The standard normal density of D independent numbers is the product of D densiti
 """
 
 # %%
-def log_density(z, logdet):
+def log_of_density(z, logdet):
     """log p(x) in nats. Shapes: z (N, D), logdet (N,) -> (N,)."""
     ### BEGIN SOLUTION
     return -0.5 * (z**2 + math.log(2 * math.pi)).sum(1) + logdet
     ### END SOLUTION
 
 # %% points=1
-check(log_density)
+check(log_of_density)
 
 # %% [markdown]
 r"""
@@ -240,7 +240,7 @@ One layer leaves half of the numbers untouched, so layers are chained, and **the
 """
 
 # %%
-couple, uncouple, log_density = yours(couple), yours(uncouple), yours(log_density)
+couple, uncouple, log_of_density = yours(couple), yours(uncouple), yours(log_of_density)
 
 
 class Moves(nn.Module):
@@ -288,7 +288,7 @@ def fitted(data, masks, steps):
     stream = batches(data, batch_size=256)
     for _ in tqdm(range(steps), desc="flow"):
         (x,) = next(stream)
-        loss = -log_density(*to_noise(x, masks, nets)).mean()
+        loss = -log_of_density(*to_noise(x, masks, nets)).mean()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(nets.parameters(), 1.0)
@@ -312,7 +312,7 @@ with torch.no_grad():
     back = to_noise(drawn, masks, nets)[0]
     side = torch.linspace(-2.6, 2.6, 120)
     plane = torch.cartesian_prod(side, side)
-    density = log_density(*to_noise(plane, masks, nets)).exp()
+    density = log_of_density(*to_noise(plane, masks, nets)).exp()
     whitened = to_noise(roll[:2000], masks, nets)[0]
 fig, axes = panels(1, 4, height=2.0)
 for ax, cloud in zip(axes.flat, (roll[:2000], drawn, None, whitened), strict=True):
@@ -666,7 +666,7 @@ check(euler)
 r"""
 ### Exercise x1.7 · `heun` · ★★ · 8 minutes
 
-The second-order step of chapter 6, which here is shorter: go to the end of the step, ask there too, go again with the mean of the two velocities. Return all states.
+The second-order step of chapter 6, which here is shorter: go to the end of the step, ask there too, go again with the mean of the two velocities. The last step asks at $t = 0$ as well (in chapter 6 it could not). Return all states.
 
 <details><summary>Hint</summary>
 

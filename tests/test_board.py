@@ -182,7 +182,8 @@ def test_an_excursion_has_a_line_once_it_is_opened_or_begun(home, capsys, monkey
     names = checks.exercises()["x1 flows"]
     assert opened[:9] == closed and opened[9].split() == ["x1", "flows", "□" * 7, "0", "of", "7"]
     assert [line.split() for line in opened[10:]] == [["·", name] for name in names]
-    assert names == ["log_density", "couple", "uncouple", "bits_of", "flow_loss", "euler", "heun"]
+    assert names == [
+        "log_of_density", "couple", "uncouple", "bits_of", "flow_loss", "euler", "heun"]
     for name in ("x1_flows", "x1 flows"):
         assert board_of(capsys, name) == opened
     assert board_of(capsys) == closed  # looking does not begin it

@@ -2064,7 +2064,7 @@ def by_times(velocity, x1, steps, second=False, number=lambda t: t):
 
 
 WRONG |= {
-    "log_density": [
+    "log_of_density": [
         (lambda z, d: normal(z), "det| is missing"),
         (lambda z, d: normal(z) - d, "you took it off"),
         (lambda z, d: normal(z) + d.abs().log(), "a logarithm already"),
@@ -2518,8 +2518,8 @@ def in_the_mean(model, d, x, g, clip):
                                                                        torch.stack(a), 1)),
     ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
     ("keep_known", lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n) + (1 - m) * x),
-    ("log_density", lambda z, d: torch.distributions.Normal(0, 1).log_prob(z).sum(1) + d),
-    ("log_density", lambda z, d: d - z.square().sum(1) / 2 - z.shape[1] * LOG / 2),
+    ("log_of_density", lambda z, d: torch.distributions.Normal(0, 1).log_prob(z).sum(1) + d),
+    ("log_of_density", lambda z, d: d - z.square().sum(1) / 2 - z.shape[1] * LOG / 2),
     ("couple", in_words), ("couple", lambda *a: list(coupled(*a))),
     ("couple", lambda *a: of_raw(*a, lambda s, t, k: (s * k).sum(-1))),
     ("uncouple", lambda z, m, f: (
@@ -2690,7 +2690,7 @@ def test_what_stands_in_on_flows_is_what_the_package_has():
         assert float(torch.linalg.slogdet(jacobian(row).detach())[1]) == pytest.approx(float(told))
     assert torch.allclose(flows_answers.uncouple(z, mask, network), x, rtol=1e-12)
     wanted = flows.log_normal(z) + logdet
-    assert torch.allclose(flows_answers.log_density(z, logdet), wanted, rtol=1e-12)
+    assert torch.allclose(flows_answers.log_of_density(z, logdet), wanted, rtol=1e-12)
     assert torch.allclose(flows_answers.bits_of(wanted, 5, 32), flows.bits(wanted, 5, 32))
 
 

@@ -147,7 +147,7 @@ def test_the_solutions_are_taken_and_none_is_refused():
 
 
 EXCURSION = {
-    "log_density": "def log_density(z, d):\n"
+    "log_of_density": "def log_of_density(z, d):\n"
                    "    return d - (z**2 + math.log(2 * math.pi)).sum(1) / 2",
     "couple": "def couple(x, m, f):\n    s, t = f(x)\n    return x * s.exp() + t, s.sum(1)",
     "euler": "def euler(velocity, x1, steps):\n    states = [x1]\n    for i in range(steps):\n"
@@ -162,7 +162,7 @@ def test_an_excursion_is_graded_as_a_chapter(tmp_path):
     grade.main([str(tmp_path), "--out", str(tmp_path / "out")])
     row = rows(tmp_path / "out")["one"]
     worth, names = grade.worth("points"), grade.exercises()["x1 flows"]
-    right = {"log_density", "euler"}
+    right = {"log_of_density", "euler"}
     assert {n: row[n] for n in names} == {n: str(worth[n] * (n in right)) for n in names}
     assert (row["points"], row["of"]) == tuple(
         str(sum(worth[n] for n in every)) for every in (right, names))

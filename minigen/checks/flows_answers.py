@@ -10,7 +10,7 @@ Network = Callable[[Tensor], tuple[Tensor, Tensor]]
 Velocity = Callable[[Tensor, float], Tensor]
 
 
-def log_density(z: Tensor, logdet: Tensor) -> Tensor:
+def log_of_density(z: Tensor, logdet: Tensor) -> Tensor:
     return -0.5 * (z**2 + math.log(2 * math.pi)).sum(1) + logdet
 
 

@@ -14,15 +14,15 @@ from minigen.checks.flows_answers import (  # noqa: F401  (found by name: minige
     euler,
     flow_loss,
     heun,
-    log_density,
+    log_of_density,
     uncouple,
 )
 
 
-def check_log_density(answer: Answer) -> None:
+def check_log_of_density(answer: Answer) -> None:
     for shape in ((4, 4), (3, 7), (1, 2)):  # rows as many as columns: a wrong axis fits there
         z, logdet = torch.randn(shape), torch.randn(shape[0]) + 0.5
-        want = right.log_density(z, logdet)
+        want = right.log_of_density(z, logdet)
         given = f"z of shape {shape}"
         expect(value_of(answer(z, logdet)), want, given, _mistakes_of_density(z, logdet))
         require_gradients(answer, {"z": z, "logdet": logdet})
