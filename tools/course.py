@@ -242,10 +242,12 @@ def with_tables(readme: str) -> str:
     Raises: ValueError where a mark is missing.
     """
     for name, made in (("chapters", table()), ("excursions", excursions())):
-        block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.S)
-        if not block.search(readme):
+        start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, opened, rest = readme.partition(start)
+        _, closed, after = rest.partition(end)
+        if not (opened and closed):
             raise ValueError(f"README.md lacks the marks <!-- {name} --> and <!-- /{name} -->")
-        readme = block.sub(lambda m, made=made: f"{m[1]}{made}\n{m[2]}", readme)
+        readme = f"{before}{start}{made}\n{end}{after}"
     return readme
 
 
