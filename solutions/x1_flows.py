@@ -77,7 +77,8 @@ show(image_grid(flows.sample(likely, 8, temperature=0.7), columns=8),
 show(image_grid(torch.cat([carried(straight, n) for n in (1, 2, 10)]), columns=8,
                 row_titles=["1 step", "2 steps", "10 steps"]),
      """Eight noises, carried to faces by flow matching after one round of reflow, in one, two
-     and ten steps. One step already gives faces; with more they change little.""")
+     and ten steps. One step gives faces already; with more steps eyes and mouths get clearer,
+     and the people stay the same.""")
 
 # %% [markdown]
 r"""
@@ -838,12 +839,15 @@ for n in counts:
     rows += [latents.decode(tokenizer, drawn), carried(matched, n), carried(straight, n)]
     names += [f"v, DDIM {n}", f"flow, {n}", f"reflow, {n}"]
 show(image_grid(torch.cat(rows), columns=8, row_titles=names),
-     """The same eight noises through three networks, in 1, 2, 5 and 10 steps. In one step
-     diffusion and flow give one blurred face each; after reflow there are eight different ones.
-     From five steps on all three give faces.""")
+     """The same eight noises through three networks, in 1, 2, 5 and 10 steps. In one step the
+     diffusion and the flow give eight times nearly the same mixed face, the reflowed network
+     eight different people. With two steps the first two give people with blotched backgrounds.
+     From five steps on all three give the same eight people, nearly to the detail.""")
 
 # %% [markdown]
 r"""
+Look down any column. Three networks, of two widths, trained apart with other noise and other losses, and from one noise they draw one person. They have not copied each other: the mean velocity is a property of the *data and the paths*, every network that learns it well learns the same one, and a flow has no dice of its own. (Reflow, which was trained on the flow's pairs, had to; the diffusion did not.)
+
 A network that predicts $v$ can be *read* as a velocity, by section 5's formula (`flow_matching.as_flow`). So the two samplers, DDIM's steps and Euler's on the straight line, can be compared on one and the same network, chapter 7's:
 """
 
