@@ -578,7 +578,7 @@ def _frechets(images: Tensor, real: tuple[Tensor, Tensor]) -> list[float]:
 
 
 def glow_(
-    steps: int = 5000, batch_size: int = 32, seed: int = 0, lr: float = 5e-3, faces: int = 20_000
+    steps: int = 16_000, batch_size: int = 32, seed: int = 0, lr: float = 5e-3, faces: int = 20_000
 ) -> Card:
     """Glow on ToyFaces of 16×16."""
     torch.manual_seed(seed)
