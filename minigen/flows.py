@@ -217,11 +217,15 @@ def bits_per_dim(model: Flow, x: Tensor, seed: int = 0, batch_size: int = 256) -
     Points (N, D) are no levels: theirs are −log2 p(x) / D, and may be negative.
     Shapes: x (N, *shape) → (N,).
     """
-    wholes(batch_size=batch_size)
-    filled(x, "x")
     generator = seeded(seed)
     with evaluating(model):
-        return torch.cat([_loss(model, part, generator).cpu() for part in x.split(batch_size)])
+        return torch.cat([_loss(model, p, generator).cpu() for p in _parts(x, batch_size)])
+
+
+def _parts(x: Tensor, batch_size: int) -> Sequence[Tensor]:
+    if not isinstance(x, Tensor):
+        refuse("x", "a tensor", described(x), "torch.as_tensor makes one")
+    return filled(x, "x").split(whole(batch_size, "batch_size"))
 
 
 class FlowStep(NamedTuple):
@@ -264,9 +268,8 @@ def sample(model: Flow, n: int, temperature: float = 1.0, seed: int = 0,
     They depend on n and the seed, not on the batch size. A temperature below 1 keeps to the
     likelier images (Kingma & Dhariwal 2018, §5). Shapes: (n, *shape), images in [-1, 1].
     """
-    wholes(n=n, batch_size=batch_size)
-    z = number(temperature, "temperature", 0) * torch.randn(n, model.dims, generator=seeded(seed))
-    return decode(model, z, batch_size)
+    eps = torch.randn(whole(n, "n"), model.dims, generator=seeded(seed))
+    return decode(model, number(temperature, "temperature", 0) * eps, batch_size)
 
 
 @torch.no_grad()
@@ -276,10 +279,9 @@ def encode(model: Flow, x: Tensor, batch_size: int = 256) -> Tensor:
     Between two z a straight line is a walk through likely images, and a mean difference of z is an
     attribute to add. Shapes: (N, *shape), images in [-1, 1] → (N, D).
     """
-    wholes(batch_size=batch_size)
     middle = (levels_of(x) + 0.5) / LEVELS if _takes_images(model) else x
     with evaluating(model):
-        parts = (part.to(_like(model)) for part in middle.split(batch_size))
+        parts = (part.to(_like(model)) for part in _parts(middle, batch_size))
         return torch.cat([model(part)[0].flatten(1).cpu() for part in parts])
 
 
@@ -290,8 +292,7 @@ def decode(model: Flow, z: Tensor, batch_size: int = 256) -> Tensor:
     Shapes: (N, D) → (N, *shape), images in [-1, 1]. decode(encode(x)) is x.
     """
     tensor(z, "z", ("N", model.dims))
-    wholes(batch_size=batch_size)
     with evaluating(model):
-        parts = (part.to(_like(model)) for part in z.split(batch_size))
+        parts = (part.to(_like(model)) for part in _parts(z, batch_size))
         x = torch.cat([model.inverse(part).cpu() for part in parts])
     return quantise(x) if _takes_images(model) else x

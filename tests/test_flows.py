@@ -248,6 +248,9 @@ def test_wrong_input_is_told_in_one_sentence():
         (lambda: next(flows.train_flow(flow, [(x,)], steps=1, lr=-1)), "lr"),
         (lambda: list(flows.train_flow(flow, [(x,)], steps=2)), "ended after 1 batches"),
         (lambda: flows.bits_per_dim(flow, x[:0]), "at least one value"),
+        (lambda: flows.bits_per_dim(flow, [[1.0, 2, 3]]), "a tensor"),
+        (lambda: flows.encode(flow, x, batch_size=0), "batch_size"),
+        (lambda: flows.encode(flow, x[:, :1]), "(N, 3)"),
     ]
     for call, words in wrong:
         with pytest.raises(ValueError) as caught:
