@@ -126,7 +126,8 @@ def _mean(values: list[float]) -> str:
 def report(minutes: Sequence[float], seeds: Sequence[int], out: Path | str | None = None) -> str:
     """Measure what is missing, say every new cell, and return the table of the file."""
     for cell in measure(minutes, seeds, out):
-        steps = ", ".join(f"{n:,} steps of {part}" for part, n in cell["steps"].items())
+        steps = ", ".join(f"{part}: {n:,} steps of {batch}"
+                          for part, (n, batch) in cell["steps"].items())
         say(f"{cell['family']}, {cell['minutes']:g} min, seed {cell['seed']}: {cell['frechet']}"
             + (f" ({steps})" if steps else ""))
     return f"{as_text(results_file(out))}\nThe cells are in {results_file(out)}."
