@@ -209,15 +209,15 @@ def _fid(a: Namespace) -> None:
 
 
 def _bench(a: Namespace) -> None:
-    if a.quality is not None:
-        from minigen.paper import quality
-
-        say(quality.report(a.quality or quality.MINUTES, a.seeds, a.out))
-        return
     from minigen.engine import settings
-    from minigen.paper import bench
+    from minigen.paper import bench, quality
 
-    say(bench.bench(a.preset, settings.check_number("seconds", a.seconds, low=0, high=3600)))
+    if a.quality is not None:
+        say(quality.report(a.quality or quality.MINUTES, a.seeds, a.out))
+    elif a.seeds != [0] or a.out:
+        raise DataError("--seeds and --out belong to --quality: add it, or leave them out.")
+    else:
+        say(bench.bench(a.preset, settings.check_number("seconds", a.seconds, low=0, high=3600)))
 
 
 def _plan(a: Namespace) -> None:

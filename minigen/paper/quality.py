@@ -21,6 +21,7 @@ from minigen.data import ToyFaces
 from minigen.engine.settings import check_number
 from minigen.errors import DataError, say
 from minigen.files import write_text
+from minigen.names import listed, near
 from minigen.paper import reproduce
 from minigen.paper.families import FAMILIES, Clock
 
@@ -75,11 +76,15 @@ def measure(
 
     The file is written after each, so that a run which was stopped goes on; what it holds is not
     measured again. minutes: of a processor, for each training. families: only these of `FAMILIES`.
-    Raises: DataError for minutes, seeds or a file that cannot be, and for too few minutes.
+    Raises: DataError for minutes, seeds, a family or a file that cannot be, and for too few
+    minutes.
     """
     minutes = [check_number("quality", m, above=0, high=LONGEST) for m in minutes]
     seeds = [check_number("seeds", s, int, 0, 2**32) for s in seeds]
-    path, names = results_file(out), list(FAMILIES if families is None else families)
+    path, families = results_file(out), list(FAMILIES if families is None else families)
+    if unknown := [name for name in families if name not in FAMILIES]:
+        guess, known = near(unknown[0], FAMILIES) or ".", listed(FAMILIES, "and")
+        raise DataError(f"There is no family '{unknown[0]}'{guess} There are {known}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name[:200]}.lock")
     busy = f"Another process is measuring into '{path}': wait for it, or name another --out."
@@ -89,7 +94,7 @@ def measure(
             torch.set_num_threads(1)
             cells, images = read(path), ToyFaces(FACES, seed=0).images()
             done = {(c["family"], c["minutes"], c["seed"]) for c in cells}
-            asked = [(name, m, s) for m in minutes for s in seeds for name in names]
+            asked = [(name, m, s) for m in minutes for s in seeds for name in families]
             for cell in (x for x in dict.fromkeys(asked) if x not in done):
                 stops.raise_pending()
                 cells.append(_measured(*cell, images))
