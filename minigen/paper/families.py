@@ -216,7 +216,7 @@ def _ivqvae_and_fftd(images: Tensor, clock: Clock, seed: int) -> Sampler:
         average = ddpm.ema(model, _decay("fftd", steps))
         data = batches(z, batch_size=batch, seed=seed)
         return average.module, ddpm.train_ddpm(
-            model, data, ddpm.diffusion_of(model), steps=steps, lr=2e-3, average=average,
+            model, data, ddpm.diffusion_of(model), steps=steps, lr=1e-3, average=average,
             seed=seed)
 
     tokenizer = clock.train("IVQ-VAE", begin, 32, TOKENIZER["ivqvae"] * clock.seconds).eval()

