@@ -2,11 +2,11 @@
 r"""
 # Chapter 3 · VQ-VAE
 
-A VAE's code is a cloud in a continuous space, and its prior, one round Gaussian, fits it badly. A **VQ-VAE** makes the code *discrete*: an image becomes sixteen entries of a codebook, sixteen words. Words can be counted, so their prior can be learned, like a language. Chapters 4 and 7 stand on this code. You will
+A VAE's code is a cloud in a continuous space, and its prior, one round Gaussian, fits it badly. A **VQ-VAE** makes the code *discrete*: an image becomes sixteen entries of a codebook, sixteen words. Words can be counted, so their prior can be learned. Chapters 4 and 7 stand on this code. You will
 
 1. put a codebook into a network, and get a gradient through a step that has none;
 2. write the quantizer, and find a bug that well-known code has to this day;
-3. keep a codebook alive: running averages, perplexity, dead codes and their revival;
+3. keep its codes alive: running averages, perplexity, revival;
 4. train a VQ-VAE with your quantizer, and move glasses from face to face by their tokens;
 5. learn a prior over tokens, a PixelCNN, and draw faces with your own loop;
 6. find out where the KL went, and count every bit.
@@ -42,7 +42,7 @@ print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model 
 
 # %% [markdown]
 r"""
-Here is where the chapter ends: a face, its sixteen tokens, the face that they draw, and faces from tokens that a prior made up. (These networks were trained for longer; below you train your own.)
+Here is where the chapter ends, with networks trained for longer than yours will be: a face in sixteen tokens, and what they and a prior's tokens draw.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -66,7 +66,7 @@ r"""
 
 *25 minutes.*
 
-**Vector quantisation** replaces every vector by the nearest of $K$ fixed ones. A **code** $e_k$ is one of them, $k$ its index, and a **token** such an index at one place of a map. Images with few colours do it: every pixel of a face, three numbers, becomes the nearest entry of a palette.
+**Vector quantisation** replaces every vector by the nearest of $K$ fixed ones. A **code** $e_k$ is one of them, $k$ its index, and a **token** such an index at one place of a map. Images with few colours do it to pixels, three numbers each:
 """
 
 # %%
@@ -113,7 +113,7 @@ show(with_codes(cloud, stages, ["start", "1 step", "3 steps", "20 steps"]),
 r"""
 ### Exercise 3.1 · `nearest_index` · ★★ · 6 minutes
 
-The nearest code of every vector. Do not build the differences, `(N, K, C)` numbers, but expand the square:
+The nearest code of every vector. Instead of the differences, `(N, K, C)` numbers, expand the square:
 $\lVert z - e_k \rVert^2 = \lVert z \rVert^2 - 2\, z \cdot e_k + \lVert e_k \rVert^2$. One of the terms is the same for all $k$.
 
 <details><summary>Hint</summary>
@@ -137,7 +137,7 @@ check(nearest_index)
 r"""
 ### A step without a gradient
 
-Now put the codebook into an autoencoder (van den Oord et al. 2017). The encoder's output $z_e$ is a map of vectors; each is replaced by its nearest code, which gives $z_q$, and the decoder draws from $z_q$. The choice of the nearest is a staircase: its derivative is zero almost everywhere, and no gradient reaches the encoder.
+Now put the codebook into an autoencoder (van den Oord et al. 2017). The encoder's output $z_e$ is a map of vectors; each is replaced by its nearest code, which gives $z_q$, and the decoder draws from $z_q$. That choice is a staircase, its derivative zero almost everywhere: no gradient reaches the encoder.
 
 The **straight-through estimator** uses $z_q$ going forward and pretends, going back, that the step was not there. With $\mathrm{sg}[\cdot]$ ("stop gradient", `detach`):
 
@@ -181,11 +181,11 @@ r"""
 
 *45 minutes.*
 
-This trains the encoder and the decoder. It does not move the codes, and nothing holds $z_e$ near them. Two more terms do:
+This trains encoder and decoder, but does not move the codes, nor hold $z_e$ near them. Two more terms do:
 
 $$L_{vq} = \underbrace{\lVert \mathrm{sg}[z_e] - e \rVert^2}_{\text{codebook: codes move to the vectors}} + \; \beta\, \underbrace{\lVert z_e - \mathrm{sg}[e] \rVert^2}_{\text{commitment: vectors stay near their codes}}$$
 
-where $e$ is the chosen code itself (van den Oord et al. 2017, Eq. 3; the $L_{vq}$ in Eq. 15 of the course's paper, which does not write it out). The whole loss is $\lVert x - \hat x \rVert^2 + L_{vq}$, each a mean; this β is not chapter 2's. The two terms have the *same value* and differ only in whom they move, so a mistake shows in no loss curve. Here is one that stood in well-known code for years, and still is the default of some libraries:
+where $e$ is the chosen code itself (van den Oord et al. 2017, Eq. 3; the $L_{vq}$ in Eq. 15 of the course's paper, which does not write it out). The whole loss is $\lVert x - \hat x \rVert^2 + L_{vq}$, each a mean; this β is not chapter 2's. The two terms have the *same value* and differ only in whom they move, so a mistake shows in no loss curve. This one stood in well-known code for years, and still is the default of some libraries:
 """
 
 # %%
@@ -237,7 +237,7 @@ It should say 0.25 : 1, and it said 4 : 1. The codes get a quarter of the intend
 
 ### Exercise 3.4 · `quantize` · ★★★ · 20 minutes
 
-Put the three together. The encoder gives a *map* `z`, a vector at each place; out come $z_q$ in the shape of `z`, the index of the code at every place, and the loss. This will train the VQ-VAE of section 4.
+Put the three together. In comes a *map* `z`, a vector at each place; out come $z_q$ in its shape, the index of the code at every place, and the loss. Section 4 trains with it.
 
 Two things go wrong in practice: a place's vector runs along axis 1, so `reshape(-1, C)` alone mixes channels with places; and the loss wants the code itself, not what `straight_through` made of it.
 
@@ -272,7 +272,7 @@ check(quantize)
 
 # %% [markdown]
 r"""
-The package's `vqvae.VectorQuantizer` does the same for later chapters. At the paper's size it also works in chunks (all distances of 8,192 vectors to 16,384 codes would fill half a gigabyte) and computes distances in 32-bit floats even where the network runs in 16.
+The package's `vqvae.VectorQuantizer` does the same for later chapters. At the paper's size it also works in chunks (all distances of 8,192 vectors to 16,384 codes fill half a gigabyte), and in 32-bit floats even where the network runs in 16.
 """
 
 # %%
@@ -291,7 +291,7 @@ print("one loss and one gradient:     ", bool(torch.allclose(loss, theirs.loss))
 r"""
 ### The bug at work
 
-What does the misplaced β do to a training? Digits of 8×8 pixels are small enough to try it many times: an encoder makes four vectors of four numbers, each takes one of 32 codes (20 bits a digit), a decoder draws.
+What does the misplaced β do to a training? Digits of 8×8 pixels are small enough to try many: an encoder makes four vectors of four numbers, each takes one of 32 codes (20 bits a digit), a decoder draws.
 """
 
 # %%
@@ -352,7 +352,7 @@ In its place, β does what it is for: from ¼ to 4 the mean squared distance to 
 
 </details>
 
-At the usual β = ¼ the misplaced loss is worse for all three seeds, by five per cent on average, which nobody notices who has not run both. (The threads are worth reading: *taming-transformers*, issue 57, and *diffusers*, issue 8226. Old weights were trained with it, so the default cannot simply be changed.)
+At the usual β = ¼ it is worse for all three seeds, by five per cent on average, which nobody notices who has not run both. (*taming-transformers*, issue 57, and *diffusers*, issue 8226, are worth reading. Old weights were trained with it, so the default cannot simply be changed.)
 
 **Break it.** Leave the stop-gradient out of the straight-through line, and the decoder gets the codes themselves, with the same value. *Before you run it:* what does the encoder still learn?
 """
@@ -372,7 +372,7 @@ print(f"the mean of all digits, for every digit: {guess:.3f}")
 r"""
 <details><summary>What happened</summary>
 
-The picture's error no longer reaches the encoder; the commitment does, and it is smallest when all vectors sit on a few codes, whatever the digit. So the perplexity (the codes used in effect, section 3) ends at eight or nine instead of thirty, and the picture's error is three times as large, while the distance to the codes looks splendid, a hundred times smaller. Few codes in use beside a tiny commitment: so one knows a lost gradient.
+The picture's error no longer reaches the encoder; the commitment does, and it is smallest when all vectors sit on a few codes, whatever the digit. So the perplexity (codes used in effect, section 3) ends at eight or nine instead of thirty, and the picture's error is three times as large, while the distance to the codes looks splendid. Few codes in use beside a tiny commitment: so one knows a lost gradient.
 
 </details>
 
@@ -382,7 +382,7 @@ The picture's error no longer reaches the encoder; the commitment does, and it i
 
 ### Running averages
 
-The codebook loss moves each code to the mean of its vectors, slowly; k-means would put it there at once, but a batch is only a sample. In between lies an **exponential moving average** (appendix A.1 of the VQ-VAE paper): keep for every code a running count $N_k$ of its vectors and a running sum $m_k$,
+The codebook loss moves each code slowly to the mean of its vectors; k-means would put it there at once, but a batch is only a sample. In between lies an **exponential moving average** (appendix A.1 of the VQ-VAE paper): keep for every code a running count $N_k$ of its vectors and a running sum $m_k$,
 
 $$N_k \leftarrow \gamma N_k + (1 - \gamma)\, n_k, \qquad m_k \leftarrow \gamma m_k + (1 - \gamma) \sum_{z \to k} z, \qquad e_k = \frac{m_k}{N_k},$$
 
@@ -424,11 +424,11 @@ check(ema_update)
 r"""
 ### Counting the codes in use
 
-A codebook can have 512 codes and use 20. Let $p_k$ be the share of vectors that chose code $k$. Its entropy $H = -\sum_k p_k \log p_k$ is what one choice tells, in nats; the **perplexity** $e^H$ is the number of equally used codes that would tell as much: $K$ if all are used alike, 1 if only one is (an unused code counts as $0 \log 0 = 0$).
+A codebook can have 512 codes and use 20. If a share $p_k$ of the vectors chose code $k$, the entropy $H = -\sum_k p_k \log p_k$ is what one choice tells, in nats; the **perplexity** $e^H$ is the number of equally used codes that would tell as much: $K$ if all are used alike, 1 if only one is (an unused code counts as $0 \log 0 = 0$).
 
 ### Dead codes
 
-A code that is nearest to no vector gets no gradient and nothing to average, and stays (nearly) where it is: **dead**. A common start makes it worse: codes drawn from $\mathcal U(-\frac1K, \frac1K)$ lie in one heap; the few on its outside are nearest to all the vectors, and the others never get one.
+A code that is nearest to no vector gets no gradient and nothing to average, and stays (nearly) where it is: **dead**. A common start makes it worse: codes drawn from $\mathcal U(-\frac1K, \frac1K)$ lie in one heap, and the few on its outside get all the vectors.
 
 The cure is **revival**: a code with less than a few per cent of an average code's vectors takes the place of a random vector of the batch, with a new count and sum; otherwise the next average would pull it straight back. Your `ema_update` and the revival are how a codebook learns from one batch:
 """
@@ -450,9 +450,7 @@ def learn_codes(book, vectors, indices, decay=0.99, revive_below=0.05):
 
 # %% [markdown]
 r"""
-Watch four codebooks learn the same points on a ring: from the bad start; from there with revival; from k-means; and both.
-
-*Before you run it:* 64 codes, 400 batches. How many are in use at the end from the bad start, without revival?
+Four codebooks learn the same points on a ring: from the bad start; from there with revival; from k-means; and both. *Before you run it:* of 64 codes, how many are in use after 400 batches from the bad start, without revival?
 """
 
 # %%
@@ -505,7 +503,7 @@ The threshold must fit the batch. "Fewer than 2 vectors" is fine if a code gets 
 
 *20 minutes.*
 
-Encoder and decoder are chapter 2's; in between, a 1×1 convolution to 16 channels and the quantizer. Each of the 4×4 places takes one of 512 codes.
+Between chapter 2's encoder and decoder stand a 1×1 convolution to 16 channels and the quantizer; each of 4×4 places takes one of 512 codes.
 """
 
 # %%
@@ -519,7 +517,7 @@ print(f"an image: {32 * 32 * 3 * 8} bits; its tokens: {16 * int(math.log2(K))} b
 
 # %% [markdown]
 r"""
-Quantizer, loss and running averages of this training are yours. Two things make it work within a minute. The batches are small, so that there can be many steps. And for the first quarter the quantizer is left out: no codebook can follow an encoder that still runs from place to place, and the decoder would learn from the wrong words. Then the codebook **starts from k-means over what the encoder says by then**, and with $\gamma = 0.97$ it remembers about thirty batches.
+Quantizer, loss and running averages of this training are yours. Two things make it work within a minute. The batches are small, so that there can be many steps. And for the first quarter the quantizer is left out: no codebook can follow an encoder that still runs from place to place, and the decoder would learn from the wrong words. Then the codes **start from k-means over what it says by then**; with $\gamma = 0.97$ they remember about thirty batches.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -566,7 +564,7 @@ show(fig, """Left: the squared error on a log scale falls, jumps where the codeb
 
 # %% [markdown]
 r"""
-What does a minute give, what did longer training, and where does chapter 2's VAE stand, which spends 32 real numbers on a face?
+What does a minute give, and what longer training? And chapter 2's VAE, which spends 32 real numbers on a face?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -652,7 +650,7 @@ r"""
 
 *45 minutes.*
 
-To *draw* a face we need sixteen tokens that belong together. Drawn at random, each from how often it appears at its place, they do not:
+A new face needs sixteen tokens that belong together. Drawn each by itself, from how often it appears at its place, they do not:
 """
 
 # %%
@@ -758,7 +756,7 @@ print("sees itself or later places:", bool(depends.triu().any()),
 
 # %% [markdown]
 r"""
-Training is maximum likelihood: cross-entropy. Summed over the sixteen places, in base 2, it is the number of **bits** that a perfect compressor built on this model would spend on the face's tokens.
+Training is maximum likelihood: cross-entropy. Summed over the places, in base 2, it is the number of **bits** that a perfect compressor built on this model would spend on the face.
 
 ### Exercise 3.7 · `bits` · ★★ · 6 minutes
 
@@ -835,9 +833,9 @@ The last layer starts at zero, so an untrained model calls every code equally li
 
 ### Exercise 3.8 · `draw_codes` · ★★★ · 20 minutes
 
-Now draw, one place after the other in reading order: ask the model with the tokens there are, take its prediction *for this place*, draw a token from it, put it in. **As many passes as there are places to fill**, and not side by side. For 16 tokens that is nothing; for the 65,536 pixels of a photograph it is why hardly anybody draws photographs this way.
+Now draw, one place after the other in reading order: ask the model with the tokens there are, take its prediction *for this place*, draw a token from it, put it in. **As many passes as there are places to fill**, and not side by side. For 16 tokens that is nothing; for the 65,536 pixels of a photograph it is why hardly anybody does it.
 
-The first `P` tokens of each map may be given and stay as they are; `P` is 0 if the model is to draw all. The model is in eval mode already, and takes `model(codes, y)` with codes `(n, grid, grid)`; what stands at places not drawn yet does not matter, since it cannot see them.
+The first `P` tokens of each map may be given and stay as they are; `P` is 0 if the model is to draw all. The model is in eval mode, and takes `model(codes, y)` with codes `(n, grid, grid)`; what stands at places not drawn yet does not matter: it cannot see them.
 
 <details><summary>Hint</summary>
 
@@ -874,7 +872,7 @@ check(draw_codes)
 
 # %% [markdown]
 r"""
-Two thousand faces drawn by your loop: from the prior and the VQ-VAE that you have just trained, and from the longer-trained two.
+Two thousand faces each from your prior and VQ-VAE and from the longer-trained ones, by your loop:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -919,7 +917,7 @@ for n in (8, 6, 4):
 r"""
 <details><summary>What happened</summary>
 
-Mostly: the prior has seen that a left lens is followed by a right one, and its tokens say so in three faces of four. With four tokens it must guess, and is not much better than a coin.
+Mostly: its tokens say so in three faces of four, since a left lens is followed by a right one. With four tokens it must guess, and is not much better than a coin.
 
 </details>
 
@@ -947,11 +945,11 @@ r"""
 
 *15 minutes.*
 
-Chapter 2's loss was distortion plus rate, a KL divergence. Section 2's loss has none. **Where did it go?** The bound holds for any $q(c \mid x)$, also for one over tokens. Here $q(c_n \mid x) = 1$ for the nearest code of each place. Against a prior that calls all 512 codes equally likely, the KL divergence of a face is
+Chapter 2's loss was distortion plus rate, a KL divergence. Section 2's loss has none. **Where did it go?** The bound holds for any $q(c \mid x)$, and here $q(c_n \mid x) = 1$ for the nearest code of each place. Against a prior that calls all 512 codes equally likely, the KL divergence of a face is
 
 $$\mathrm{KL}\left(q(c \mid x) \,\|\, p(c)\right) = \sum_{n=1}^{16} \sum_k q(c_n = k \mid x) \log_2 \frac{q(c_n = k \mid x)}{1/512} = \sum_{n=1}^{16} \log_2 \frac{1}{1/512} = 144 \text{ bits}.$$
 
-It is there, but a *constant*: no gradient comes from it, so nobody writes it into the loss. What a VAE must hold down by force, its code's rate, is here fixed by the number of tokens and of codes.
+It is a *constant*: no gradient comes from it, so nobody writes it into the loss. The rate, which a VAE must hold down by force, is fixed by the number of tokens and of codes.
 
 With a prior that is learned *afterwards* the KL is $-\log_2 p(c)$, the very number that your `bits` computes and the PixelCNN's training lowers. **Training the prior is what is left of the KL term**: it cuts the rate and, since encoder and decoder stand still, leaves the distortion as it is. How much does a face cost then?
 """
@@ -983,7 +981,7 @@ assert learned_bits < by_place < 144 and with_label < learned_bits < vae_bits
 r"""
 Between a face's attributes, about 17 bits, and what the PixelCNN pays lie eight variations without a name (place and width of the head, the eyes, brows, mouth, light), to the accuracy that the decoder can draw.
 
-Knowing the hair colour saves about three bits. Look twice: a choice among five is worth $\log_2 5 = 2.3$ bits, so a perfect model could not save three. *Ours* has trained without a label in a fifth of its batches only, and is worse there. Numbers with a known limit are good tests.
+Knowing the hair colour saves about three bits. Look twice: a choice among five is worth $\log_2 5 = 2.3$ bits, so a perfect model could not save three. *Ours* has trained without a label in a fifth of its batches only, and is worse there: numbers with a known limit are good tests.
 
 Rate alone says little: one bit is cheap, and draws nothing. Where does the VQ-VAE lie in chapter 2's plane of rate and distortion?
 """
@@ -1042,17 +1040,16 @@ assert now < recorded["VAE"], "the VQ-VAE with its prior should beat the VAE"
 
 # %% [markdown]
 r"""
-The learned prior pays: the distance lies far below the VAE's, whose prior was assumed. What remains has two parts. Real faces that went through the same tokens are the decoder's own limit, the score of a prior that matched the codes exactly; the rest is the prior's fault. The GAN is still ahead: it is as sharp as its discriminator demands, and the squared error demands nothing of the kind.
+The learned prior pays: the distance lies far below the VAE's, whose prior was assumed. Of what remains, real faces through the same tokens show the decoder's part, the score of a prior that matched the codes exactly; the rest is the prior's fault. The GAN is still ahead: it is as sharp as its discriminator demands, and the squared error demands nothing of the kind.
 
-So the decoder must become sharper: chapter 4. And the prior can be another model: chapters 5 to 7 put diffusion in its place, which draws all tokens at once, in a number of steps you choose.
+So the decoder must become sharper: chapter 4. And the prior can be another: chapters 5 to 7 put diffusion in its place, which draws all tokens at once, in as many steps as you choose.
 
 ## Summary
 
-- Vector quantisation replaces a vector by its nearest code; k-means finds codes.
-- The straight-through estimator carries the gradient past the step. β belongs to the commitment; misplaced, and with Adam, it does nothing.
+- The straight-through estimator carries the gradient past the step; without it the encoder learns nothing of the picture. β belongs to the commitment; misplaced, and with Adam, it does nothing.
 - Running averages move the codes without a gradient. Perplexity counts the codes in use; dead codes are revived, by a threshold relative to an average code.
 - A masked convolution predicts every token from those before it in one pass; drawing takes one pass a token.
-- The KL to a uniform prior is a constant, 144 bits; training the prior is what is left of it, and cuts the rate to about 73.
+- The KL to a uniform prior is a constant, 144 bits; training the prior is what is left of it, and halves the rate.
 """
 
 # %% tags=["nbval-ignore-output"]
