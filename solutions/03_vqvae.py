@@ -648,7 +648,7 @@ explore(with_rows, with_rows(a, b, 1, 2), """A face without glasses, one with th
 r"""
 ## 5. A prior over tokens: PixelCNN
 
-*45 minutes.*
+*40 minutes.*
 
 A new face needs sixteen tokens that belong together. Drawn each by itself, from how often it appears at its place, they do not:
 """

@@ -378,7 +378,7 @@ The place above the right eye, where that side of the glasses is, looks at the *
 r"""
 ## 3. Other errors
 
-*65 minutes.*
+*60 minutes.*
 
 ### L1 instead of L2
 
@@ -453,7 +453,7 @@ assert toy(glasses, face) > 2 * toy(checkered, face)
 
 # %% [markdown]
 r"""
-To squared error the two are the same, to absolute error the checkerboard is far worse. The third column sees like a viewer: it compares not pixels but the **features** of a network that has learned to see. LPIPS (Zhang et al. 2018) takes several of its layers, scales the features of each place to length 1, and adds up the squared differences:
+To squared error the two are the same, to absolute error the checkerboard is far worse. To the third column, as to a viewer, glasses are a change and the checkerboard is little: it compares not pixels but the **features** of a network that has learned to see. LPIPS (Zhang et al. 2018) takes several of its layers, scales the features of each place to length 1, and adds up the squared differences:
 
 $$L_P(x, y) = \sum_{\text{layers}} \operatorname{mean}_{\text{places}} \sum_{c} w_c \left(\hat f_c(x) - \hat f_c(y)\right)^2 .$$
 
@@ -603,7 +603,7 @@ Then $\lambda_d \lambda L_G$ takes the place of $\lambda_d L_G$, and $\lambda_d$
 |---|---|---|
 | the model loaded above, Tables 1 and 7, chapter 8 | $\lambda_d$, fixed, as in the paper | 0.05 |
 | yours, in section 4 | $\lambda_d \lambda$, VQGAN's balance | 0.1 |
-| the three short ones beside it | $\lambda_d \lambda$ | 0.5 |
+| the judged one of the three short trainings there | $\lambda_d \lambda$ | 0.5 |
 
 ### Exercise 4.7 · `balance` · ★★ · 8 minutes
 
@@ -764,15 +764,15 @@ left, right = axes[0]
 curves({"L1": history[:, 0]}, logy=True, smooth=5, ax=left)
 curves({"L_G": history[:, 1], "the judge's loss": history[:, 2]}, smooth=5, ax=right)
 right.axvline(start, color="grey", lw=0.8)
-show(fig, """Left: L1 falls on a log scale to about a quarter of where it began. Right: L_G and
-     the judge's loss, zero up to the grey line where the judge starts; then the judge's loss
-     falls from 1 towards 0 within fifty steps, and L_G climbs to 4, and falls where the
-     judge's loss jumps once more.""")
+show(fig, """Left: L1 falls on a log scale to about a fifth of where it began, with a bump after
+     a quarter of the steps, where the codebook comes in. Right: L_G and the judge's loss, zero
+     up to the grey line where the judge starts; then the judge's loss falls from 1 towards 0
+     within fifty steps or so, and L_G climbs to nearly 4.""")
 assert history[-20:, 0].mean() < 0.6 * history[:5, 0].mean()
 
 # %% [markdown]
 r"""
-The judge wins within fifty steps: its hinge loss goes to 0 (nearly all real faces score above 1, nearly all reconstructions below −1), and $L_G$, minus the mean score of the reconstructions, rises. No fault of your code: telling these pictures from real ones is far easier than making sharp ones. The balance keeps it harmless: however sure the judge is, at the last layer it pulls a tenth as hard as the reconstruction.
+The judge wins soon: its hinge loss goes to 0 (nearly all real faces score above 1, nearly all reconstructions below −1), and $L_G$, minus the mean score of the reconstructions, rises. No fault of your code: telling these pictures from real ones is far easier than making sharp ones. The balance keeps it harmless: however sure the judge is, at the last layer it pulls a tenth as hard as the reconstruction.
 
 ### What a minute gives, and what an hour gives
 """
@@ -805,9 +805,9 @@ print(f"The hour: {model.card['steps']} steps of {model.card['batch_size']}; "
 # %% tags=["nbval-ignore-output"]
 show(image_grid(torch.cat([test_images[:8], by_live[:8], by_new[:8]]), columns=8,
                 row_titles=["real", "yours", "an hour"]),
-     """Eight real faces; their reconstructions by the network just trained, blurred: hair,
-     skin, shirt and background, a band for the eyes, colours too strong; and by the longer-
-     trained one, after an hour, sharp and right.""")
+     """Eight real faces; their reconstructions by the network just trained, soft: hair, skin,
+     shirts, backgrounds and mouths, but the eyes one bluish or greenish bar; and by the
+     longer-trained one, sharp and right.""")
 
 # %% [markdown]
 r"""
@@ -913,7 +913,7 @@ show(curves(heights, x=middles, xlabel="normalised latent value", height=2.1),
 r"""
 ## 5. Two tables of the paper
 
-*20 minutes.*
+*15 minutes.*
 
 ### Table 1: does more compression reconstruct better?
 
@@ -1042,7 +1042,7 @@ assert predict_attributes(x_hat)["glasses"][1] == 0
 
 # %% [markdown]
 r"""
-Only the last comes back torn. They come back as *other faces*, and not because the encoder saw nothing: in every case its tokens differ from the plain face's, eight of them for the monocle. It has no tokens for a monocle, so it sends the nearest ones it has, and the decoder draws what those mean.
+Only the last comes back torn. They come back as *other faces*, though the encoder did see something: in every case its tokens differ from the plain face's, eight of them for the monocle. It has no tokens for a monocle, so it sends the nearest ones it has, and the decoder draws what those mean.
 
 A VAE that is unsure draws the mean, and one sees it (chapter 2). A decoder trained with the last two losses must *decide*; where it errs the result looks real and is wrong. For generating that is what we want; in a medical scan it would be dangerous: the mole is gone, and nothing hints at it.
 
