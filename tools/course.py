@@ -49,12 +49,12 @@ CHAPTERS = {
         "VQ-VAE",
         "a quantizer and a sampling loop written, the misplaced β, dead codes, sixteen tokens, a "
         "PixelCNN prior, counting bits",
-        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.4, 170),
+        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.4, 165),
     "04_ivqvae": Chapter(
         "IVQ-VAE",
         "a residual block with attention and the step of two optimisers written, what each loss "
         "buys, what sixteen tokens drop, Tables 1 and 7 at small scale",
-        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.6, 180),
+        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 175),
     "05_ddpm": Chapter(
         "DDPM",
         "forward process, the loss from the bound, Algorithms 1 and 2 written, the score, a U-Net "

@@ -27,7 +27,7 @@ from minigen.names import how_many, listed, near
 from minigen.paper.tables import TABLES, WAYS, Table
 
 # digits behind the point, 1 for the others
-DIGITS = dict.fromkeys(("parameters", *WAYS), 0) | {"loss": 4} | dict.fromkeys(
+DIGITS = dict.fromkeys(("parameters", *WAYS), 0) | {"loss": 4, "sharpness": 2} | dict.fromkeys(
     ("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off", "red", "clear"), 3)
 WIDE = 94                                         # letters a line of a notebook's output holds
 
