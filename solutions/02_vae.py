@@ -3,8 +3,8 @@ r"""
 # Chapter 2 · VAE objectives
 
 A GAN draws, but it cannot say how probable an image is, and it has no way from an image back to its noise. A **variational
-autoencoder** (VAE) has both from the start: an encoder, and a loss that is a bound on the likelihood. It pays for them with blur, or with
-indecision, and we will see what decides which. So do not wait for a better score than chapter 1's before chapter 7. What comes first are the ideas they stand on, and the bound of this chapter is one that every diffusion model is derived from.
+autoencoder** (VAE) has both: an encoder, and a loss that is a bound on the likelihood. It pays with blur, or with
+indecision, and we will see what decides which. (A better score than chapter 1's comes in chapter 7. Its diffusion model is derived from this chapter's bound.)
 
 In this chapter you will
 
@@ -46,7 +46,7 @@ print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model 
 
 # %% [markdown]
 r"""
-Here is where the chapter leads: a face goes in, is squeezed into 32 numbers, and comes out again. And fresh numbers give new faces.
+Here is where the chapter leads: a face is squeezed into 32 numbers, and comes out again. And fresh numbers give new faces.
 """
 
 # %%
@@ -67,13 +67,13 @@ r"""
 *25 minutes.*
 
 The model tells a story about how an image comes to be. First a **latent** $z$ is drawn from a standard normal, the **prior**
-$p(z) = \mathcal N(0, I)$. It holds, we hope, what matters: hair, pose, glasses. Then a **decoder** turns it into an image with a little noise,
-$p(x|z) = \mathcal N(x;\, \hat x(z), \sigma^2 I)$. The probability of an image is the sum over all stories that could have led to it:
+$p(z) = \mathcal N(0, I)$; it holds, we hope, hair, pose, glasses. Then a **decoder** turns it into an image with a little noise,
+$p(x|z) = \mathcal N(x;\, \hat x(z), \sigma^2 I)$. The probability of an image is a sum over all stories that could have led to it:
 
 $$p(x) = \int p(x|z)\, p(z)\, dz .$$
 
-We would like to make $\log p(x)$ as large as possible. The simplest idea: draw many $z$ from the prior and average $p(x|z)$. Try it
-where the answer is known. Let $x = z + $ noise of variance $0.01$, in $D$ dimensions; then $p(x) = \mathcal N(0, 1.01\, I)$.
+We would like to make $\log p(x)$ large. The simplest idea: draw many $z$ from the prior and average $p(x|z)$. Try it
+where the answer is known: $x = z + $ noise of variance $0.01$, in $D$ dimensions, so $p(x) = \mathcal N(0, 1.01\, I)$.
 """
 
 # %%
@@ -98,24 +98,28 @@ assert abs(truth[0] - estimate[0]) < 0.1 and truth[-1] - estimate[-1] > 200
 
 # %% [markdown]
 r"""
-(A **nat** is the unit of natural logarithms: a nat less, and the probability is smaller by a factor $e$. Divided by $\log 2$, nats are bits.)
-
-In 32 dimensions twenty thousand guesses never come near the $z$ that made this $x$. We need someone who looks at $x$ and says where to search:
+In 32 dimensions twenty thousand guesses never come near the $z$ that made this $x$. (A **nat** is the unit of natural logarithms: a nat less, and the probability is smaller by a factor $e$. Divided by $\log 2$, nats are bits.) We need someone who looks at $x$ and says where to search:
 an **encoder** $q(z|x)$. Multiply and divide by it, then use that the log of a mean is at least the mean of the log (Jensen):
 
 $$\log p(x) = \log \mathbb E_{q(z|x)}\!\left[\frac{p(x|z)\,p(z)}{q(z|x)}\right]
 \;\ge\; \underbrace{\mathbb E_{q(z|x)}\left[\log p(x|z)\right] - \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z)\right)}_{\text{ELBO}} .$$
 
-This is the **evidence lower bound** (Kingma and Welling 2014, Eq. 3). How much is lost? Let the **posterior** $p(z|x)$ be the true answer to the question which $z$ could have made this $x$. The probability of both together can be written in two ways, $p(x|z)\,p(z) = p(x)\,p(z|x)$. Put the second one into the ELBO, which is the mean of the log of that fraction:
-
-$$\text{ELBO} = \mathbb E_{q(z|x)}\!\left[\log \frac{p(x|z)\,p(z)}{q(z|x)}\right] = \mathbb E_{q(z|x)}\!\left[\log p(x) + \log \frac{p(z|x)}{q(z|x)}\right] = \log p(x) - \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z|x)\right) .$$
-
-In the last step $\log p(x)$ leaves the mean, because it does not depend on $z$; and the mean of $\log \frac{q}{p}$ under $q$ is what a KL divergence is. Turned round,
+This is the **evidence lower bound** (Kingma and Welling 2014, Eq. 3). How much is lost? Let the **posterior** $p(z|x)$ be the true answer to the question which $z$ could have made this $x$; then
 
 $$\log p(x) = \text{ELBO} + \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z|x)\right).$$
 
-So the gap is the distance from the encoder to the true posterior. Whatever raises the ELBO makes the data more likely, or brings the encoder closer to the truth, or
-both. In one dimension we can check all of it. Let $x = 2z + $ noise of deviation $0.8$.
+<details><summary>Why</summary>
+
+The probability of both together can be written in two ways, $p(x|z)\,p(z) = p(x)\,p(z|x)$. Put the second one into the ELBO, which is the mean of the log of that fraction:
+
+$$\text{ELBO} = \mathbb E_{q(z|x)}\!\left[\log \frac{p(x|z)\,p(z)}{q(z|x)}\right] = \mathbb E_{q(z|x)}\!\left[\log p(x) + \log \frac{p(z|x)}{q(z|x)}\right] = \log p(x) - \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z|x)\right) .$$
+
+In the last step $\log p(x)$ leaves the mean, because it does not depend on $z$; and the mean of $\log \frac{q}{p}$ under $q$ is what a KL divergence is.
+
+</details>
+
+Whatever raises the ELBO makes the data more likely, or brings the encoder closer to the truth, or
+both. In one dimension we can check it: $x = 2z + $ noise of deviation $0.8$.
 """
 
 # %%
@@ -182,12 +186,11 @@ explore(bound, bound(0.3, 0.6), """Left: the prior, the narrower true posterior 
 r"""
 ### The KL term
 
-Encoder and prior are Gaussians, so their KL divergence needs no sampling. For one dimension with mean $\mu$ and variance $\sigma^2 = e^{v}$:
+Encoder and prior are Gaussians, so their KL divergence needs no sampling. In one dimension, with mean $\mu$ (in code `mean`) and variance $\sigma^2 = e^{v}$:
 
 $$\mathrm{KL}\!\left(\mathcal N(\mu, e^{v}) \,\Vert\, \mathcal N(0, 1)\right) = \tfrac12\left(\mu^2 + e^{v} - 1 - v\right),$$
 
-and over independent dimensions it adds up. The network puts out $v = \log \sigma^2$, the **log-variance**: any real number is allowed, and no variance
-is ever negative.
+and over independent dimensions it adds up. The network puts out $v = \log \sigma^2$, the **log-variance** (`logvar`), so that any real number is allowed.
 
 ### Exercise 2.1 · `gaussian_kl` · ★ · 5 minutes
 
@@ -212,7 +215,7 @@ check(gaussian_kl)
 
 # %% [markdown]
 r"""
-Three ways to the same number: the closed form, torch's own distributions, and plain sampling of $\log q(z) - \log p(z)$. (Here, and below every exercise, the cells work with *your* function once it has passed its check; until then with the course's. The printed line says which.)
+Three ways to the same number: the closed form, torch's own distributions, and plain sampling of $\log q(z) - \log p(z)$.
 """
 
 # %%
@@ -237,14 +240,14 @@ assert abs(float(running[-1] - exact)) < 0.05
 
 # %% [markdown]
 r"""
-Sampling gets there, slowly. Where a closed form exists we use it: one source of noise less in the gradient.
+Sampling gets there, slowly. A closed form is one source of noise less in the gradient.
 
 ## 2. A gradient through a random draw
 
 *15 minutes.*
 
-The other term, $\mathbb E_{q(z|x)}[\log p(x|z)]$, must be sampled, and the encoder must learn from it. But what is the derivative of a *random draw*
-with respect to its mean? There are two answers.
+The other term, $\mathbb E_{q(z|x)}[\log p(x|z)]$, must be sampled, and the encoder must learn from it. What is the derivative of a *random draw*
+with respect to its mean?
 
 **Score function.** Move the derivative onto the density. Since $\nabla q = q\, \nabla \log q$, we get $\nabla_\theta\, \mathbb E_{q_\theta}[f(z)] = \mathbb E_{q_\theta}[f(z)\, \nabla_\theta \log q_\theta(z)]$. It
 needs nothing of $f$ but its values.
@@ -257,7 +260,7 @@ Now $z$ is an ordinary differentiable function of $\mu$ and $\sigma$, and backpr
 
 ### Exercise 2.2 · `reparameterised` · ★ · 4 minutes
 
-Compute $z$ from the mean, the log-variance and a given draw $\varepsilon$.
+Compute $z$ from `mean`, which is $\mu$, `logvar`, which is $v = \log \sigma^2$, and a given draw `eps`, which is $\varepsilon$.
 
 <details><summary>Hint</summary>
 
@@ -305,8 +308,7 @@ show(fig, """Variance of the two gradient estimators against θ on a log scale: 
 
 # %% [markdown]
 r"""
-At $\theta = 4$ the score function needs more than a hundred times as many draws for the same accuracy, in *one* dimension; the ratio grows with the number of
-dimensions. This is why a VAE trains with a single draw per image. (The score function is not useless: it works where $z$ is discrete and
+At $\theta = 4$ the score function needs more than a hundred times as many draws for the same accuracy, in *one* dimension. Reparameterised, a VAE trains with a single draw per image. (The score function also works where $z$ is discrete and
 nothing can be differentiated. Chapter 3 meets that case, and solves it another way.)
 
 ## 3. The VAE on faces
@@ -319,14 +321,14 @@ $$L = \underbrace{\tfrac12 \lVert x - \hat x \rVert^2}_{\text{distortion}} + \be
 
 The **rate** is what the latent code tells about the image, in nats; the **distortion** is what is lost all the same, in half the squared error. Choosing $\beta$ is
 choosing how much pixel noise to believe in: $\beta = 1$ would mean a deviation of 1, the whole way from grey to white. We take $\beta = 0.03$ here, and look at others
-in section 5. (β-VAE, Higgins et al. 2017, writes the same letter before the same term, but starts from a decoder with $\sigma = 1$; there "β = 1" is the plain ELBO. Here *every* $\beta$ is the plain ELBO, of a decoder with $\sigma^2 = \beta$. The two agree where $\sigma = 1$.)
+in section 5. (β-VAE, Higgins et al. 2017, writes the same letter before the same term, but starts from $\sigma = 1$, and calls only "β = 1" the plain ELBO. Here *every* $\beta$ is the plain ELBO, of a decoder with $\sigma^2 = \beta$.)
 
-A mistake that is easily made: averaging the squared error over all pixels, but summing the KL. That multiplies $\beta$ by 3072, and little more than the
+Do not average the squared error over all pixels while summing the KL: that multiplies $\beta$ by 3072, and little more than the
 background is left of a face. Sum over the image and over the latent dimensions; average over the batch only.
 
 ### Exercise 2.3 · `negative_elbo` · ★★ · 8 minutes
 
-Write the loss $L$: half the squared error summed over each image, plus β times its KL, averaged over the batch.
+Write the loss $L$, averaged over the batch. In code `x_hat` is $\hat x$.
 
 <details><summary>Hint</summary>
 
@@ -459,10 +461,10 @@ assert sum(distortion[-20:]) < 0.2 * sum(distortion[:20])
 
 # %% [markdown]
 r"""
-What a contrast to the GAN: the curves mean something. The distortion falls. The rate starts near zero, since a code that the decoder cannot read yet is
+Unlike the GAN's, these curves mean something. The distortion falls. The rate starts near zero, since a code that the decoder cannot read yet is
 not worth its price; it overshoots while the two look for a common language, and settles where another nat costs what it saves.
 
-And drawing? No step for that needs to be learned: noise from the prior, through the decoder. One line.
+And drawing? Noise from the prior, through the decoder:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -494,11 +496,11 @@ In numbers, half a minute of training stands a little above thirteen minutes, an
 
 ### Break it
 
-"A mistake that is easily made" was the mean over the pixels. Another one is to put β on the wrong term, $\beta \cdot \text{distortion} + \text{rate}$. It looks harmless: the same two terms, the same small number. But
+Put β on the wrong term, $\beta \cdot \text{distortion} + \text{rate}$. It looks harmless: the same two terms, the same small number. But
 
 $$\beta \cdot \text{distortion} + \text{rate} = \beta \left( \text{distortion} + \tfrac{1}{\beta} \cdot \text{rate} \right),$$
 
-and Adam does not care about a factor before the loss. So it is the right loss at the wrong price, $1/0.03 = 33$ for a nat instead of $0.03$. You need not break your own function to see it: hand your step the price $1/\beta$.
+and Adam does not care about a factor before the loss. So it is the right loss at the wrong price, $1/0.03 = 33$ for a nat instead of $0.03$. To see it, hand your step the price $1/\beta$.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -522,11 +524,11 @@ The code is all but empty, so the decoder draws one mean face, and the only thin
 
 ### How probable is an image?
 
-A VAE can answer, at least from below. The ELBO is a bound with one draw; averaging $K$ draws *inside* the logarithm gives a tighter one (Burda et al. 2016):
+A VAE can answer, from below. The ELBO is a bound with one draw; averaging $K$ draws *inside* the logarithm gives a tighter one (Burda et al. 2016):
 
 $$\log p(x) \;\ge\; \mathbb E\, \log \frac1K \sum_{k=1}^{K} \frac{p(x|z_k)\,p(z_k)}{q(z_k|x)}, \qquad z_k \sim q(z|x).$$
 
-**Before you run the next cell, predict.** The model learned from faces. Put these six in order, from likely to unlikely: test faces; the same faces as the VAE redraws them; the same blurred; the same upside down; plain grey squares; pixel noise.
+**Predict:** put these six in order, from likely to unlikely: test faces; the same as the VAE redraws them; the same blurred; the same upside down; plain grey squares; pixel noise.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -562,7 +564,7 @@ Redrawn faces, test faces, blurred faces, grey squares, upside-down faces, noise
 
 (Positive? $p(x)$ is a density in 3072 dimensions, not a probability, and may be far above 1; only differences mean something.)
 
-What did the model tell us? It finds fresh faces about as likely as those it learned from, so it has not memorised them. That is sound, and no GAN could have said it. But "likely" is not "looks like a face". A squared error of 3072 pixels decides most of the number, so a smooth picture that is wrong costs less than a detailed one that is wrong. This is no quirk of ours: the likelihood of deep generative models has been found higher on pictures from elsewhere than on those they were trained on (Nalisnick et al. 2019). A low value shows that something is off; a high value does not show that it is a face.
+The model finds fresh faces about as likely as those it learned from, so it has not memorised them, and no GAN could have said so. But "likely" is not "looks like a face": a squared error of 3072 pixels decides most of the number, so a smooth picture that is wrong costs less than a detailed one that is wrong. The likelihood of other deep generative models, too, has been found higher on pictures from elsewhere than on those they were trained on (Nalisnick et al. 2019). A low value shows that something is off; a high one does not show a face.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -581,7 +583,7 @@ With 64 draws instead of one the bound rises by some nats: that much of the gap 
 
 ### A map that can be seen
 
-With two latent numbers the whole space fits on a page. Take the 1,797 handwritten digits, 8×8 pixels each, a network of a few layers, and *your* step again: it asks of a model only that it can `encode` and `decode`.
+With two latent numbers the whole space fits on a page. Take the handwritten digits, a network of a few layers, and *your* step again: it asks of a model only that it can `encode` and `decode`.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -611,7 +613,7 @@ flat = flat.cpu()
 
 # %% [markdown]
 r"""
-On the left, where the encoder puts five hundred digits. On the right, what the decoder draws at 11×11 places of the inner part, from −2 to 2; they are chosen so that between two neighbours there always lies the same share of the prior.
+On the left, where the encoder puts five hundred digits. On the right, what the decoder draws at 11×11 places from −2 to 2, with the same share of the prior between any two neighbours.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -637,12 +639,11 @@ show(fig, """Left: five hundred digits, each written where its code lies, in clu
 
 # %% [markdown]
 r"""
-Nobody told the encoder a label, and yet nearly every kind of digit has its own land (only the 9s are scattered): pictures that look alike are cheap to describe by codes that are close. On the right one kind turns into another without a gap, through digits that nobody wrote. The noise of $z$ makes it so: each digit is decoded from a small cloud of places, and the KL leaves no room for empty land between the clouds. Where kinds overlap, as 3, 5, 8 and 9 do in the middle, two numbers were not enough.
+Nobody told the encoder a label, and yet nearly every kind of digit has its own land: pictures that look alike are cheap to describe by codes that are close. On the right one kind turns into another without a gap, through digits that nobody wrote: each digit is decoded from a small cloud of places, the noise of $z$, and the KL leaves no room for empty land between the clouds. Where kinds overlap, as 3, 5, 8 and 9 do, two numbers were not enough.
 
 ### From one face to another
 
-Back to 32 numbers and faces. Every face now has an address: the mean of $q(z|x)$. What lies on the way from one to another? The average of two *images* is a double
-exposure. The average of two *codes* is closer to one face. Take pairs that look to opposite sides:
+Back to 32 numbers and faces. Every face now has an address: the mean of $q(z|x)$. What lies on the way from one to another? Take pairs that look to opposite sides:
 """
 
 # %%
@@ -664,7 +665,7 @@ show(image_grid(torch.cat(ways), columns=8, row_titles=["pixels", "latent"] * 2)
 
 # %% [markdown]
 r"""
-In pixels there are two heads half of the way. In the code there is one, and it turns. It is not perfect: in the middle faces are soft, and hair or collar can be half of one and half of the other. Section 7 will say why.
+In pixels there are two heads half of the way. In the code there is one, and it turns; but faces in the middle are soft, and hair or collar can be half of one and half of the other. Section 7 will say why.
 
 ### Which dimensions are used?
 
@@ -714,7 +715,7 @@ show(fig, """The rate of each of the 32 latent dimensions, sorted: it falls from
 
 # %% [markdown]
 r"""
-At this price every dimension is in use; section 5 will show codes with unused ones. What does one dimension mean? Take a face, change one number of its code, decode. This is a **latent traversal**.
+At this price every dimension is in use. What does one mean? Take a face, change one number of its code, decode: a **latent traversal**.
 """
 
 # %%
@@ -736,7 +737,7 @@ show(fig, """Six rows, one for each of the most informative latent units, each f
 
 # %% [markdown]
 r"""
-**Play:** a slider for the unit, its value and the face. Can you find a unit for the pose? For the smile? (Units are numbered by their rate. The cell below the slider knows.)
+**Play:** can you find a unit for the pose? For the smile? (Units are numbered by their rate. The cell below the slider knows.)
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -761,12 +762,12 @@ for name, share in explained.items():
 
 # %% [markdown]
 r"""
-The skin is mostly unit 1's, and for the background, the hair, the shirt and the pose there is a unit of which they explain about half. For glasses, smile and eyes there is none: they are spread over many. So units are not attributes: nothing in the loss asks one number to mean one thing. But *directions* can be found, if we know which faces wear glasses. Average the codes of
+The skin is mostly unit 1's, and background, hair, shirt and pose each explain about half of some unit. Glasses, smile and eyes are spread over many: nothing in the loss asks one number to mean one thing. But *directions* can be found, if we know which faces wear glasses. Average the codes of
 those with, and those without; the difference is an arrow that points towards glasses.
 
 ### Exercise 2.6 · `attribute_direction` · ★ · 4 minutes
 
-Compute that arrow from the codes and a list of who has the attribute.
+Compute that arrow from the codes `z` and `has`, which says who has the attribute.
 
 <details><summary>Hint</summary>
 
@@ -801,7 +802,7 @@ show(image_grid(shown, columns=10, row_titles=["as they are", "+ glasses", "+ 1.
 
 # %% [markdown]
 r"""
-Does it work on everyone? The classifier counts. And does anything *else* change, which should not?
+Does it work on everyone, and does anything *else* change? The classifier counts.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -820,8 +821,8 @@ for name, share in kept.items():
 
 # %% [markdown]
 r"""
-The arrow works on almost everyone and leaves hair, shirt and background alone. It is not clean, though: eye colour is read differently in about half of the faces, a smile or a skin tone in a few, since the rims are drawn across the few pixels that show them. Directions found by averaging carry along whatever shares
-those pixels.
+The arrow works on almost everyone and leaves hair, shirt and background alone. It is not clean: eye colour is read differently in about half of the faces, a smile or a skin tone in a few. Directions found by averaging carry along whatever shares
+the pixels of the rims.
 
 ## 5. Rate and distortion
 
@@ -931,7 +932,7 @@ assert share > 0.9
 
 # %% [markdown]
 r"""
-It also spares us the search for a direction: keep a person's code and change only the label. Encode with the true hair colour, decode with another.
+It also spares us the search for a direction: encode with the true hair colour, decode with another.
 """
 
 # %%
@@ -954,7 +955,7 @@ decoder draw, to lose least in squared error?
 
 ### Exercise 2.7 · `best_guess` · ★★ · 5 minutes
 
-The one image $g$ that makes $\sum_i p_i \lVert x_i - g \rVert^2$ smallest, for images $x_i$ with probabilities $p_i$. Set the derivative to zero.
+The one image $g$ that makes $\sum_i p_i \lVert x_i - g \rVert^2$ smallest. In code the $x_i$ are the rows of `images`, the $p_i$ the numbers in `probabilities`, and $g$ is what you return. Set the derivative to zero.
 
 <details><summary>Hint</summary>
 
@@ -997,8 +998,8 @@ show(image_grid(torch.stack([pair[0], guess, pair[1]]), width=4,
      glasses.""")
 # %% [markdown]
 r"""
-The middle image is one that the data never contains, yet it costs half as much as betting on either. So the **squared error** blurs: wherever the code leaves something open, it asks for the
-mean. Is the KL innocent? It decides *what is left open*. Drawing the mean costs a distortion of $\frac12 \lVert \frac12 (x_1 - x_2) \rVert^2 = \frac18 \lVert x_1 - x_2 \rVert^2$. A code that carries $R$ nats about which image it was can save at most a share $2R$ of that. So a nat saves
+The middle image is in no data, yet it costs half as much as betting on either. So the **squared error** blurs: wherever the code leaves something open, it asks for the
+mean. And the KL decides *what is left open*. Drawing the mean costs a distortion of $\frac12 \lVert \frac12 (x_1 - x_2) \rVert^2 = \frac18 \lVert x_1 - x_2 \rVert^2$. A code that carries $R$ nats about which image it was can save at most a share $2R$ of that. So a nat saves
 at most $\frac14 \lVert x_1 - x_2 \rVert^2$, and nothing is worth its price when
 
 $$\beta > \beta^* = \tfrac14 \lVert x_1 - x_2 \rVert^2 .$$
@@ -1057,13 +1058,13 @@ assert 0.05 < rates_at[2] < rates_at[1]
 
 # %% [markdown]
 r"""
-A cheap code says which face it was, and both are sharp. (It pays 1.8 bits and not one, because two narrow bumps do not fill the Gaussian prior well.) As the price rises, it says it less and less clearly, and both faces drift towards the ghost; above $\beta^*$ they are one. The
+A cheap code says which face it was. (It pays 1.8 bits and not one, because two narrow bumps do not fill the Gaussian prior well.) As the price rises, it says it less clearly, and above $\beta^*$ not at all. The
 two terms are accomplices: **the KL leaves open what is too dear to say, and the squared error fills the gap with the mean.**
 
 ### Then why are ours sharp?
 
-Because we made nats cheap: at $\beta = 0.03$ a face gets more than a hundred bits, and the decoder is left little to average. But then the trouble comes back at the other end. The code says more than the **prior** knows: $\mathcal N(0, I)$ claims that all 32 numbers are independent, while real
-codes hang together. A draw from the prior is a random mixture of features. Count how many of 500 pictures the classifier cannot make up its mind about, that is, gives less than 95 % to every value:
+Because we made nats cheap: at $\beta = 0.03$ a face gets more than a hundred bits, and the decoder is left little to average. But then the code says more than the **prior** knows: $\mathcal N(0, I)$ claims that all 32 numbers are independent, while real
+codes hang together. A draw from the prior is a random mixture of features. Of how many of 500 pictures does the classifier give less than 95 % to every value?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1096,15 +1097,32 @@ show(image_grid(rows, columns=10, row_titles=["real", "GAN", "VAE"]),
 
 # %% [markdown]
 r"""
-Redrawn faces are as decided as real ones; drawn ones are not. So a dear nat gives blur, a cheap one gives codes that the prior cannot invent. That names the ways out, and the rest of the course takes each of them: a prior that is *learned* (the end of this chapter, and, over a discrete code, chapter 3); another error than the squared one (chapter 4: perceptual and adversarial losses); and making the decision in many small steps (chapters 5 to 7: diffusion).
+Redrawn faces are as decided as real ones; drawn ones are not. So a dear nat gives blur, a cheap one codes that the prior cannot invent. The course takes every way out: a prior that is *learned* (now, and, over a discrete code, in chapter 3); another error than the squared one (chapter 4); and making the decision in many small steps (chapters 5 to 7).
 
 ## 8. A prior that fits
 
 *15 minutes.*
 
-If the decoder is good and the prior is not, replace the prior. Nothing has to be trained anew: encode the faces, fit *some* distribution to their codes, and draw from that. Which one? First see what is wrong with $\mathcal N(0, I)$. Take the codes of real faces and shuffle each dimension between faces: now every dimension is right by itself and only their togetherness is lost. Or draw from one Gaussian that has the codes' mean and covariance.
+If the decoder is good and the prior is not, replace the prior: encode the faces, fit *some* distribution to their codes, and draw from that. A **mixture of Gaussians**, $p(z) = \sum_k w_k\, \mathcal N(z;\, m_k, C_k)$, is fitted by **expectation–maximisation** (Dempster et al. 1977), two steps in turn. *E:* which share of each code belongs to which Gaussian, by Bayes' rule? *M:* give each Gaussian the weight, the mean and the covariance of its share. `GaussianMixture` of the package does that.
 
-And a richer one: a **mixture of Gaussians**, $p(z) = \sum_k w_k\, \mathcal N(z;\, m_k, C_k)$. It is fitted by **expectation–maximisation** (Dempster et al. 1977), two steps in turn. *E:* which share of each code belongs to which Gaussian, by Bayes' rule? *M:* give each Gaussian the weight, the mean and the covariance of its share.
+<details><summary>The two steps in code</summary>
+
+`z` are the codes, `(N, D)`; `share` has a row a code and a column a Gaussian; `share @ 1` is 1 in every row.
+
+```python
+size = share.sum(0)[:, None]                                  # M: how much each has, (k, 1)
+mean = share.T @ z / size
+square = torch.einsum("nk,ni,nj->kij", share, z, z) / size[..., None]
+covariance = square - mean[:, :, None] * mean[:, None] + 0.01 * torch.eye(d)
+
+normal = torch.distributions.MultivariateNormal(mean, covariance)
+log_joint = size[:, 0].log() + normal.log_prob(z[:, None])    # E: Bayes' rule, (N, k)
+share = log_joint.softmax(1)
+```
+
+The 0.01 keeps a covariance from becoming singular. To begin with, each code belongs to the nearest of $k$ codes; twenty rounds are enough. The package computes the same with fewer large tensors.
+
+</details>
 """
 
 # %%
