@@ -71,8 +71,8 @@ r"""
 The ladder does not fall evenly: **the best samples for a long time come in chapter 1, and chapters of worse scores follow.** A GAN is
 trained for its samples and for nothing else: it cannot say how likely a face is, nor find the code of a given face, and its training is a
 game that may go wrong. The VAE and the VQ-VAE can do what it cannot and pay with their samples: a model that has to account for *every*
-training face averages wherever it is unsure. They are here because the last row is built of them: its autoencoder is an improved VQ-VAE,
-and only its codes are drawn by diffusion. The U-Nets of chapter 5 draw faces that look better than the GAN's and score worse, as eyes and
+training face averages wherever it is unsure. But the last row is built of them: its autoencoder is an improved VQ-VAE,
+whose codes are drawn by diffusion. The U-Nets of chapter 5 draw faces that look better than the GAN's and score worse, as eyes and
 mouths are often wrong. (The autoencoder of the last rows was trained against the yardstick's own classifier, which flatters them a little.)
 
 All these were trained for up to an hour or so, and come with the course. What you train yourself in a minute is worse, and the chapters say
@@ -478,7 +478,7 @@ and add the mean:
 
 $$x = \mu + U \,\mathrm{diag}(\sqrt{\lambda})\, \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I).$$
 
-Its covariance is $U\,\mathrm{diag}(\sqrt\lambda)\;\mathbb E[\varepsilon\varepsilon^\top]\;\mathrm{diag}(\sqrt\lambda)\,U^\top = U\,\mathrm{diag}(\lambda)\,U^\top = \Sigma$, as it should be.
+Its covariance is $U\,\mathrm{diag}(\sqrt\lambda)\;\mathbb E[\varepsilon\varepsilon^\top]\;\mathrm{diag}(\sqrt\lambda)\,U^\top = \Sigma$, as it should be.
 
 ### Exercise 0.4 · `gaussian_draw` · ★★ · 8 minutes
 
@@ -590,8 +590,7 @@ r"""
 For a mean and a covariance it is remarkable: heads, hair and shirts are where they belong. Now look for
 what is wrong, for this list is the programme of the course:
 
-- **Everything at once.** Glasses are on or off; a Gaussian knows only "more" and "less", so many samples have half-visible ones.
-- **No decisions.** Hair is one of five colours. The Gaussian draws mixtures of them, and of backgrounds.
+- **No decisions.** Glasses are on or off, and hair is one of five colours; a Gaussian knows only "more" and "less", so it draws half-visible glasses and mixtures of colours.
 - **Soft edges.** A hard edge that moves from face to face becomes a ramp.
 
 How many glasses are half-visible? To see it, put all faces on one axis, with 0 the mean of those without glasses and 1 the mean of those with.
@@ -761,8 +760,7 @@ correlation is all that tells a face from coloured static.
 
 Pixels would repeat the mistake of the eigenfaces. For features in which a smile weighs as much as a
 background, the course takes the last hidden layer (64 numbers) of a small classifier that was trained to read the nine
-attributes of ToyFaces. The result is the **toy Fréchet distance**. It is *not* FID, which uses the Inception network and
-photographs and takes over in chapter 8; values of the two cannot be compared.
+attributes of ToyFaces. The result is the **toy Fréchet distance**. It is *not* FID, which looks at photographs with the Inception network and takes over in chapter 8; the two cannot be compared.
 
 Does it measure what we want? Damage real images in different ways and see.
 """
@@ -909,7 +907,7 @@ None of these raises an error. It takes a look, or a number, to find it.
 
 ### Your photographs
 
-Now the same functions on images of your own. Name a folder, a zip or a parquet file of photographs in the next cell, as `MY_IMAGES`. A hundred or more are wanted, and it helps if they are aligned, the eyes always in the same place: the mean of faces that stand anywhere is fog, and the eigenfaces are clouds.
+Now the same functions on images of your own. Name a folder, a zip or a parquet file of photographs in the next cell, as `MY_IMAGES`. A hundred or more are wanted, and it helps if they are aligned, the eyes always in the same place: the mean of faces that stand anywhere is fog, and the eigenfaces are clouds. (They get no distance: the yardstick is for ToyFaces.)
 Until you name one, the cell makes a stand-in: a zip of 200 ToyFaces in two folders, with two things that every real folder has, a torn file and one that is no image.
 """
 
@@ -994,10 +992,9 @@ r"""
 ## Summary
 
 - To generate is to sample from a distribution fitted to data. What has to be learned is how pixels **agree**.
-- A Gaussian over whole images has the right means and covariances and still makes no decisions: half-visible glasses. Every draw is a
+- A Gaussian over whole images has the right means and covariances and still makes no decisions. Every draw is a
   mixture of all training images; more of them do not help.
-- The Fréchet distance of two Gaussians is the mean square of the shortest ways from one crowd to the other. The toy Fréchet distance is that of two sets of
-  images, seen through the features of a classifier. It has a floor above zero, and moves by a few units with the noise of the samples.
+- The Fréchet distance is the mean square of the shortest ways from one crowd to the other; the toy one looks through a classifier's features. It has a floor above zero, and moves by a few units with the noise of the samples.
 
 ### Words
 

@@ -7,11 +7,11 @@ ever writing down a probability. Two networks play: one draws, the other says wh
 
 In this chapter you will
 
-1. solve the game by hand in one dimension and check the theory's numbers;
+1. solve the game by hand in one dimension;
 2. write the losses from logits, and see why the obvious one does not train;
-3. write the training loop, both networks' steps, and let *your* loop train all that is trained here;
+3. write the training loop, which then trains all that is trained here;
 4. watch a generator collapse, count what it lost, and measure what helps;
-5. train a DCGAN on faces in less than a minute, walk through a latent space, tell it which hair colour to draw;
+5. train a DCGAN on faces in less than a minute, walk through its latent space, tell it which hair colour to draw;
 6. see what a GAN cannot do.
 """
 
@@ -110,8 +110,8 @@ r"""
 
 $$V(D^*, G) = -\log 4 + 2\,\mathrm{JSD}(p, q), \qquad \mathrm{JSD}(p, q) = \tfrac12 \mathrm{KL}(p \Vert r) + \tfrac12 \mathrm{KL}(q \Vert r),$$
 
-where JSD is the **Jensen–Shannon divergence**, a mean of two **Kullback–Leibler divergences**. $\mathrm{KL}(p \Vert r) = \mathbb E_p[-\log r] - \mathbb E_p[-\log p]$ says how surprising samples of
-$p$ are on average to someone who expects $r$ (the **cross-entropy**), less how surprising they are to someone who knows $p$ (the **entropy**): an *excess*, never
+the **Jensen–Shannon divergence**, a mean of two **Kullback–Leibler divergences**. $\mathrm{KL}(p \Vert r) = \mathbb E_p[-\log r] - \mathbb E_p[-\log p]$ says how surprising samples of
+$p$ are to someone who expects $r$ (the **cross-entropy**), less how surprising they are to someone who knows $p$ (the **entropy**): an *excess*, never
 negative, and 0 only for $r = p$. So the best that $G$ can do is $p = q$; then $D^* = \frac12$ everywhere and $V = -\log 4$ (Goodfellow et al. 2014, Theorem 1).
 
 <details><summary>The algebra</summary>
@@ -200,10 +200,9 @@ explore(game, game(2.0), """Left: the densities of data and generator, means 0 a
 
 # %% [markdown]
 r"""
-Here lies the first difficulty of GANs. Where the divergence is **flat**, the generator gets no direction, and two sets of images that do not overlap are in just that position.
-$W$ would still say which way to go, and Arjovsky et al. (2017)
-train with it: $W$ is the largest $\mathbb E_p f - \mathbb E_q f$ over all functions $f$ of slope at most 1, and a network whose slope is held back can play such an $f$.
-Section 2 measures what that does.
+Where the divergence is **flat**, the generator gets no direction, and two sets of images that do not overlap are in just that position.
+$W$ would still say which way to go. Arjovsky et al. (2017)
+train with it: it is the largest $\mathbb E_p f - \mathbb E_q f$ over all functions $f$ of slope at most 1, and a network whose slope is held back can play such an $f$.
 
 Does a network find $D^*$? Train a small one on samples of the two Gaussians. A network puts out the **logit**
 $\ell = \log \frac{D}{1-D}$, of which $D$ is the sigmoid; for $D^*$ it is $\log p - \log q$, here a straight line.
@@ -237,12 +236,12 @@ r"""
 
 *25 minutes.*
 
-From the logit, $D = \sigma(\ell) = 1/(1 + e^{-\ell})$. Computing $\log \sigma(\ell)$ in two steps fails: for
+Computing $\log \sigma(\ell)$ from $D = \sigma(\ell) = 1/(1 + e^{-\ell})$ in two steps fails: for
 $\ell = -200$ the sigmoid rounds to 0 and its log is $-\infty$. As one function of the logit it is harmless,
 
 $$-\log \sigma(\ell) = \log(1 + e^{-\ell}) = \mathrm{softplus}(-\ell), \qquad -\log(1 - \sigma(\ell)) = \mathrm{softplus}(\ell),$$
 
-if it is not typed as it stands, since $e^{200}$ overflows too. `F.softplus(x)` computes $\max(0, x) + \log(1 + e^{-|x|})$, which is the same and never overflows.
+if computed as `F.softplus(x)` does, by $\max(0, x) + \log(1 + e^{-|x|})$, which is the same and never overflows.
 
 ### Exercise 1.2 · `d_loss` · ★★ · 6 minutes
 
@@ -310,8 +309,7 @@ show(curves(slopes, x=logit.detach(), ylabel="push on the logit", height=2.4,
 r"""
 <details><summary>Answer</summary>
 
-The slopes are $-\sigma(\ell)$, $-(1 - \sigma(\ell))$ and $-1$. So the minimax push rises from 0 to 1, its replacement's falls from 1 to 0, and the third is flat. A loss that pushes
-hardest where $D$ is fooled already helps nobody.
+The slopes are $-\sigma(\ell)$, $-(1 - \sigma(\ell))$ and $-1$. So the minimax push rises from 0 to 1, its replacement's falls from 1 to 0, and the third is flat.
 
 </details>
 """
@@ -399,7 +397,7 @@ assert min(pushes["R1, γ = 1"][-1], pushes["spectral norm"][-1]) > 5 * pushes["
 
 # %% [markdown]
 r"""
-Left alone, $D$ kills the push when the two are far apart; held back by either means, it leaves about twenty to thirty times as much at $m = 8$. (Where they are near, R1 costs some of it.)
+Held back by either means, $D$ leaves about twenty to thirty times as much at $m = 8$. (Where the two are near, R1 costs some of it.)
 
 ### Hinge
 
@@ -513,9 +511,9 @@ Both turns, once for every batch of real data, are the training of a GAN (Goodfe
 1. draw noise $z$, as many rows as $x$ has, `generator.latent_dim` wide;
 2. *$D$'s turn:* one `discriminator_step` on $x$ and $z$;
 3. *$G$'s turn:* its loss on $D(G(z))$, not detached; clear $G$'s gradients, go backward, step with `opt_g`;
-4. hand both losses to whoever runs the loop, and wait to be asked for the next batch.
+4. hand both losses to whoever runs the loop, and wait to be asked for the next batch: that is what `yield` does.
 
-The last line is what `yield` does: the function stops there and goes on when it is asked for more, so progress bars, pictures and the end belong to the cell that uses it,
+So progress bars, pictures and the end belong to the cell that uses it,
 `for losses in gan_loop(...)`. (Python calls such a function a generator, too.)
 
 ### Exercise 1.6 · `gan_loop` · ★★★ · 20 minutes
@@ -642,9 +640,9 @@ r"""
 
 *20 minutes.*
 
-Both networks had the same learning rate, 0.001. Now give $G$ ten times as much and $D$ a third, and change nothing else.
+Both networks had the learning rate 0.001. Now give $G$ ten times as much and $D$ a third.
 
-**Before you run it:** will the faster generator cover the eight modes sooner, later, or not at all? And what will four times as many steps do for it?
+**Before you run it:** will the faster generator cover the eight modes sooner, later, or not at all? And with four times as many steps?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -669,8 +667,8 @@ Not at all, and more steps do not help. In two of our three seeds all 1,000 poin
 </details>
 
 This is **mode collapse**. (Few modes early in a training may only need more time; a long run tells the two apart.)
-Why? $D$ judges **one point at a time**. Against a $D$ that stands still, $G$'s best reply is a single point: the one that $D$ takes for real most readily. A $G$ much faster than $D$ comes near to
-playing just that. $D$ learns that this place is now full of fakes, and the swarm moves on. The game's order has been turned round, from $\min_G \max_D$ to $\max_D \min_G$.
+Why? $D$ judges **one point at a time**. Against a $D$ that stands still, $G$'s best reply is the single point that $D$ takes for real most readily, and a $G$ much faster than $D$ comes near to
+playing just that. $D$ learns that this place is full of fakes, and the swarm moves on: $\max_D \min_G$ in place of $\min_G \max_D$.
 
 What helps? Against collapse Salimans et al. (2016) offer **minibatch discrimination**: $D$ also sees, for each sample, how near the others of its batch are,
 $\sum_{j \ne i} e^{-\lVert M_i - M_j \rVert_1}$ with learned features $M$, and a batch of equals is suspicious. (Two more of their techniques make training more stable: **feature matching**, where $G$ matches the *mean* of $D$'s features over the
@@ -901,11 +899,11 @@ r"""
 *10 minutes.*
 
 A **conditional GAN** (Mirza and Osindero 2014) gives both networks the label: $G(z, y)$ draws a face with hair colour $y$, and $D(x, y)$ judges
-whether the face is real *and* fits its label. The label enters as a **one-hot** vector: for $G$ it is appended to $z$, for $D$ it becomes constant maps beside the image.
+whether the face is real *and* fits its label. The label is a **one-hot** vector: for $G$ appended to $z$, for $D$ spread into constant maps beside the image.
 
 ### Exercise 1.8 · `with_label` · ★★ · 8 minutes
 
-Append one channel a class to a batch of images: ones in the channel of the label, zeros in the others.
+Append one channel for each of `num_classes` classes to a batch of images: ones in the channel of the label, zeros in the others.
 
 <details><summary>Hint</summary>
 
@@ -981,7 +979,7 @@ r"""
 
 *15 minutes.*
 
-**Break it: too strong a discriminator, and the minimax loss.** Let $D$ train alone for 800 steps before the game begins, then play 1,000 steps, once with each loss. $G$ steps by plain gradient descent (Adam divides a gradient by its
+**Break it: too strong a discriminator.** Let $D$ train alone for 800 steps, then play 1,000 with the minimax loss, or with the other. $G$ steps by plain gradient descent (Adam divides a gradient by its
 own usual size, which hides how small it is).
 
 **Before you run it:** what will the points of the two generators do?
