@@ -70,7 +70,7 @@ show(image_grid(torch.cat([drawn[:8], nearest]), columns=8, row_titles=["drawn",
 r"""
 ## 1. The game
 
-*20 minutes.*
+*15 minutes.*
 
 The **generator** $G$ turns noise $z \sim \mathcal N(0, I)$ into a sample $G(z)$. Its samples have some distribution $q$, which
 nobody can write down. The **discriminator** $D$ gives the probability that a sample is real. $D$ is paid for
@@ -234,7 +234,7 @@ print(f"largest gap: {error:.3f}")
 r"""
 ## 2. Losses
 
-*25 minutes.*
+*30 minutes.*
 
 Computing $\log \sigma(\ell)$ from $D = \sigma(\ell) = 1/(1 + e^{-\ell})$ in two steps fails: for
 $\ell = -200$ the sigmoid rounds to 0 and its log is $-\infty$. As one function of the logit it is harmless,
@@ -504,7 +504,7 @@ direction that fools it.
 
 ## 3. The loop, written by you
 
-*35 minutes.*
+*30 minutes.*
 
 Both turns, once for every batch of real data, are the training of a GAN (Goodfellow et al. 2014, Algorithm 1). For each batch $x$ of `data`:
 
@@ -638,7 +638,7 @@ check(modes_covered)
 r"""
 ## 4. Mode collapse
 
-*20 minutes.*
+*15 minutes.*
 
 Both networks had the learning rate 0.001. Now give $G$ ten times as much and $D$ a third.
 
@@ -729,12 +729,12 @@ for name, x_set in sets.items():
 r"""
 Five pictures, one for each colour, score exactly like two thousand real faces. The score sees collapse *across* classes and is blind to collapse
 *within* one, because it never compares with real images. (The original uses the 1,000 ImageNet
-classes of the Inception network; ours is a toy version.) The Fréchet distance is not fooled by this trick; its own blind spot are mere
-copies of the training faces, which is why we also looked at nearest neighbours.
+classes of the Inception network; ours is a toy version.) The Fréchet distance is not fooled by this trick; its own blind spot is mere
+copying of the training faces, which is why we also looked at nearest neighbours.
 
 ## 5. DCGAN on faces
 
-*25 minutes.*
+*20 minutes.*
 
 Radford et al. (2015) found a pair of convolutional networks that trains: strided convolutions in $D$ and transposed ones in $G$ instead of
 pooling; fully connected layers only at the ends, $G$'s first, which turns $z$ into a 4×4 map, and $D$'s last, which gives the logit; batch normalisation in both (but not at $G$'s output nor
@@ -977,7 +977,7 @@ show(fig, """A table of hair colours asked for against those read by the classif
 r"""
 ## 7. What goes wrong
 
-*15 minutes.*
+*10 minutes.*
 
 **Break it: too strong a discriminator.** Let $D$ train alone for 800 steps, then play 1,000 with the minimax loss, or with the other. $G$ steps by plain gradient descent (Adam divides a gradient by its
 own usual size, which hides how small it is).

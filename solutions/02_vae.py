@@ -65,7 +65,7 @@ show(image_grid(torch.cat([test_images[:10], through, drawn[:20]]), columns=10,
 r"""
 ## 1. A bound on the likelihood
 
-*25 minutes.*
+*20 minutes.*
 
 The model tells a story about how an image comes to be. First a **latent** $z$ is drawn from a standard normal, the **prior**
 $p(z) = \mathcal N(0, I)$; it holds, we hope, hair, pose, glasses. Then a **decoder** turns it into an image with a little noise,
@@ -476,10 +476,10 @@ rows = {"real": x,
         "drawn by\nyours": yours_drew[:10],
         "drawn by\nthe longer": drawn[:10]}
 show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)),
-     """Rows of ten: real test faces; the same through the model just trained, clear with some
-     grain and soft eyes; through the longer-trained one, hardly different from the real ones;
-     drawn by the model just trained: faces, all grainy, about half of them damaged; drawn
-     by the longer-trained: calmer, with hair of two colours and half-glasses.""")
+     """Rows of ten: real test faces; the same through the model just trained, clear with a
+     little grain; through the longer-trained one, hardly different from the real ones; drawn
+     by the model just trained: noisy faces, about a third of them debris; drawn by the
+     longer-trained: calmer, with hair of two colours and half-glasses.""")
 
 gaussian = next(row["frechet"] for row in results() if row["model"] == "Gaussian")
 print("toy Fréchet distance of 2000 samples (lower is better):")
@@ -514,12 +514,12 @@ rows = torch.cat([test_images[:8], vae.reconstruct(broken, test_images[:8]),
                   vae.sample(broken, 8, seed=3)])
 show(image_grid(rows, columns=8, row_titles=["real", "redrawn", "drawn"]),
      """Eight real faces; below, redrawn by the broken model, eight times the same blurred
-     brown-haired face with a grey bar for eyes, only the background lighter or bluer; below
-     that, eight drawn ones that look just the same.""")
+     brown-haired face with a grey bar for eyes on a grey ground; below that, eight drawn
+     ones, as blurred and paler.""")
 
 # %% [markdown]
 r"""
-The code is all but empty, so the decoder draws one mean face. Nothing crashed, and the loss fell. The number that gives the mistake away is the rate: near zero, where eighty nats were to be had.
+The code is all but empty, so the decoder draws one mean face. Nothing crashed, and the loss fell. The number that gives the mistake away is the rate: near zero, where nearly ninety nats were to be had.
 
 ### How probable is an image?
 
@@ -578,7 +578,7 @@ With 64 draws instead of one the bound rises by some nats: that much of the gap 
 
 ## 4. Inside the latent space
 
-*25 minutes.*
+*20 minutes.*
 
 ### A map that can be seen
 
@@ -853,7 +853,7 @@ show(image_grid(torch.cat([test_images[:10], *pictures]), columns=10,
 
 # %% [markdown]
 r"""
-Read the left half from top to bottom. What goes first as nats grow dear is what has few pixels: the rims of the glasses, then the mouth and the eyes; the background lasts longest. The model spends its nats where a nat saves most squared error, and at $\beta = 3$ leaves several dimensions empty.
+Read the left half from top to bottom. What goes first as nats grow dear is what has few pixels: the rims of the glasses, then the mouth and the eyes; the background lasts longest. The model spends its nats where a nat saves most squared error, and at $\beta = 3$ leaves half of its dimensions empty.
 
 Now the right half. With nearly ninety nats in a code, a draw from the prior is seldom a code of anything, and some draws are debris. At 0.3 every draw is a face, at 3 nearly the *same* face. (The yardstick hardly sees the first difference: soft eyes offend its classifier as much as debris does. Look at the pictures as well.) The last column, a prior that fits, is section 8's: with it the cheapest nats draw best.
 """
@@ -940,7 +940,7 @@ show(image_grid(rows, columns=10, row_titles=["real", "blond", "red"]),
 r"""
 ## 7. Why it is blurry
 
-*25 minutes.*
+*20 minutes.*
 
 Take two images, equally likely, the same face with and without glasses. Suppose the code does not say which. What should the
 decoder draw, to lose least in squared error?
@@ -1093,7 +1093,7 @@ Redrawn faces are as decided as real ones; drawn ones are not. So a dear nat giv
 
 ## 8. A prior that fits
 
-*15 minutes.*
+*10 minutes.*
 
 If the decoder is good and the prior is not, replace the prior: encode the faces, fit *some* distribution to their codes, and draw from that. A **mixture of Gaussians**, $p(z) = \sum_k w_k\, \mathcal N(z;\, m_k, C_k)$, is fitted by **expectation–maximisation** (Dempster et al. 1977), two steps in turn. *E:* which share of each code belongs to which Gaussian, by Bayes' rule? *M:* give each Gaussian the weight, the mean and the covariance of its share. `GaussianMixture` of the package does that.
 
