@@ -846,16 +846,15 @@ pictures = [torch.cat([vae.reconstruct(m, test_images[:5]), vae.sample(m, 5, see
 show(image_grid(torch.cat([test_images[:10], *pictures]), columns=10,
                 row_titles=["real", *priced]),
      """Top row: ten real faces. Below, at each price, the first five of them redrawn and
-     five faces drawn. At 0.03 the redrawn ones are clear and grainy, the drawn ones noisy,
-     two of them damaged. At 0.3 the redrawn ones are softer, the drawn ones calm, with soft
-     eyes. At 3 all are blurred, with one grey bar for eyes and glasses, and the drawn ones
-     hardly differ.""")
+     five faces drawn. At 0.03 the redrawn ones are clear, the drawn ones noisy and some of
+     them damaged. At 0.3 the redrawn ones are a little softer, the drawn ones whole faces. At
+     3 all are blurred, with one grey bar for eyes and glasses.""")
 
 # %% [markdown]
 r"""
 Read the left half from top to bottom. What goes first as nats grow dear is what has few pixels: the rims of the glasses, then the mouth and the eyes; the background lasts longest. The model spends its nats where a nat saves most squared error, and at $\beta = 3$ leaves half of its dimensions empty.
 
-Now the right half. With nearly ninety nats in a code, a draw from the prior is seldom a code of anything, and some draws are debris. At 0.3 every draw is a face, at 3 nearly the *same* face. (The yardstick hardly sees the first difference: soft eyes offend its classifier as much as debris does. Look at the pictures as well.) The last column, a prior that fits, is section 8's: with it the cheapest nats draw best.
+Now the right half. With nearly ninety nats in a code, a draw from the prior is seldom a code of anything, and some draws are debris. At 0.3 each is a face, at 3 a blurred one. (The yardstick hardly sees the first difference, as soft eyes offend its classifier, too: look at the pictures as well.) The last column, a prior that fits, is section 8's: with it the cheapest nats draw best.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -885,16 +884,16 @@ ax.set_xlabel("rate, nats per image", fontsize=9)
 ax.set_ylabel("distortion, ½ squared error", fontsize=9)
 legend(ax)
 show(fig, """Distortion against rate. A grey curve, computed for linear VAEs, comes steeply
-     down and flattens. The dot of β = 3, at 9 nats, lies below it, that of 0.3, at 29, just
-     below; at 81 nats lie two dots of β = 0.03, one above the curve and, longer trained,
-     one below.""")
+     down and flattens. The dots of β = 3, at 10 nats, and of 0.3, at 36, lie below it; of two
+     dots of β = 0.03 one, at 87, lies close above the curve and, longer trained, one below,
+     at 81.""")
 print(f"largest variance of an eigenface: {eigenvalues[0]:.0f}; "
       f"above a price of 33 lie {int((eigenvalues > 33).sum())}")
 print(f"distortion at rate 0: {eigenvalues.sum() / 2:.0f}")
 
 # %% [markdown]
 r"""
-A dot below the curve has beaten every linear model, which a network may. After thirteen minutes as many nats leave a third of the error that yours does after half a minute.
+A dot below the curve has beaten every linear model, which a network may. After thirteen minutes 81 nats leave a third of the error that your 87 do after half a minute.
 
 At the left end of the curve *nothing* is worth buying: above the largest variance of any eigenface, which is 121 here, a linear model leaves $q(z|x) = p(z)$ for every image, and the decoder draws one mean face. This is **posterior collapse**. It need not be a failure of the optimiser: an honest bookkeeper does not buy what costs more than it saves. At the broken loss's price of 33 a nat only five eigenfaces are left on the list. (Training can *also* fail: sometimes a code stays empty though it would pay. `warm_up` in `vae.train_vae` helps, which raises β slowly, so that the decoder learns to read the code before it becomes dear.)
 

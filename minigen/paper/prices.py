@@ -8,6 +8,7 @@ from minigen.data import ToyFaces, batches
 from minigen.gaussian import GaussianMixture
 
 WIDTH, BATCH, RATE = 48, 32, 3e-3                 # what chapter 2 trains
+DISTANCES = ("redrawn", "drawn", "mixture")       # the columns that are Fréchet distances
 
 
 def trained(seed: int, steps: int, beta: float) -> vae.VAE:

@@ -15,7 +15,7 @@ from minigen.common import generator as seeded
 from minigen.data import ATTRIBUTES, ToyFaces, batches
 from minigen.files import load_weights
 from minigen.paper.pixels import origins_cell, pixels_cell
-from minigen.paper.prices import price_cell
+from minigen.paper.prices import DISTANCES, price_cell
 from minigen.paper.transformer import TINY, WAYS, beyond_cell, fftd_cell
 from minigen.perceptual import ToyPerceptual
 
@@ -138,7 +138,7 @@ FFTD_COLUMNS = ("frechet", "loss", "parameters")
 TABLES = {
     "prices": Table(
         "What a VAE buys at three prices of a nat, and what it draws", price_cell, 2000,
-        ("rate", "distortion", "used", "redrawn", "drawn", "mixture"),
+        ("rate", "distortion", "used", *DISTANCES),
         {f"β = {beta:g}": dict(beta=beta) for beta in (0.03, 0.3, 3.0)}, {},
         "2,000 steps of 32 faces. rate: nats of a test face; used: of 32 dimensions. Toy Fréchet "
         "distances of 2,000 pictures: test faces redrawn, draws from N(0, I), draws from 40 "
