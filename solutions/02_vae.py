@@ -357,7 +357,7 @@ check(negative_elbo)
 
 # %% [markdown]
 r"""
-The network has to be quick. So an image is cut into 8×8 squares, and the 48 numbers of each become the channels of one place; two convolutions lead down to a 4×4 map, a linear layer to mean and log-variance, and the way back is alike (`minigen.squares`). On 8×8 places a convolution costs a sixteenth of what it does on 32×32.
+The network has to be quick. So an image is cut into 8×8 squares, and the 48 numbers of each become the channels of one place; two convolutions lead down to a 4×4 map, a linear layer to mean and log-variance, and the way back is alike (`minigen.squares`). On 8×8 places a convolution costs a sixteenth of what it does on 32×32. (The longer-trained model, like chapter 3's, begins with strided convolutions on all pixels.)
 """
 
 # %%
@@ -1169,9 +1169,9 @@ with torch.no_grad():
     calm = live.decode(GaussianMixture(of_yours, 40).sample(2000, seed=7))
 show(image_grid(torch.cat([yours_drew[:10], calm[:20]]), columns=10,
                 row_titles=["yours,\nprior", "yours,\nmixture", ""]),
-     """Thirty faces by the decoder that was trained in this notebook. Ten from the prior:
-     grainy, about half of them damaged. Twenty from the mixture: every one a face, on a plain
-     background, with soft eyes.""")
+     """Thirty pictures by the decoder that was trained in this notebook. Ten from the prior:
+     noisy, about a third of them debris. Twenty from the mixture: every one a face with eyes
+     and a hair colour, on a nearly plain background, a little grainy.""")
 yours_score = {name: toy_frechet(x) for name, x in {
     "prior": yours_drew, "mixture": calm,
     "codes of test faces": vae.reconstruct(live, test_images)}.items()}
@@ -1181,7 +1181,7 @@ assert yours_score["mixture"] < 0.8 * yours_score["prior"]
 
 # %% [markdown]
 r"""
-The debris is gone, and every draw is a face. Half a minute of training and a few seconds of fitting have beaten chapter 0's Gaussian, for every seed of section 5's table, and draw as well as the decoder that was trained for thirteen minutes, with the same forty Gaussians.
+The debris is gone, and every draw is a face. Half a minute of training and a few seconds of fitting have beaten chapter 0's Gaussian, for every seed of section 5's table, and are as near to real faces as the decoder of thirteen minutes with forty Gaussians: here the prior is the limit, and no longer the decoder.
 
 A mixture of Gaussians is the simplest learned prior. In chapter 3 a network learns one, over codes that are not numbers but words, and in chapter 7 a diffusion model does. Here is the table so far. (Its mixture has 120 Gaussians, fitted to the codes of 20,000 faces, of which 120 do not learn by heart.)
 """

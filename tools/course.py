@@ -44,7 +44,7 @@ CHAPTERS = {
         "VAE objectives",
         "the ELBO and its training step written, latent arithmetic, rate and distortion, a prior "
         "fitted to the codes",
-        ("vae", "squares", "gaussian"), "–", 1.6, 150),
+        ("vae", "squares", "gaussian"), "–", 1.5, 150),
     "03_vqvae": Chapter(
         "VQ-VAE",
         "a quantizer and a sampling loop written, the misplaced β, dead codes, sixteen tokens, a "
