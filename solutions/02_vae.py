@@ -852,7 +852,7 @@ show(image_grid(torch.cat([test_images[:10], *pictures]), columns=10,
 
 # %% [markdown]
 r"""
-Read the left half from top to bottom. What goes first as nats grow dear is what has few pixels: the rims of the glasses, then the mouth and the eyes; the background lasts longest. The model spends its nats where a nat saves most squared error, and at $\beta = 3$ leaves half of its dimensions empty.
+Read the left half from top to bottom. What goes first as nats grow dear is what has few pixels: the rims of the glasses, then the mouth and the eyes; the background lasts longest. The model spends its nats where a nat saves most squared error, and at $\beta = 3$ leaves about half of its dimensions empty.
 
 Now the right half. With nearly ninety nats in a code, a draw from the prior is seldom a code of anything, and some draws are debris. At 0.3 each is a face, at 3 a blurred one. (The yardstick hardly sees the first difference, as soft eyes offend its classifier, too: look at the pictures as well.) The last column, a prior that fits, is section 8's: with it the cheapest nats draw best.
 """
