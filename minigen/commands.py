@@ -291,7 +291,7 @@ def _add_reproduce(commands: Commands) -> None:
     )
     tables = (
         "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9, beyond, "
-        "guidance, losses, predictions or origins"
+        "guidance, losses, origins, predictions or prices"
     )
     p.add_argument("table", help=tables)
     option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")
