@@ -37,7 +37,7 @@ def decay_for(decay: float | None, codes: int, vectors: int) -> float | None:
 
 
 class CountingQuantizer(VectorQuantizer):
-    """A `VectorQuantizer` that tells how much of it is used, and a large one revives its dead codes.
+    """A `VectorQuantizer` that tells how much of it is used; a large one revives its dead codes.
 
     Looked at are the last `window` steps. A code is in use when a vector chose it in them, and else
     dead; of codes chosen as often as the average 1 in 150 is that unlucky. With many more codes

@@ -215,7 +215,7 @@ def _line(
         network = "torch-fidelity Inception, its own resizing to 299"
     else:
         names = ("toy Fréchet distance (not FID)", "kernel distance (not KID)")
-        network = "classifier features, for the kernel by their root mean square"
+        network = "classifier features (the kernel's over their rms)"
     (n, dim), m = fake.shape, len(real)
     resize = ""
     if images.folder is not None:

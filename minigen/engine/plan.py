@@ -50,7 +50,8 @@ GPUS = (
     GPU("RTX 4070 Super", 12, dict(float32=35.5, float16=71, bf16=71),
         "NVIDIA's page of the card: 568 'AI TOPS' are 8 bits with sparsity; half without, half of "
         "that in 16 bits, and GeForce cards halve it again for sums in float32"),
-    GPU("A100", 40, dict(float32=19.5, float16=312, bf16=312), "NVIDIA A100 data sheet, the card of 40 GB"),
+    GPU("A100", 40, dict(float32=19.5, float16=312, bf16=312),
+        "NVIDIA A100 data sheet, the card of 40 GB"),
     GPU("H100", 80, dict(float32=67, float16=989, bf16=989),
         "NVIDIA H100 SXM data sheet: 1,979 with sparsity, half of it without"),
 )

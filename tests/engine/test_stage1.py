@@ -68,7 +68,7 @@ def test_a_network_that_diverges_ends_with_a_sentence(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("change", "words"), [
     (dict(init_images=16), "512 codes starts from at least 32 images of 16"),
     (dict(data="toyfaces:16", init_images=128), "512 codes starts from at least 32 images of 16"),
-    (dict(perceptual="lpips"), "--perceptual lpips is for 64 pixels and more; these images have 32"),
+    (dict(perceptual="lpips"), "lpips is for 64 pixels and more; these images have 32"),
     (dict(perceptual="toy", size=64), "--perceptual toy is for 32 pixels; these images have 64"),
     (dict(size=60), "--size 60 does not suit small: 4 stages compress by 8, which does not divide"),
     (dict(batch_size=10**6), "A step with 1,000,000 images needs at least")])
@@ -87,7 +87,8 @@ def test_fewer_images_than_a_row_of_the_grid(tmp_path):
 
 
 def test_images_of_another_size_than_the_presets(tmp_path):
-    changes = TINY1 | dict(data="toyfaces:8", size=64, steps=2, discriminator_start=2, init_images=8)
+    changes = TINY1 | dict(data="toyfaces:8", size=64, steps=2, discriminator_start=2,
+                           init_images=8)
     one = train_stage1(make_config(Stage1, **changes, out=str(tmp_path / "i")), progress=False)
     model = load_weights(IVQVAE, one)
     assert (model.config["size"], model.grid) == (64, 8)
