@@ -393,7 +393,7 @@ Now a small stage 1, ten steps. Once as a whole. Once stopped after five steps, 
 """
 
 # %%
-crash = Path(tempfile.mkdtemp())                  # never in `runs`: a second time it would be there
+crash = Path(tempfile.mkdtemp())         # not in `runs`, where it would lie a second time
 
 
 def ten_steps(name, steps, resume=False):
@@ -564,10 +564,10 @@ ax.set_xticks([*counts, 2000], [*counts, 2000])
 ax.set_yticks([15, 30, 60, 120, 240], [15, 30, 60, 120, 240])
 ax.minorticks_off()
 legend(ax)
-show(fig, """Toy Fréchet distance over the number of samples, both axes logarithmic. The lines fall
-     alike, the real faces' from 229 at 100 samples to 50 at 500, the model's above it from 257
-     to 66; the results table's values at 2,000, 13.9 and 19.2, lie further down the same
-     slope.""")
+show(fig, """Toy Fréchet distance over the number of samples, both axes logarithmic. The
+     lines fall alike, the real faces' from 229 at 100 samples to 50 at 500, the model's above
+     it from 257 to 66; the results table's values at 2,000, 13.9 and 19.2, lie further down
+     the same slope.""")
 print({name: [round(v, 1) for v in values] for name, values in lines.items()})
 
 # %% [markdown]
@@ -653,10 +653,11 @@ def nearest_figure(samples, near, caption):
 
 
 for samples, caption in (
-    (copied, """Eight samples of the best network for sixteen faces, and below each the training
-     image, as it is or mirrored, that is nearest in pixels: the same face, a little softer."""),
-    (pool, """Eight samples of the longer-trained model, which learned from 50,000 faces, and the
-     nearest of the sixteen: other faces."""),
+    (copied, """Eight samples of the best network for sixteen faces, and below each the
+     training image, as it is or mirrored, that is nearest in pixels: the same face, a little
+     softer."""),
+    (pool, """Eight samples of the longer-trained model, which learned from 50,000 faces, and
+     the nearest of the sixteen: other faces."""),
 ):
     nearest_figure(samples, from_uint8(shown[apart(samples[:8], shown).argmin(1)]), caption)
 
@@ -677,10 +678,13 @@ for k, d in enumerate(groups.values()):
     axes[0, 0].plot(d, [-k] * len(d), "o", ms=4, alpha=0.4, color=COLOURS[k])
 axes[0, 0].set_yticks([-k for k in range(len(groups))], list(groups))
 axes[0, 0].set_xlabel("grey levels to the nearest of sixteen training images", fontsize=9)
-show(fig, """Distances to the nearest of sixteen training images, a dot an image. Reconstructions
-     and samples of the best network lie at 5 to 14 grey levels; samples of the longer-trained
-     model, unseen faces, and the sixteen among themselves at 26 to 64, with nothing between.""")
-print({name: round(float(d.median()), 1) for name, d in groups.items()})
+show(fig, """Distances to the nearest of sixteen training images, a dot an image.
+     Reconstructions and samples of the best network lie at 5 to 14 grey levels; samples of the
+     longer-trained model, unseen faces, and the sixteen among themselves at 26 to 64, with
+     nothing between.""")
+print("medians:")
+for name, d in groups.items():
+    print(f"  {name:<38}{float(d.median()):>5.1f}")
 
 # %% [markdown]
 r"""
@@ -827,8 +831,8 @@ for name, size_of_it in (kept_there | {"in all": sum(kept_there.values())}).item
 for k, (stage, config) in enumerate({"stage 1": p.one, "stage 2": p.two}.items()):
     minutes = 60 * hours[stage] * config.save_every / config.steps if hours else math.nan
     gone = (config.steps // config.save_every - config.keep) * p.checkpoints[k] / 1e9
-    print(f"{stage}: a disconnect costs at most {config.save_every:,} of {config.steps:,} steps, "
-          f"{minutes:.0f} minutes on a {t4.name};")
+    print(f"{stage}: a disconnect costs at most {config.save_every:,} of {config.steps:,} "
+          f"steps, {minutes:.0f} minutes on a {t4.name};")
     print(f"         in all {gone:.1f} GB of older checkpoints are deleted on the way")
 
 # %% [markdown]
@@ -920,7 +924,7 @@ The pictures are the beginning of a training and no more. L1 is 0.180 on faces i
 
 # %% tags=["nbval-ignore-output"]
 def tiles(name, size=128):
-    """The images of a picture whose images stand a pixel apart. Shapes: -> (N, 3, size, size)."""
+    """The images of a picture in which they stand a pixel apart: (N, 3, size, size)."""
     with Image.open(data_path("rehearsal", name)) as picture:
         rgb = picture.convert("RGB")
     x = torch.frombuffer(bytearray(rgb.tobytes()), dtype=torch.uint8)
@@ -934,9 +938,9 @@ show(image_grid(tiles("reconstructions.png"), columns=8, row_titles=decoded_titl
      """Faces that stage 1 has seen and, below, what its 64 tokens leave of them; then the same
      of faces it has not seen, no better and no worse: place, skin and shirt can be told, dark
      hair too; light hair fades or takes the skin's colour, and eyes and glasses are rings.""")
-show(image_grid(tiles("samples.png"), columns=4, width=5.2), """Sixteen images drawn by stage 2 after
-     120 steps: no faces; mostly a dark middle on a lighter ground, with blue or white at the
-     bottom where shoulders would be.""")
+show(image_grid(tiles("samples.png"), columns=4, width=5.2), """Sixteen images drawn by
+     stage 2 after 120 steps: no faces; mostly a dark middle on a lighter ground, with blue or
+     white at the bottom where shoulders would be.""")
 
 # %% [markdown]
 r"""

@@ -73,6 +73,10 @@ def check_my_share(answer: Answer) -> None:
         expect(got, share, f"process {rank} of {world}", mistakes)
 
 
+def check_in_parts(answer: Answer) -> None:
+    celebahq_parts.check(answer)
+
+
 def check_rate_factor(answer: Answer) -> None:
     def falling(angle: float) -> float:
         return 0.5 * (1 + math.cos(angle))
@@ -107,10 +111,6 @@ def check_rate_factor(answer: Answer) -> None:
         }
         values = {meaning: torch.tensor(value) for meaning, value in mistakes.items()}
         expect(answer(step, steps), want, f"step {step} of {steps}", values)
-
-
-def check_in_parts(answer: Answer) -> None:
-    celebahq_parts.check(answer)
 
 
 def check_to_delete(answer: Answer) -> None:
