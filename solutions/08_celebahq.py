@@ -4,7 +4,7 @@ r"""
 
 Here everything meets: data as people really get it, stage 1, stage 2, samples, a measured distance. The cells are the same on a laptop and on a GPU. At small scale they train small models on drawn faces, for a minute. With `MINIGEN_SCALE=full` they train on photographs, for hours or days, as `MINIGEN_PRESET` says: `colab` (128×128 on a free GPU), `paper` (256×256 exactly as the paper writes it) or `fast` (256×256 as we would do it). Since a training of days *will* be interrupted, much of this chapter is about the engine that survives it.
 
-**No photograph, and no result on photographs, is shown on this page**, for two reasons: pictures of people may not be passed on with a course (section 8 says why that goes for models of them too), and nobody has run the course on a GPU yet. What you see is smaller and was all run: drawn faces, trained while you watch, and a *rehearsal* of the preset `colab` on a processor, with its curves and its shortcomings (section 11). With a GPU, Colab's free one or your own, **section 10** leads from an empty notebook to faces of your own, cell by cell; there is no need to read the rest first.
+**No photograph, and no picture by a model that learned from photographs, is on this page**, for two reasons: pictures of people may not be passed on with a course (section 8 says why that goes for models of them too), and nobody has run the course on a GPU yet. What you see is smaller and was all run: drawn faces, trained while you watch, and a *rehearsal* of the preset `colab` on a processor, with its curves and its shortcomings (section 11). With a GPU, Colab's free one or your own, **section 10** leads from an empty notebook to faces of your own, cell by cell; there is no need to read the rest first.
 
 In this chapter you will
 
@@ -703,7 +703,7 @@ python -m minigen encode data/mine --autoencoder runs/mine1/ivqvae.safetensors -
 python -m minigen train-fftd --latents runs/mine.safetensors --autoencoder runs/mine1/ivqvae.safetensors --no-labels --prediction v --schedule cosine --batch-size 28 --steps 500 --lr 2e-3 --ema 0.98 --out runs/mine2
 ```
 
-On 28 portraits of CelebA-HQ that took four minutes of processor time, and we measured (medians, in grey levels): a photograph is 58 from the next one, its own reconstruction from 64 tokens 21, a sample 51 from the nearest photograph. So this run had begun to move towards its images and had not learned them by heart; what one saw were heads as through rain, nobody in particular. The best network for the same 28, computed as above, draws at 20: each sample is the reconstruction of somebody's photograph. That is where the loss pulls a network with every further step; how far yours has gone, the cell below measures.
+On 28 portraits of CelebA-HQ that took four minutes of processor time, and we measured (medians, in grey levels): a photograph is 58 from the next one, its own reconstruction from 64 tokens 21, a sample 51 from the nearest photograph. So this run had not learned them by heart (nor much else: what one saw were heads as through rain, nobody in particular). The best network for the same 28, computed as above, draws at 20: each sample is the reconstruction of somebody's photograph. That is where the loss pulls a network with every further step; how far yours has gone, the cell below measures.
 
 Put your folder's name below for the same figure and numbers. (At full scale the cell shows the run of this notebook and its photographs.)
 """
