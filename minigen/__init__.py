@@ -4,6 +4,7 @@
     gaussian      a Gaussian over pixels, eigenfaces          chapter 0
     gan           GAN losses, DCGAN, conditional GAN          chapter 1
     vae           ELBO, convolutional VAE                     chapter 2
+    squares       its networks for a short training           chapter 2
     vqvae         codebooks, VQ-VAE                           chapter 3
     pixelcnn      autoregressive prior over codes             chapter 3
     perceptual    LPIPS, and its small-scale stand-in         chapter 4

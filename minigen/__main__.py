@@ -110,8 +110,7 @@ def _encode(a: Namespace) -> None:
     from minigen.files import weights_file
 
     weights = weights_file(a.autoencoder, "IVQVAE")
-    path = encode_images(
-        a.data, weights, a.out, a.batch_size, a.device, overwrite=a.overwrite)
+    path = encode_images(a.data, weights, a.out, a.batch_size, a.device, overwrite=a.overwrite)
     say(f"Latents are in {path}")
 
 
@@ -205,16 +204,20 @@ def _fid(a: Namespace) -> None:
         protocol = dict(DDIM_steps=a.steps, eta=a.eta, seed=a.seed, label=a.label,
                         guidance=a.scale, weights="EMA")
         drawn = itertools.islice(parts.drawn(a.out), a.images)
-        measured = evaluate.evaluate(drawn, data, features=(a.features, network), cache=a.cache,
-                                     protocol=protocol)
-        say(measured["line"])
+        say(evaluate.evaluate(drawn, data, features=(a.features, network), cache=a.cache,
+                              protocol=protocol)["line"])
 
 
 def _bench(a: Namespace) -> None:
     from minigen.engine import settings
-    from minigen.paper import bench
+    from minigen.paper import bench, quality
 
-    say(bench.bench(a.preset, settings.check_number("seconds", a.seconds, low=0, high=3600)))
+    if a.quality is not None:
+        say(quality.report(a.quality or quality.MINUTES, a.seeds, a.out))
+    elif a.seeds != [0] or a.out:
+        raise DataError("--seeds and --out belong to --quality: add it, or leave them out.")
+    else:
+        say(bench.bench(a.preset, settings.check_number("seconds", a.seconds, low=0, high=3600)))
 
 
 def _plan(a: Namespace) -> None:
@@ -278,9 +281,8 @@ def main(argv: Sequence[object] | None = None) -> int:
 
 
 def _is_of_memory(error: Exception) -> bool:
-    if isinstance(error, RuntimeError):
-        return any(words in str(error).lower() for words in NO_MEMORY)
-    return isinstance(error, MemoryError)
+    told = isinstance(error, RuntimeError) and any(w in str(error).lower() for w in NO_MEMORY)
+    return told or isinstance(error, MemoryError)
 
 
 def _first() -> bool:

@@ -59,10 +59,11 @@ EXAMPLES = {
         "--data toyfaces:2000 --features toy --images 500 --steps 50 --out runs/toy",
         f"{PAIR} --data data/photos256 --images 50000 --out runs/fid",
     ],
-    "bench": ["", "--preset paper --seconds 10"],
+    "bench": ["", "--preset paper --seconds 10", "--quality 1 5 --seeds 0 1 2"],
     "plan": ["", "--preset colab", "--preset fast --images 14630 --share 0.3"],
     "reproduce": ["table1", "table3 --seeds 0 --steps 200 --out runs/short.json"],
 }
+RESULTS = "results file (default: {}.json in runs/reproduce, or in reproduce of MINIGEN_HOME)"
 BRIEF = f"""\
 minigen {minigen.__version__}: image generation from first principles, in notebooks. Try:
 
@@ -256,10 +257,15 @@ def _default_of(cls: type, field: dataclasses.Field) -> str:
 
 
 def _add_bench(commands: Commands) -> None:
-    about = "Throughput of both stages, beside diffusers' where it is there."
-    p = _command(commands, "bench", "how fast this machine is", about)
+    about = ("Throughput of both stages, beside diffusers' where it is there. With --quality: how "
+             "good each family of the course becomes in so many minutes of a processor.")
+    p = _command(commands, "bench", "how fast this machine is, or how fast models learn", about)
     option(p, "--preset", choice(*presets.NAMES), "sizes of the networks", "small")
     option(p, "--seconds", NUMBER, "seconds for each measurement", 5.0)
+    minutes = "processor minutes of each training (default, where none is named: 1 5 20)"
+    option(p, "--quality", NUMBER | dict(metavar="MINUTES"), minutes, nargs="*")
+    option(p, "--seeds", WHOLE, "with --quality: one training each", [0], nargs="+")
+    option(p, "--out", PATH, f"with --quality: {RESULTS.format('quality')}")
 
 
 def _add_plan(commands: Commands) -> None:
@@ -271,8 +277,7 @@ def _add_plan(commands: Commands) -> None:
         "all presets beside each other, where they differ from the paper, and why.",
     )
     option(p, "--preset", choice(*presets.NAMES), "which one (default: all, compared)")
-    images = "images in the data set (default: 30000, small 4096)"
-    option(p, "--images", WHOLE, images)
+    option(p, "--images", WHOLE, "images in the data set (default: 30000, small 4096)")
     option(p, "--share", NUMBER, "of a GPU's peak that a training reaches, an assumption", 0.15)
 
 
@@ -286,14 +291,10 @@ def _add_reproduce(commands: Commands) -> None:
     )
     tables = (
         "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9, beyond, "
-        "guidance, predictions, origins, flow or likelihoods"
+        "flow, guidance, likelihoods, losses, origins, predictions or prices"
     )
     p.add_argument("table", help=tables)
     option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")
     steps = "training steps (or images drawn) of a cell (default: the table's)"
     option(p, "--steps", WHOLE, steps)
-    out = (
-        "results file (default: TABLE.json in runs/reproduce, or in reproduce of MINIGEN_HOME "
-        "where that is set)"
-    )
-    option(p, "--out", PATH, out)
+    option(p, "--out", PATH, RESULTS.format("TABLE"))

@@ -25,6 +25,7 @@ from minigen.common import (
 )
 from minigen.common import generator as seeded
 from minigen.inputs import alike, images, labels, number, tensor, whole, wholes
+from minigen.squares import SquareDecoder, SquareEncoder
 
 
 def kl_standard_normal(mean: Tensor, logvar: Tensor) -> Tensor:
@@ -149,20 +150,23 @@ def _check_width(width: int) -> None:
 class VAE(nn.Module):
     """Convolutional VAE: q(z|x) = N(mean(x), diag e^logvar(x)), p(x|z) a Gaussian around decode(z).
 
-    With num_classes both networks see the label as well: q(z|x, y), p(x|z, y).
+    With num_classes both networks see the label as well: q(z|x, y), p(x|z, y). With `squares` they
+    are those of `minigen.squares`, made for a short training.
     Shapes: x (B, 3, size, size) in [-1, 1]; z, mean, logvar (B, latent_dim); y (B,) integers.
     Source: Kingma & Welling 2014; Sohn et al. 2015 for the label.
     """
 
     def __init__(self, latent_dim: int = 32, width: int = 32, size: int = 32,
-                 num_classes: int = 0):
+                 num_classes: int = 0, squares: bool = False):
         super().__init__()
         whole(latent_dim, "latent_dim")
         whole(num_classes, "num_classes", 0)
-        self.config = dict(latent_dim=latent_dim, width=width, size=size, num_classes=num_classes)
+        self.config = dict(latent_dim=latent_dim, width=width, size=size, num_classes=num_classes,
+                           squares=squares)
         self.latent_dim, self.num_classes = latent_dim, num_classes
-        self.encoder = ConvEncoder(width, size, 3 + num_classes)
-        self.decoder = ConvDecoder(width, size)
+        encoder, decoder = ((SquareEncoder, SquareDecoder) if squares
+                            else (ConvEncoder, ConvDecoder))
+        self.encoder, self.decoder = encoder(width, size, 3 + num_classes), decoder(width, size)
         self.to_latent = nn.Linear(self.encoder.channels * 16, 2 * latent_dim)
         self.from_latent = nn.Linear(latent_dim + num_classes, self.decoder.channels * 16)
 

@@ -3,17 +3,15 @@ r"""
 # Chapter 0 · Start here
 
 This course starts with a single Gaussian and ends with a latent diffusion model that draws faces. In every chapter you write what
-makes its model the model that it is (the loss, the step that trains it, the loop that draws with it, the block that it is built of),
-and the cells below work with what you wrote. The rest is in a package short enough to be read. In this chapter you will
+makes its model the model that it is: a loss, the step that trains it, the loop that draws with it. The cells below work with what you
+wrote; the rest is in a package short enough to be read. In this chapter you will
 
-1. see what you will have built, and check that your computer is ready;
+1. see what you will have built;
 2. learn how a chapter works, with one exercise to warm up;
-3. meet the images: drawn faces, scanned digits, and a folder of your own;
-4. write the simplest generator of images there is, from images to new images, and look hard at what it gets wrong;
+3. meet the images: drawn faces and scanned digits;
+4. write the simplest generator of images there is, and look hard at what it gets wrong;
 5. build the yardstick that measures every model of the course;
 6. take your generator apart, and let it draw from photographs of your own.
-
-It takes about two hours.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -37,15 +35,12 @@ r"""
 
 *5 minutes.*
 
-One row of faces for every model of this course, drawn just now from weights that come with it. The first row is what the models
-learned from; nobody drew the others.
+The first row is what the models learned from; nobody drew the others. You will build them all: the Gaussian in this chapter, the **GAN**
+in chapter 1, the **VAE** in 2, the **VQ-VAE** in 3, the diffusion model on pixels (**U-Net**) in 5 and 6. The last row is the paper that
+the course follows to its end: Liu, Chen and Gao, *Image Generation Based on Diffusion Model in Latent Space* (2026).
 
-Each row answers a failure of the one above it, and you will build them all: the Gaussian in this chapter, the **GAN** in chapter 1,
-the **VAE** in 2, the **VQ-VAE** in 3, the diffusion model on pixels (**U-Net**) in 5 and 6. The last row is the paper that the course
-follows to its end: Liu, Chen and Gao, *Image Generation Based on Diffusion Model in Latent Space* (2026).
-
-How good are they? The course measures all of them with one yardstick, the **toy Fréchet distance**: how far the samples, as a
-crowd, are from real faces, seen through a small classifier; 0 would be no difference. Section 5 builds it. Here is the ladder:
+How good are they? One yardstick measures them all, the **toy Fréchet distance**: how far the samples, as a
+crowd, are from real faces, seen through a small classifier; 0 would be no difference. Section 5 builds it.
 """
 
 # %%
@@ -73,21 +68,19 @@ show(fig, f"""The toy Fréchet distance of every model, in the course's order: {
 
 # %% [markdown]
 r"""
-The ladder does not fall evenly, and it is better to know so before you start: **the best samples for a long time come in chapter 1, and
-chapters of worse scores follow.** A GAN is trained for its samples and for nothing else: it cannot say how likely a face is, it cannot
-find the code of a face that it is given, and its training is a game that may go wrong. The VAE and the VQ-VAE can do what it cannot and
-pay with their samples: a model that has to account for *every* training face averages wherever it is unsure. They are here because the
-last row is built of them: its autoencoder is a VQ-VAE, improved, and only its codes are drawn by diffusion. The U-Nets of chapter 5 draw faces
-that look better than the GAN's, clean in colour and outline, and score worse, as eyes and mouths are often wrong. Each
-chapter takes its own number apart. (The yardstick looks with the features of a classifier, and the autoencoder of the last rows was trained against
-the same classifier, which flatters them a little.)
+The ladder does not fall evenly: **the best samples for a long time come in chapter 1, and chapters of worse scores follow.** A GAN is
+trained for its samples and for nothing else: it cannot say how likely a face is, nor find the code of a given face, and its training is a
+game that may go wrong. The VAE and the VQ-VAE can do what it cannot and pay with their samples: a model that has to account for *every*
+training face averages wherever it is unsure. But the last row is built of them: its autoencoder is an improved VQ-VAE,
+whose codes are drawn by diffusion. The U-Nets of chapter 5 draw faces that look better than the GAN's and score worse, as eyes and
+mouths are often wrong. (The autoencoder of the last rows was trained against the yardstick's own classifier, which flatters them a little.)
 
-These are models that were trained for up to an hour or so each, and come with the course. What you train yourself in a minute is worse, and the chapters
-say by how much.
+All these were trained for up to an hour or so, and come with the course. What you train yourself in a minute is worse, and the chapters say
+by how much.
 
 The paper's system has two stages. An **autoencoder** (IVQ-VAE) presses an image into a tiny map of codes, sixteen tokens for a whole
 face, and unfolds it again. A **diffusion Transformer** (FFTD) learns to turn pure noise into such maps, a little less noisy at every
-step. This is that plan, with the trained models themselves:
+step:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -132,10 +125,10 @@ r"""
 
 *5 minutes.*
 
-Every chapter begins with two cells like the ones at the top. The first does something only on Colab. The second imports tools and
+The first cell of a chapter does something only on Colab. The second imports tools and
 reads the **scale**: `small`, the default, runs on two processor cores in at most two minutes; `full` is the same cells with the paper's
-sizes, for a GPU. You choose it with the environment variable `MINIGEN_SCALE` before Jupyter starts, or, on Colab, with a cell
-`%env MINIGEN_SCALE=full` above the imports. Here are the tools of the rest of this chapter:
+sizes, for a GPU. The environment variable `MINIGEN_SCALE` chooses it before Jupyter starts; on Colab, a cell
+`%env MINIGEN_SCALE=full` above the imports does.
 """
 
 # %%
@@ -164,22 +157,18 @@ print(f"scale: {scale}, {n_faces} faces")
 
 # %% [markdown]
 r"""
-**Read a little, run a cell, look at the figure, do the exercise.** `Shift`+`Enter` runs a cell and moves on. Cells build
+**Read a little, run a cell** (`Shift`+`Enter`)**, look at the figure, do the exercise.** Cells build
 on each other, so run them in order; *Run → Run All Cells* is always safe, even with no exercise solved.
 
-An exercise is a function with a gap. Replace `raise NotImplementedError`, run the cell, then run the check below it.
-The check tells you whether the answer passed, and if not, what is wrong with it. Each exercise has its difficulty (one to
-three stars), a time, and a hint to unfold, often with a second one inside. All answers are in
-[`solutions/00_start_here.ipynb`](../solutions/00_start_here.ipynb), the same chapter solved, and every chapter has its own there: try first.
+An exercise is a function with a gap. Replace `raise NotImplementedError`, run the cell, then the check below it:
+it says whether the answer passed, and if not, what is wrong with it. Each has one to three stars, a time, and a hint to unfold, often with a
+second one inside; the one of three stars puts together what you wrote before it. Most chapters also have something to **predict** before you run a cell, and something to **break** on purpose. All answers are in
+[`solutions/00_start_here.ipynb`](../solutions/00_start_here.ipynb), the same chapter solved: try first.
 
 Below most exercises stands a line like `to_unit_range = yours(to_unit_range)`. From there on the chapter works with **your** function if
-it passes its check, and with the course's if it does not yet; what is printed says which. So the pictures further down are drawn by your code, as
-far as you have written it. Come back to an exercise whenever you like, and run the cells below it again.
+it passes its check, and with the course's if not; what is printed says which. Come back whenever you like, and run the cells below again.
 
-Every chapter has an exercise of three stars that puts together what you wrote before it. Most have something to **predict** before you run a cell, with the
-answer folded away, and something to **break** on purpose.
-
-Let us warm up. Image files hold **bytes**, 0 to 255. Networks prefer numbers around zero, so in this course every image
+To warm up: image files hold **bytes**, 0 to 255. Networks prefer numbers around zero, so here every image
 is a float tensor in $[-1, 1]$:
 
 $$x = \frac{\text{byte}}{127.5} - 1 .$$
@@ -207,7 +196,7 @@ check(to_unit_range)
 
 # %% [markdown]
 r"""
-Try it wrong on purpose, once: divide by 255 and leave out the $-1$, and see what the check says. In a picture that mistake looks like this:
+Try it wrong on purpose: divide by 255, leave out the $-1$, and see what the check says. That mistake looks like this:
 """
 
 # %%
@@ -219,7 +208,7 @@ show(image_grid(both, titles=["in [-1, 1]", "in [0, 1]"], width=2.4), """One fac
 
 # %% [markdown]
 r"""
-If a picture looks washed out, check its range first. The plotting functions of `minigen` cannot catch $[0, 1]$, as it fits inside $[-1, 1]$. Anything
+If a picture looks washed out, check its range first. The plotting functions of `minigen` cannot catch $[0, 1]$, which fits inside $[-1, 1]$; anything
 outside they refuse:
 """
 
@@ -231,8 +220,7 @@ except ValueError as e:
 
 # %% [markdown]
 r"""
-What you have passed is kept on your own computer (in your home folder, under `.minigen`) and nowhere else. The board of all
-exercises is one call away:
+What you have passed is kept on your own computer (in your home folder, under `.minigen`) and nowhere else:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -250,13 +238,12 @@ minigen.environment()
 r"""
 ## 3. The images
 
-*10 minutes.*
+*5 minutes.*
 
 ### ToyFaces
 
-Real photographs need a download and hours of training. **ToyFaces** are cartoon faces drawn by a formula: ellipses and
-strokes with smooth edges. They need no network, they can be drawn at any size, and, best of all, we know the truth about
-each one: nine named attributes.
+Real photographs need a download and hours of training. **ToyFaces** are cartoon faces drawn by a formula, ellipses and
+strokes with smooth edges, and we know the truth about each one: nine named attributes.
 """
 
 # %%
@@ -273,10 +260,8 @@ print("\nface 0:", ", ".join(real.describe(0).values()))
 
 # %% [markdown]
 r"""
-Beside the named attributes each face has small unnamed variations (place, width, gaze, light), so no two are equal. Face $k$
-depends on the seed and on $k$ only: everyone who takes this course sees the same faces.
-
-Because a face is a formula, it can be drawn at any size. This is one face at three resolutions:
+Each face has small unnamed variations as well (place, width, gaze, light), so no two are equal. Face $k$
+depends on the seed and on $k$ only: everyone sees the same faces. And a formula can be drawn at any size:
 """
 
 # %%
@@ -315,7 +300,7 @@ explore(portrait, still,
 r"""
 ### Exercise 0.2 · `mean_face` · ★ · 3 minutes
 
-The first statistic of any data set is its mean. Average a batch of images over the batch, keeping channels and pixels.
+Average a batch of images over the batch, keeping channels and pixels.
 
 <details><summary>Hint</summary>
 
@@ -345,14 +330,12 @@ show(image_grid(torch.stack(list(means.values())), titles=list(means), width=5),
 
 # %% [markdown]
 r"""
-The difference of two means is already a picture of an attribute. Hold on to that thought; chapter 2 adds glasses to a face
-with it.
+The difference of two means is already a picture of an attribute; chapter 2 adds glasses to a face with it.
 
 ### Digits
 
-ToyFaces are invented. The second data set is real: 1,797 handwritten digits, scanned and reduced to 8×8 pixels; each pixel counts the ink in a
-block of 4×4 dots, 0 to 16, hence 17 grey levels (UCI repository; CC BY 4.0). It is small enough to be part of the course, and messy, as
-real data is.
+The second data set is real, and messy as real data is: 1,797 handwritten digits, scanned and reduced to 8×8 pixels; each pixel counts the ink in a
+block of 4×4 dots, 0 to 16 (UCI repository; CC BY 4.0).
 """
 
 # %%
@@ -364,70 +347,13 @@ print(len(digits), "digits of shape", tuple(digits.images.shape[1:]),
 
 # %% [markdown]
 r"""
-### Your own images
-
-Put the path of a folder, of a zip, or of a parquet file in the next cell. Section 6 then finds the eigenfaces of your
-photographs and draws new ones, with the code that you write until then. (The yardstick of section 5 is for ToyFaces only.) Sub-folders become classes.
-Nothing is unpacked and nothing is changed: `prepare` centre-crops and resizes each
-image and writes them into **one file of bytes**, from which training later reads just what it needs. On the command line
-that is
-
-```
-python -m minigen prepare my_photos --size 256 --out data/my_photos
-```
-
-A folder that `prepare` wrote can be named as well, and if the environment variable `MINIGEN_DATA` names one, it is taken.
-Until you name a folder, the cell makes a zip as a stand-in: 200 ToyFaces as PNG files in two class folders. Two
-things that every real folder has are in it as well, a torn file and one that is no image at all.
-"""
-
-# %%
-MY_IMAGES = os.environ.get("MINIGEN_DATA")  # or your own: "../my_photos", "../my_photos.zip"
-
-work = Path(tempfile.mkdtemp())
-if MY_IMAGES is None:
-    with zipfile.ZipFile(work / "stand_in.zip", "w") as z:
-        for i, picture in enumerate(to_uint8(ToyFaces(200, size=64, seed=7).images())):
-            buffer = io.BytesIO()
-            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "PNG")
-            png = buffer.getvalue()
-            z.writestr(f"{'even' if i % 2 == 0 else 'odd'}/{i:03}.png", png)
-        z.writestr("odd/torn.png", png[: len(png) // 2])
-        z.writestr("even/notes.txt", "remember to water the plants")
-
-# %%
-source = Path(MY_IMAGES or work / "stand_in.zip")
-prepared = source if (source / "manifest.json").is_file() else work / "prepared"
-if prepared != source:
-    prepare(source, prepared, size=64, overwrite=True)
-mine = PreparedImages(prepared)
-manifest = mine.manifest
-print(len(mine), "images of", manifest["size"], "pixels, classes:", manifest["class_counts"])
-for entry in manifest["skipped"]:
-    print("skipped", entry["name"], "-", entry["reason"])
-
-# %%
-some = range(0, len(mine), max(1, len(mine) // 12))
-batch, labels = mine[list(some)[:12]]
-names = [mine.classes[k] if k >= 0 else "" for k in labels]
-show(image_grid(batch, columns=6, titles=names, width=5),
-     "Some of the prepared images, each with the class that its folder gave it, if any.")
-
-# %% [markdown]
-r"""
-The torn file was found, named and left out, and it is listed in the manifest. A loader that silently fills the missing half
-with grey would have taught the model grey halves.
-
 ## 4. The simplest generator
 
 *55 minutes.*
 
-To **generate** is to draw new samples from the distribution $p(x)$ that the training images came from. We do not know $p(x)$.
-We have samples, and we choose a family of distributions simple enough to fit.
-
-### The simplest wrong thing
-
-Treat every pixel as independent: give each its own mean and standard deviation. Drawing from that takes one line.
+To **generate** is to draw new samples from the distribution $p(x)$ that the training images came from. We do not know $p(x)$;
+we have samples, and choose a family of distributions simple enough to fit. The simplest of all treats every pixel as independent, with its
+own mean and standard deviation:
 """
 
 # %%
@@ -440,8 +366,8 @@ show(image_grid(independent),
 
 # %% [markdown]
 r"""
-Coloured static. Every pixel on its own has the right colours; what is missing is that **pixels agree**: if one pixel of the
-background is blue, so are all others. That agreement is what a generator has to learn, here and in every later chapter.
+Every pixel on its own has the right colours; what is missing is that **pixels agree**: if one pixel of the
+background is blue, so are all others. That agreement is what a generator has to learn.
 
 ### A Gaussian over whole images
 
@@ -458,7 +384,7 @@ Each column of $U$ is an image of length 1, an **eigenface**, at right angles to
 
 ### Exercise 0.3 · `eigenfaces_of` · ★★ · 10 minutes
 
-Given images with their mean already taken off, one in each *row*, return the eigenfaces, one in each *column*, and the variances along them, the
+Given images less their mean, one in each *row*, return the eigenfaces, one in each *column*, and the variances along them, the
 largest first.
 
 <details><summary>Hint</summary>
@@ -490,11 +416,6 @@ def eigenfaces_of(centred):
 # %% points=2
 check(eigenfaces_of)
 
-# %% [markdown]
-r"""
-The first few eigenfaces carry most of the variance:
-"""
-
 # %%
 eigenfaces_of = yours(eigenfaces_of)
 middle = mean.flatten()
@@ -519,9 +440,9 @@ show(image_grid(first, titles=[f"λ = {v:.0f}" for v in variances[:8]]),
 
 # %% [markdown]
 r"""
-The first eigenfaces are about large areas of colour: background, hair, shirt, skin. Eyes, mouth and glasses are a few pixels and
-carry little variance, so they come late. **Variance is not importance.** A smile weighs almost nothing in pixels and
-decides what you see. This is why chapter 4 measures images with something better than pixels.
+Large areas of colour come first. Eyes, mouth and glasses are a few pixels and
+carry little variance, so they come late. **Variance is not importance**: a smile weighs almost nothing in pixels and
+decides what you see. Chapter 4 will measure images with something better than pixels.
 
 **Play:** rebuild one face from its first $k$ coordinates $c = U_k^\top (x - \mu)$.
 """
@@ -557,7 +478,7 @@ and add the mean:
 
 $$x = \mu + U \,\mathrm{diag}(\sqrt{\lambda})\, \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I).$$
 
-Its covariance is $U\,\mathrm{diag}(\sqrt\lambda)\;\mathbb E[\varepsilon\varepsilon^\top]\;\mathrm{diag}(\sqrt\lambda)\,U^\top = U\,\mathrm{diag}(\lambda)\,U^\top = \Sigma$, as it should be.
+Its covariance is $U\,\mathrm{diag}(\sqrt\lambda)\;\mathbb E[\varepsilon\varepsilon^\top]\;\mathrm{diag}(\sqrt\lambda)\,U^\top = \Sigma$, as it should be.
 
 ### Exercise 0.4 · `gaussian_draw` · ★★ · 8 minutes
 
@@ -587,7 +508,7 @@ check(gaussian_draw)
 
 # %% [markdown]
 r"""
-Two pixels are images, too, of $D = 2$, and can be drawn as a point. Take the red of two pixels near the top of the head, one on each side. Most often both are hair:
+Two pixels are an image, too, of $D = 2$, and can be drawn as a point. Take the red of two pixels near the top of the head, most often both hair:
 """
 
 # %%
@@ -605,12 +526,12 @@ print(f"correlation: {[round(float(torch.corrcoef(c.T)[0, 1]), 1) + 0.0 for c in
 
 # %% [markdown]
 r"""
-The Gaussian has the correlation that independent pixels lack. It does not have the clusters: that there are a handful of colours is nothing that means and
-covariances can say. And some of its points leave $[-1, 1]$, as no pixel does: a Gaussian knows no bounds, so images drawn from it are clipped.
+The Gaussian has the correlation that independent pixels lack, but not the clusters: that there are a handful of colours is nothing that means and
+covariances can say. And some of its points leave $[-1, 1]$, so images drawn from it are clipped.
 
 ### Exercise 0.5 · `new_faces` · ★★★ · 20 minutes
 
-Now the whole generator: a function that is given images and returns new ones. Put together what you have:
+The whole generator: a function that is given images and returns new ones. Put together what you have:
 
 1. the mean face of `images`, and the images less their mean, one a row;
 2. the eigenfaces of those, and their variances;
@@ -666,17 +587,21 @@ print(f"fitted to {len(images)} faces, and 2,000 drawn, in {seconds:.0f} seconds
 
 # %% [markdown]
 r"""
-A whole generative model, and nothing was trained but a mean and a covariance. For that it is remarkable: heads, hair and shirts are where they belong. Now look for
+For a mean and a covariance it is remarkable: heads, hair and shirts are where they belong. Now look for
 what is wrong, for this list is the programme of the course:
 
-- **Everything at once.** Glasses are on or off; a Gaussian knows only "more" and "less", so many samples have half-visible ones.
-- **No decisions.** Hair is one of five colours. The Gaussian draws mixtures of them, and mixtures of backgrounds.
+- **No decisions.** Glasses are on or off, and hair is one of five colours; a Gaussian knows only "more" and "less", so it draws half-visible glasses and mixtures of colours.
 - **Soft edges.** A hard edge that moves from face to face becomes a ramp.
 
-How many are half-visible? Faces with glasses and without differ, on average, by the contrast $c$ of their two means. Looking along $c$ itself would be noisy, as the loud
+How many glasses are half-visible? To see it, put all faces on one axis, with 0 the mean of those without glasses and 1 the mean of those with.
+
+<details><summary>Which axis: Fisher's linear discriminant</summary>
+
+Faces with glasses and without differ, on average, by the contrast $c$ of their two means. Looking along $c$ itself would be noisy, as the loud
 eigenfaces (background, hair) vary for reasons of their own. *Fisher's linear discriminant* (1936) divides the contrast, along each eigenface, by the variance there: of all directions it is
-the one along which two groups lie farthest apart, measured in their own spread. On that axis let 0 be the mean of the faces without glasses and 1 the mean of
-those with.
+the one along which two groups lie farthest apart, measured in their own spread.
+
+</details>
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -702,16 +627,16 @@ assert half["real"] < 0.1 and half["Gaussian"] > 0.3
 
 # %% [markdown]
 r"""
-Two humps in the data, one in the model: one face in twenty lies between a quarter and three quarters of a pair of glasses among the real ones, and more than one in three among the Gaussian's. The Gaussian has the
-right mean and the right variance along this direction and still gets it wrong, because two humps are not a Gaussian.
+Two humps in the data, one in the model. The Gaussian has the
+right mean and variance along this axis and still gets it wrong, because two humps are not a Gaussian.
 
 ## 5. A yardstick for the whole course
 
 *20 minutes.*
 
-"Looks better" is not a measurement. All chapters are compared by one number, the **Fréchet distance**. Take a feature vector of
+"Looks better" is not a measurement. All chapters are compared by the **Fréchet distance**: take a feature vector of
 every image, fit a Gaussian to the features of the real images and one to those of the samples, and ask how far apart the two
-Gaussians are. That needs a distance between two crowds, so begin with crowds of numbers.
+Gaussians are. Begin with crowds of numbers.
 
 ### How far must a crowd move?
 
@@ -719,7 +644,7 @@ Pair every number $x$ of one crowd, $\mathcal N(\mu_1, \sigma_1^2)$, with a numb
 
 $$\mathbb E\,(x - y)^2 = (\mu_1-\mu_2)^2 + \sigma_1^2 + \sigma_2^2 - 2\,\mathrm{cov}(x, y),$$
 
-and only its last term depends on who is paired with whom. A covariance is at most $\sigma_1\sigma_2$, and it is that if the smallest goes to the smallest, the second to the second, and so on. So
+and only its last term depends on who is paired with whom. It is largest, $2\sigma_1\sigma_2$, if the smallest goes to the smallest, the second to the second, and so on. So
 the least that a crowd has to move is
 
 $$d^2 = (\mu_1-\mu_2)^2 + (\sigma_1-\sigma_2)^2 .$$
@@ -759,20 +684,26 @@ print(f"your formula:         {frechet_1d(1, 4, -1, 1):.1f}")
 r"""
 ### From numbers to vectors
 
-With vectors nothing changes but the last term. The mean square of the ways is
-
-$$\mathbb E\,\lVert x - y\rVert^2 = \lVert \mu_1 - \mu_2 \rVert^2 + \mathrm{tr}\,\Sigma_1 + \mathrm{tr}\,\Sigma_2 - 2\,\mathrm{tr}\,C,$$
-
-where $C$ is the covariance of $x$ with its partner $y$; and we look for the pairing with the largest trace of $C$. Take each crowd's own spread out of it, $C = \Sigma_1^{1/2} K\, \Sigma_2^{1/2}$: what is left, $K$,
-is a matrix of correlations and stretches no vector. So $\mathrm{tr}\,C = \mathrm{tr}\,(K\,\Sigma_2^{1/2}\Sigma_1^{1/2})$ is at most the sum of the singular values of $M = \Sigma_2^{1/2}\Sigma_1^{1/2}$, and those are the
-roots of the eigenvalues of $M^\top M = \Sigma_1^{1/2}\,\Sigma_2\,\Sigma_1^{1/2}$. That gives the paper's Eq. 31:
+With vectors nothing changes but the last term, whose largest value is now a matter of matrices. That gives the paper's Eq. 31:
 
 $$d^2 = \lVert \mu_1 - \mu_2 \rVert^2 + \mathrm{tr}\left(\Sigma_1 + \Sigma_2 - 2\,(\Sigma_1^{1/2}\, \Sigma_2\, \Sigma_1^{1/2})^{1/2}\right).$$
 
 In one dimension the matrix is the number $\sigma_1^2\sigma_2^2$, its root is $\sigma_1\sigma_2$, and the line is the formula of the exercise. If both crowds are stretched along the same axes, it is that formula for each axis, added
 up. What is new is a **turn**, and in two dimensions one can see it.
 
-**Play:** shift and turn the second crowd. Each line leads from a point to its partner in the cheapest pairing; the title is the mean square of all such lines.
+<details><summary>Why this matrix</summary>
+
+The mean square of the ways is
+
+$$\mathbb E\,\lVert x - y\rVert^2 = \lVert \mu_1 - \mu_2 \rVert^2 + \mathrm{tr}\,\Sigma_1 + \mathrm{tr}\,\Sigma_2 - 2\,\mathrm{tr}\,C,$$
+
+where $C$ is the covariance of $x$ with its partner $y$; and we look for the pairing with the largest trace of $C$. Take each crowd's own spread out of it, $C = \Sigma_1^{1/2} K\, \Sigma_2^{1/2}$: what is left, $K$,
+is a matrix of correlations and stretches no vector. So $\mathrm{tr}\,C = \mathrm{tr}\,(K\,\Sigma_2^{1/2}\Sigma_1^{1/2})$ is at most the sum of the singular values of $M = \Sigma_2^{1/2}\Sigma_1^{1/2}$, and those are the
+roots of the eigenvalues of $M^\top M = \Sigma_1^{1/2}\,\Sigma_2\,\Sigma_1^{1/2}$.
+
+</details>
+
+**Play:** shift and turn the second crowd. Each line leads from a point to its partner in the cheapest pairing.
 """
 
 # %%
@@ -822,15 +753,14 @@ explore(crowds, still,
 
 # %% [markdown]
 r"""
-On the right both crowds have the same mean and the same variance in $x$ and in $y$; only the sign of the correlation is another. Measured by $x$ and $y$ alone they would be at distance 0. The matrix formula sees the turn, as it has to:
+On the right both crowds have the same mean and the same variance in $x$ and in $y$; only the sign of the correlation is another. The matrix formula sees it, as it has to:
 correlation is all that tells a face from coloured static.
 
 ### Which features?
 
-Pixels would repeat the mistake of the eigenfaces. We need features in which a smile weighs as much as a
-background. The course uses the last hidden layer (64 numbers) of a small classifier that was trained to read the nine
-attributes of ToyFaces. We call the result the **toy Fréchet distance**. It is *not* FID, which uses the Inception network and
-photographs; values of the two cannot be compared. In chapter 8, on photographs, FID itself takes over.
+Pixels would repeat the mistake of the eigenfaces. For features in which a smile weighs as much as a
+background, the course takes the last hidden layer (64 numbers) of a small classifier that was trained to read the nine
+attributes of ToyFaces. The result is the **toy Fréchet distance**. It is *not* FID, which looks at photographs with the Inception network and takes over in chapter 8; the two cannot be compared.
 
 Does it measure what we want? Damage real images in different ways and see.
 """
@@ -868,16 +798,15 @@ show(fig, """Toy Fréchet distances of seven sets on a log scale: fresh faces an
 
 # %% [markdown]
 r"""
-Four things to remember whenever you read such a number, here or in a paper:
+Four things to remember whenever you read such a number:
 
 - Even **fresh real faces** are not at 0, because 2,000 images estimate a covariance with an error. Their value is about the best that an
   honest generator can reach. It falls as the number of images grows, so we always use 2,000.
-- **Copies** score as well as fresh faces. The distance cannot tell a generator from a thief. It does see that there are only 200 faces.
+- **Copies** score as well as fresh faces: the distance cannot tell a generator from a thief. It does see that there are only 200 faces.
 - The classifier hardly notices **slight noise**. A distance sees only what its features see.
-- A set in which **no one wears glasses** is caught although each single image is perfect. The distance compares
-  distributions, not images.
+- A set in which **no one wears glasses** is caught although each single image is perfect: distributions are compared, not images.
 
-And your Gaussian? It is the first model of the table that grows with every chapter; the row above it is the floor.
+And your Gaussian? It is the first row of a table that grows with every chapter.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -888,8 +817,8 @@ assert 0.8 < ours / recorded < 1.2, "fitted, not trained: everyone gets about th
 
 # %% [markdown]
 r"""
-A few seconds of arithmetic give about 215 (from 200 to 235, by the noise that is drawn; the table's own draw has 228). An hour of training gives what stands in the ladder at the top. Whatever you train in the coming chapters, hold it against this number: a
-network that scores worse than 228 has not yet beaten a mean and a covariance.
+A few seconds of arithmetic give about 215 (from 200 to 235, by the noise that is drawn; the table's own draw has 228). Hold whatever you train against it: a
+network that scores worse has not yet beaten a mean and a covariance.
 
 ## 6. Take it apart
 
@@ -901,7 +830,7 @@ Forget the eigenfaces. Draw one number $\varepsilon_n \sim \mathcal N(0, 1)$ for
 
 $$x = \mu + \frac{1}{\sqrt N} \sum_{n=1}^{N} \varepsilon_n\, (x_n - \mu).$$
 
-A mixture of four thousand faces, with random weights, half of them negative. **Before you run it:** will these mixtures score better than the Gaussian, worse, or the same? And if only the first 1,000 or the first 200 faces are mixed?
+The weights are random, half of them negative. **Before you run it:** will these mixtures of all faces score better than the Gaussian, worse, or the same? And if only the first 1,000 or the first 200 are mixed?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -935,10 +864,10 @@ r"""
 <details><summary>Answer</summary>
 
 The same. A weighted sum of independent normal numbers is normal; its mean is $\mu$, and its covariance is
-$\frac1N \sum_n (x_n - \mu)(x_n - \mu)^\top$, which *is* $\Sigma$. Three seeds each differ among themselves as much as the two ways differ. So this is another answer to exercise 0.5, in three lines, and it says where the ghosts come from: **every
+$\frac1N \sum_n (x_n - \mu)(x_n - \mu)^\top$, which *is* $\Sigma$. So this is another answer to exercise 0.5, and it says where the ghosts come from: **every
 draw of the Gaussian is a mixture of all training faces at once**, so it has a little of everybody's glasses.
 
-A thousand faces give as good a Gaussian as four thousand. Two hundred give a slightly worse one, 250 to 275. Beyond a thousand, more of them do not help: what fails is not the amount of data, it is the family of
+A thousand faces give as good a Gaussian as four thousand, two hundred a slightly worse one, 250 to 275. What fails is not the amount of data, it is the family of
 distributions.
 
 </details>
@@ -970,21 +899,61 @@ show(image_grid(torch.cat([x[:8] for x in broken.values()]), row_titles=titles),
 
 # %% [markdown]
 r"""
-- **10 eigenfaces only** hold 80 % of the variance. Every large area has its colour, and the distance is nearly that of static, as eyes and mouths are all the same smudge.
-- **Each pixel alone** is the static of the beginning: the right variances, no correlations.
+- **10 eigenfaces only** hold 80 % of the variance, and the distance is nearly that of static: eyes and mouths are all the same smudge.
 - **λ for √λ.** The first eigenface has the variance 121, so what should vary by 11 varies by 121 and is clipped to black and white, while what has a variance below 1 becomes quieter than it was.
 - **Mean not taken off.** This is the mixture of $x_n$ in place of $x_n - \mu$. The covariance grows by $\mu\mu^\top$: one face is given the mean face twice, another its negative.
 
-None of these raises an error. A wrong root only draws worse, and it takes a look, or a number, to find it.
+None of these raises an error. It takes a look, or a number, to find it.
 
 ### Your photographs
 
-The same functions, now with the images of section 3. A hundred or more are wanted, and it helps if they are aligned, the eyes always in the same place: the mean of faces that stand anywhere is fog, and the eigenfaces are clouds.
+Now the same functions on images of your own. Name a folder, a zip or a parquet file of photographs in the next cell, as `MY_IMAGES`. A hundred or more are wanted, and it helps if they are aligned, the eyes always in the same place: the mean of faces that stand anywhere is fog, and the eigenfaces are clouds. (They get no distance: the yardstick is for ToyFaces.)
+Until you name one, the cell makes a stand-in: a zip of 200 ToyFaces in two folders, with two things that every real folder has, a torn file and one that is no image.
+"""
+
+# %%
+MY_IMAGES = os.environ.get("MINIGEN_DATA")  # or your own: "../my_photos", "../my_photos.zip"
+
+work = Path(tempfile.mkdtemp())
+if MY_IMAGES is None:
+    with zipfile.ZipFile(work / "stand_in.zip", "w") as z:
+        for i, picture in enumerate(to_uint8(ToyFaces(200, size=64, seed=7).images())):
+            buffer = io.BytesIO()
+            Image.fromarray(picture.permute(1, 2, 0).numpy()).save(buffer, "PNG")
+            png = buffer.getvalue()
+            z.writestr(f"{'even' if i % 2 == 0 else 'odd'}/{i:03}.png", png)
+        z.writestr("odd/torn.png", png[: len(png) // 2])
+        z.writestr("even/notes.txt", "remember to water the plants")
+
+# %%
+source = Path(MY_IMAGES or work / "stand_in.zip")
+prepared = source if (source / "manifest.json").is_file() else work / "prepared"
+if prepared != source:
+    prepare(source, prepared, size=64, overwrite=True)
+mine = PreparedImages(prepared)
+manifest = mine.manifest
+print(len(mine), "images of", manifest["size"], "pixels, classes:", manifest["class_counts"])
+for entry in manifest["skipped"]:
+    print("skipped", entry["name"], "-", entry["reason"])
+
+# %%
+some = range(0, len(mine), max(1, len(mine) // 12))
+batch, labels = mine[list(some)[:12]]
+names = [mine.classes[k] if k >= 0 else "" for k in labels]
+show(image_grid(batch, columns=6, titles=names, width=5),
+     "Some of the prepared images, each with the class that its folder gave it, if any.")
+
+# %% [markdown]
+r"""
+`prepare` has centre-cropped and resized each image and written all into **one file of bytes**, from which training reads just what it needs; sub-folders are classes, and your own files stay as they are. (Without a notebook: `python -m minigen prepare my_photos --size 256 --out data/my_photos`. What that wrote can be named above, too.)
+The torn file is named and left out. A loader that silently fills the missing half with grey would have taught the model grey halves.
+
+Now your generator, at 32×32 pixels:
 """
 
 # %% tags=["nbval-ignore-output"]
 if MY_IMAGES is None:
-    print("No folder was named in section 3, so these are the stand-in's 200 ToyFaces.")
+    print("No folder was named above, so these are the stand-in's 200 ToyFaces.")
 photos = torch.cat([F.interpolate(mine[[i]][0], 32, mode="area")
                     for i in range(min(len(mine), 1000))])
 k = min(8, len(photos) - 1)
@@ -1002,10 +971,9 @@ if MY_IMAGES is None:
 
 # %% [markdown]
 r"""
-`minigen.gaussian.GaussianModel` is what you wrote, tested. Of an $N \times N$ and a $D \times D$ matrix it takes the smaller, which is Turk and Pentland's own trick: with a few hundred photographs of 256×256 pixels there is no other way.
+`minigen.gaussian.GaussianModel` is what you wrote, tested. Of an $N \times N$ and a $D \times D$ matrix it takes the smaller, Turk and Pentland's own trick: with a few hundred photographs of 256×256 pixels there is no other way.
 
-**If you like:** are the ghosts of photographs better or worse than those of cartoons? With 64 for 32 one sees more, but the matrix has 12,288 rows and its eigenvectors take minutes; `mixtures(photos, 16, seed=0)` needs none and is
-quick at any size.
+**If you like:** are the ghosts of photographs better or worse than those of cartoons? With 64 for 32 one sees more, but the eigenvectors take minutes; `mixtures(photos, 16, seed=0)` needs none.
 
 ## 7. The map
 
@@ -1013,7 +981,7 @@ quick at any size.
 |---|---|---|
 | 0 Start here | a Gaussian over pixels | the simplest thing that generates at all |
 | 1 GAN | two networks in a game | decisions and sharp edges |
-| 2 VAE | a likelihood and an encoder | a GAN cannot say how likely an image is, nor encode one; the price is paid in samples |
+| 2 VAE | a likelihood and an encoder | a GAN has neither; the price is paid in samples |
 | 3 VQ-VAE | a codebook of discrete codes | a VAE is blurred or undecided |
 | 4 IVQ-VAE | a better autoencoder (paper, stage 1) | few codes, sharp faces |
 | 5 DDPM | denoising step by step | a better way to learn a distribution |
@@ -1024,10 +992,9 @@ quick at any size.
 ## Summary
 
 - To generate is to sample from a distribution fitted to data. What has to be learned is how pixels **agree**.
-- A Gaussian over whole images has the right means and covariances and still makes no decisions: half-visible glasses. Every draw is a
+- A Gaussian over whole images has the right means and covariances and still makes no decisions. Every draw is a
   mixture of all training images; more of them do not help.
-- The Fréchet distance of two Gaussians is the mean square of the shortest ways from one crowd to the other. The toy Fréchet distance is that of two sets of
-  images, seen through the features of a classifier. It has a floor above zero, and moves by a few units with the noise of the samples.
+- The Fréchet distance is the mean square of the shortest ways from one crowd to the other; the toy one looks through a classifier's features. It has a floor above zero, and moves by a few units with the noise of the samples.
 
 ### Words
 

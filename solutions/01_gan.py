@@ -2,16 +2,16 @@
 r"""
 # Chapter 1 · GAN objectives
 
-A Gaussian makes no decisions: half-visible glasses. A **generative adversarial network** (GAN) does, and it learns to without
+A Gaussian makes no decisions: half-visible glasses. A **generative adversarial network** (GAN) does, without
 ever writing down a probability. Two networks play: one draws, the other says whether a picture is real.
 
 In this chapter you will
 
-1. solve the game by hand in one dimension and check the theory's numbers;
+1. solve the game by hand in one dimension;
 2. write the losses from logits, and see why the obvious one does not train;
-3. write the training loop, both networks' steps, and let *your* loop train all that is trained here;
+3. write the training loop, which then trains all that is trained here;
 4. watch a generator collapse, count what it lost, and measure what helps;
-5. train a DCGAN on faces in less than a minute, walk through a latent space, tell it which hair colour to draw;
+5. train a DCGAN on faces in less than a minute, walk through its latent space, tell it which hair colour to draw;
 6. see what a GAN cannot do.
 """
 
@@ -43,8 +43,7 @@ print(f"scale: {scale}, {len(faces)} faces of {tuple(images.shape[1:])}")
 
 # %% [markdown]
 r"""
-Here is where the chapter ends: faces drawn by a GAN that was trained for 17 minutes on one core of a processor. (The samples of the next two chapters
-will look worse than these. What those models have and a GAN has not, an encoder and a likelihood, is why the later ones win.)
+Here is where the chapter ends: faces drawn by a GAN that was trained for 17 minutes on one core of a processor.
 """
 
 # %%
@@ -57,8 +56,7 @@ show(image_grid(drawn[:24], columns=12),
 
 # %% [markdown]
 r"""
-Are they copies? Below each of eight drawn faces stands the face nearest to it in pixels, among the training faces that this chapter has in
-memory.
+Are they copies? Below each of eight drawn faces stands the training face nearest to it in pixels.
 """
 
 # %%
@@ -72,15 +70,15 @@ show(image_grid(torch.cat([drawn[:8], nearest]), columns=8, row_titles=["drawn",
 r"""
 ## 1. The game
 
-*20 minutes.*
+*15 minutes.*
 
 The **generator** $G$ turns noise $z \sim \mathcal N(0, I)$ into a sample $G(z)$. Its samples have some distribution $q$, which
-nobody can write down. The **discriminator** $D$ looks at a sample and gives the probability that it is real. $D$ is paid for
+nobody can write down. The **discriminator** $D$ gives the probability that a sample is real. $D$ is paid for
 being right and $G$ for fooling it:
 
 $$\min_G \max_D \; V(D, G) = \mathbb E_{x \sim p}\left[\log D(x)\right] + \mathbb E_{x \sim q}\left[\log (1 - D(x))\right]$$
 
-(Goodfellow et al. 2014, Eq. 1). Freeze $G$ and ask for the best $D$. At each point $x$ it maximises
+(Goodfellow et al. 2014, Eq. 1). For a fixed $G$ the best $D$ maximises, at each point $x$,
 $p \log D + q \log (1 - D)$; set the derivative to zero:
 
 $$\frac{p}{D} - \frac{q}{1 - D} = 0 \quad\Longrightarrow\quad D^*(x) = \frac{p(x)}{p(x) + q(x)} .$$
@@ -108,24 +106,25 @@ check(best_discriminator)
 
 # %% [markdown]
 r"""
-(Here, and below every exercise, the cells work with *your* function once it has passed its check; until then with the course's. The printed line
-says which.)
+**What the game measures.** With $D^*$ in place, and with the mixture $r = (p + q)/2$,
 
-**What the game measures.** Put $D^*$ back into the game. With the mixture $r = (p + q)/2$ we have $p + q = 2r$, so
+$$V(D^*, G) = -\log 4 + 2\,\mathrm{JSD}(p, q), \qquad \mathrm{JSD}(p, q) = \tfrac12 \mathrm{KL}(p \Vert r) + \tfrac12 \mathrm{KL}(q \Vert r),$$
+
+the **Jensen–Shannon divergence**, a mean of two **Kullback–Leibler divergences**. $\mathrm{KL}(p \Vert r) = \mathbb E_p[-\log r] - \mathbb E_p[-\log p]$ says how surprising samples of
+$p$ are to someone who expects $r$ (the **cross-entropy**), less how surprising they are to someone who knows $p$ (the **entropy**): an *excess*, never
+negative, and 0 only for $r = p$. So the best that $G$ can do is $p = q$; then $D^* = \frac12$ everywhere and $V = -\log 4$ (Goodfellow et al. 2014, Theorem 1).
+
+<details><summary>The algebra</summary>
+
+Since $p + q = 2r$,
 
 $$V(D^*, G) = \mathbb E_p \log \frac{p}{2r} + \mathbb E_q \log \frac{q}{2r} = \underbrace{\mathbb E_p \log \frac pr}_{\mathrm{KL}(p \Vert r)} + \underbrace{\mathbb E_q \log \frac qr}_{\mathrm{KL}(q \Vert r)} - 2 \log 2 .$$
 
-The **Kullback–Leibler divergence** $\mathrm{KL}(p \Vert r) = \mathbb E_p[-\log r] - \mathbb E_p[-\log p]$ is a difference of two surprises: how surprising samples of
-$p$ are on average to someone who expects $r$ (the **cross-entropy**), less how surprising they are to someone who knows $p$ (the **entropy**). It is this *excess*, never
-negative, and 0 only for $r = p$. The mean of our two KLs has a name, the **Jensen–Shannon divergence**
-$\mathrm{JSD}(p, q) = \frac12 \mathrm{KL}(p \Vert r) + \frac12 \mathrm{KL}(q \Vert r)$, and so
+And since $p \le 2r$, no KL here exceeds $\log 2$, nor does their mean.
 
-$$V(D^*, G) = -\log 4 + 2\,\mathrm{JSD}(p, q).$$
+</details>
 
-JSD is 0 only for $p = q$; and since $p \le 2r$, no KL here exceeds $\log 2$, nor does their mean. So the best that $G$ can do is $p = q$; then $D^* = \frac12$ everywhere and
-$V = -\log 4$ (Goodfellow et al. 2014, Theorem 1).
-
-In one dimension everything can be drawn and checked. Let the data be $p = \mathcal N(0, 1)$ and the generator's samples $q = \mathcal N(m, 1)$. Below, $V$ is an
+In one dimension this can be checked. Let $p = \mathcal N(0, 1)$ and $q = \mathcal N(m, 1)$. Below, $V$ is an
 integral with your $D^*$, and JSD comes from its own definition, without any discriminator.
 """
 
@@ -157,9 +156,9 @@ print(f"-log 4 = {-math.log(4):.4f}   log 2 = {math.log(2):.4f}")
 
 # %% [markdown]
 r"""
-From $m = 4$ to $m = 8$ the value hardly changes. There is a distance that does not flatten: the **Wasserstein distance** $W$, also called the earth mover's. It asks how
-far, on average, the mass of $q$ must be carried to become $p$; in one dimension that is the area between the two cumulative distributions. Two equal bells, $m$
-apart: every grain moves by $m$, so $W = |m|$.
+From $m = 4$ to $m = 8$ the value hardly changes. A distance that does not flatten is the **Wasserstein distance** $W$: how
+far, on average, must the mass of $q$ be carried to become $p$? In one dimension that is the area between the two cumulative distributions, and for two equal bells, $m$
+apart, $W = |m|$.
 """
 
 # %%
@@ -189,7 +188,7 @@ def game(mean_of_q):
 
 # %% [markdown]
 r"""
-**Play:** move the generator's mean away from the data. Watch $D^*$ turn into a cliff and the Jensen–Shannon divergence flatten, while the straight line goes on.
+**Play:** move the generator's mean away from the data. $D^*$ turns into a cliff and the Jensen–Shannon divergence flattens.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -201,12 +200,11 @@ explore(game, game(2.0), """Left: the densities of data and generator, means 0 a
 
 # %% [markdown]
 r"""
-Here lies the first difficulty of GANs. Where the divergence is **flat**, the generator gets no direction: if $q$ is far from
-$p$, moving a little closer changes nothing. Two sets of images that do not overlap are in just that position. $W$ would still say which way to go, and Arjovsky et al. (2017)
-train with it: $W$ is the largest $\mathbb E_p f - \mathbb E_q f$ over all functions $f$ of slope at most 1, and a network whose slope is held back can play such an $f$.
-Section 2 measures what the holding back does.
+Where the divergence is **flat**, the generator gets no direction, and two sets of images that do not overlap are in just that position.
+$W$ would still say which way to go. Arjovsky et al. (2017)
+train with it: it is the largest $\mathbb E_p f - \mathbb E_q f$ over all functions $f$ of slope at most 1, and a network whose slope is held back can play such an $f$.
 
-Does a network really find $D^*$? Train a small one on samples of the two Gaussians and compare. A network puts out the **logit**
+Does a network find $D^*$? Train a small one on samples of the two Gaussians. A network puts out the **logit**
 $\ell = \log \frac{D}{1-D}$, of which $D$ is the sigmoid; for $D^*$ it is $\log p - \log q$, here a straight line.
 """
 
@@ -236,14 +234,14 @@ print(f"largest gap: {error:.3f}")
 r"""
 ## 2. Losses
 
-*25 minutes.*
+*30 minutes.*
 
-From the logit, $D = \sigma(\ell) = 1/(1 + e^{-\ell})$. Computing $\log \sigma(\ell)$ in two steps fails: for
+Computing $\log \sigma(\ell)$ from $D = \sigma(\ell) = 1/(1 + e^{-\ell})$ in two steps fails: for
 $\ell = -200$ the sigmoid rounds to 0 and its log is $-\infty$. As one function of the logit it is harmless,
 
 $$-\log \sigma(\ell) = \log(1 + e^{-\ell}) = \mathrm{softplus}(-\ell), \qquad -\log(1 - \sigma(\ell)) = \mathrm{softplus}(\ell),$$
 
-if it is not typed as it stands, since $e^{200}$ overflows too. `F.softplus(x)` computes $\max(0, x) + \log(1 + e^{-|x|})$, which is the same and never overflows.
+if computed as `F.softplus(x)` does, by $\max(0, x) + \log(1 + e^{-|x|})$, which is the same and never overflows.
 
 ### Exercise 1.2 · `d_loss` · ★★ · 6 minutes
 
@@ -285,15 +283,13 @@ print(f"D's loss at logits 0: {at_zero:.4f} = 2 log 2 = {2 * math.log(2):.4f}")
 
 # %% [markdown]
 r"""
-Keep $2 \log 2 \approx 1.386$ in mind: it is what the discriminator's loss says when it cannot tell real from fake at all.
+Keep $2 \log 2 \approx 1.386$ in mind: that is $D$'s loss when it cannot tell real from fake at all.
 
 ### Why the generator's loss is changed
 
-The game says that $G$ minimises $\mathbb E \log(1 - D(G(z)))$, the **minimax** (or saturating) loss. Look at its gradient with
-respect to the logit. At the start of training $D$ wins easily, so the logits of fakes are very negative.
+The game says that $G$ minimises $\mathbb E \log(1 - D(G(z)))$, the **minimax** (or saturating) loss. At the start of training $D$ wins easily, so the logits of fakes are very negative.
 
-**Before you run it:** the figure shows how hard each loss pushes a fake's logit upwards. On its left $D$ is sure that the sample is a fake, on its right $D$ is fooled. Three
-losses: the minimax loss $\log(1 - \sigma(\ell))$, its replacement $-\log \sigma(\ell)$, and $-\ell$. Which curve rises to the right, which falls, which is flat?
+**Before you run it:** the figure shows how hard three losses push a fake's logit upwards: the minimax loss $\log(1 - \sigma(\ell))$, its replacement $-\log \sigma(\ell)$, and $-\ell$. On its left $D$ is sure of the fake, on its right $D$ is fooled. Which curve rises to the right, which falls, which is flat?
 """
 
 # %%
@@ -313,8 +309,7 @@ show(curves(slopes, x=logit.detach(), ylabel="push on the logit", height=2.4,
 r"""
 <details><summary>Answer</summary>
 
-The slopes are $-\sigma(\ell)$, $-(1 - \sigma(\ell))$ and $-1$. So the minimax push rises from 0 to 1, its replacement's falls from 1 to 0, and the third is flat. A loss that pushes
-hardest where $D$ is fooled already helps nobody.
+The slopes are $-\sigma(\ell)$, $-(1 - \sigma(\ell))$ and $-1$. So the minimax push rises from 0 to 1, its replacement's falls from 1 to 0, and the third is flat.
 
 </details>
 """
@@ -328,11 +323,11 @@ for kind in gan.LOSSES:
 # %% [markdown]
 r"""
 $-2 \cdot 10^{-9}$ against $-1$: with the minimax loss, a generator whose samples are obviously fake is told almost nothing. So
-Goodfellow's paper already changes it: keep the game for $D$, but let $G$ **maximise $\log D(G(z))$** instead. The two have the same fixed
-point, and the new one pushes hardest exactly when the sample is worst.
+Goodfellow's paper already changes it: keep the game for $D$, but let $G$ **maximise $\log D(G(z))$** instead, which has the same fixed
+point and pushes hardest when the sample is worst.
 
-Does that contradict the flat divergence of section 1? The push on $G$ is a product: the push on the logit, times the slope of the logit along the
-sample. The new loss repairs the first factor; the second is up to $D$.
+The push on $G$ is a product: the push on the logit, times the slope of the logit along the
+sample. The new loss repairs the first factor; the second, flat in section 1, is up to $D$.
 
 ### Exercise 1.3 · `g_loss` · ★ · 3 minutes
 
@@ -359,13 +354,13 @@ check(g_loss)
 r"""
 ### Holding the discriminator back
 
-The other remedy leaves the loss and keeps $D$ from becoming a cliff. Two ways are common. The **R1 penalty** (Mescheder et al. 2018; after the gradient penalty of Gulrajani et al. 2017) adds
+The other remedy keeps $D$ from becoming a cliff. The **R1 penalty** (Mescheder et al. 2018; after the gradient penalty of Gulrajani et al. 2017) adds
 the squared slope of the logit at the real samples to $D$'s loss,
 
 $$R_1 = \frac{\gamma}{2}\, \mathbb E_{x \sim p} \left\lVert \nabla_x\, \ell(x) \right\rVert^2 ,$$
 
 and **spectral normalisation** (Miyato et al. 2018) divides each weight matrix by its largest singular value, so that no layer stretches anything and the whole logit has slope at most 1. How much push does
-each leave, under the *minimax* loss? Train $D$ on the two Gaussians, $m$ apart, with nothing, with R1, with spectral normalisation, and measure the slope of $G$'s loss along $m$.
+each leave, under the *minimax* loss? Train $D$ on the two Gaussians and measure the slope of $G$'s loss along $m$.
 """
 
 # %%
@@ -402,17 +397,16 @@ assert min(pushes["R1, γ = 1"][-1], pushes["spectral norm"][-1]) > 5 * pushes["
 
 # %% [markdown]
 r"""
-Left alone, $D$ kills the push when the two are far apart; held back by either means, it leaves about twenty to thirty times as much at $m = 8$. (Where they are near, R1 costs some of it.)
+Held back by either means, $D$ leaves about twenty to thirty times as much at $m = 8$. (Where the two are near, R1 costs some of it.)
 
 ### Hinge
 
-A third choice drops the probabilities. $D$ only has to bring real logits above $1$ and fake ones below $-1$; what is beyond the
-margin costs nothing and gives no gradient:
+A third loss drops the probabilities. $D$ only has to bring real logits above $1$ and fake ones below $-1$; beyond the
+margin nothing costs and nothing has a gradient:
 
 $$L_D = \tfrac12\left(\mathbb E\,[\max(0, 1 - \ell_{\text{real}})] + \mathbb E\,[\max(0, 1 + \ell_{\text{fake}})]\right), \qquad L_G = -\mathbb E\,[\ell_{\text{fake}}].$$
 
-This is the loss of the paper's autoencoder in chapter 4 (Eqs. 13 and 14). The paper prints Eq. 14 without the $\max$. Read it once
-more without: what would stop $D$ from sending the loss to $-\infty$?
+This is the loss of the paper's autoencoder in chapter 4 (Eqs. 13 and 14). The paper prints Eq. 14 without the $\max$: what would then stop $D$ from sending the loss to $-\infty$?
 
 ### Exercise 1.4 · `hinge_d_loss` · ★ · 4 minutes
 
@@ -446,8 +440,7 @@ print("both sides beyond the margin:", beyond.item())
 r"""
 ### One step of training
 
-The game is played in turns. The discriminator's turn: draw a batch of fakes, compute `d_loss`, step. A classic mistake is to let
-the gradient run on into the generator. `fake.detach()` cuts it.
+The game is played in turns. The discriminator's: draw a batch of fakes, compute `d_loss`, step. The gradient must not run on into the generator: `fake.detach()` cuts it.
 
 ### Exercise 1.5 · `discriminator_step` · ★★ · 10 minutes
 
@@ -484,8 +477,7 @@ check(discriminator_step)
 
 # %% [markdown]
 r"""
-Then the generator's turn: draw fakes again, this time **without** `detach`, and step only $G$. The gradient runs through $D$ into $G$; $D$'s
-weights stay where they are.
+Then the generator's turn: fakes again, **without** `detach`, and step only $G$. The gradient runs through $D$ into $G$:
 """
 
 # %%
@@ -507,21 +499,21 @@ print("has gradients: G", [w.grad is not None for w in g.parameters()],
 
 # %% [markdown]
 r"""
-$D$ did not move, but look at the second line: the gradient that ran through $D$ was also *left* in $D$'s weights. If $D$'s next turn did not begin with `zero_grad()`, it would go one step in the
-direction that fools it. This is why each turn clears the gradients of the network that it moves.
+$D$ did not move, but the gradient that ran through it was *left* in its weights. If $D$'s next turn did not begin with `zero_grad()`, it would go one step in the
+direction that fools it.
 
 ## 3. The loop, written by you
 
-*35 minutes.*
+*30 minutes.*
 
-Both turns, once each for every batch of real data, are all there is to the training of a GAN (Goodfellow et al. 2014, Algorithm 1, with one step of $D$ for each of $G$). For each batch $x$ of `data`:
+Both turns, once for every batch of real data, are the training of a GAN (Goodfellow et al. 2014, Algorithm 1). For each batch $x$ of `data`:
 
 1. draw noise $z$, as many rows as $x$ has, `generator.latent_dim` wide;
 2. *$D$'s turn:* one `discriminator_step` on $x$ and $z$;
 3. *$G$'s turn:* its loss on $D(G(z))$, not detached; clear $G$'s gradients, go backward, step with `opt_g`;
-4. hand both losses to whoever runs the loop, and wait to be asked for the next batch.
+4. hand both losses to whoever runs the loop, and wait to be asked for the next batch: that is what `yield` does.
 
-The last line is what `yield` does: the function stops there each time and goes on when it is asked for more, so progress bars, pictures and the end belong to the cell that uses it,
+So progress bars, pictures and the end belong to the cell that uses it,
 `for losses in gan_loop(...)`. (Python calls such a function a generator, too.)
 
 ### Exercise 1.6 · `gan_loop` · ★★★ · 20 minutes
@@ -561,9 +553,9 @@ check(gan_loop)
 
 # %% [markdown]
 r"""
-Everything that is trained from here on is trained by this loop. (`gan.train_gan` of the package is the same with labels, other losses and a falling learning rate built in; it trained the faces at the top.)
+Everything from here on is trained by this loop. (`gan.train_gan` of the package is the same with labels, other losses and a falling learning rate built in; it trained the faces at the top.)
 
-The first task is small enough to see whole: eight Gaussians on a ring, eight **modes**. The generator is a small network from two noise numbers to a point in the plane.
+The first task is small enough to see whole: eight Gaussians on a ring, eight **modes**, and a small generator from two noise numbers to a point in the plane.
 """
 
 # %%
@@ -618,8 +610,8 @@ show(points(clouds, columns=5, limit=3.2, titles=[f"step {n * k // 5:,}" for k i
 r"""
 ### Exercise 1.7 · `modes_covered` · ★★ · 6 minutes
 
-To say how good that is we have to count. A mode is covered if at least one point lies nearer to its centre than `radius`. (The tested
-`count_modes` of `minigen.data` is stricter: it asks for one per cent of the points.)
+How good is that? Count the modes. One is covered if at least one point lies nearer to its centre than `radius`. (The tested
+`count_modes` of `minigen.data` asks for one per cent of the points.)
 
 <details><summary>Hint</summary>
 
@@ -646,11 +638,11 @@ check(modes_covered)
 r"""
 ## 4. Mode collapse
 
-*20 minutes.*
+*15 minutes.*
 
-Both networks had the same learning rate, 0.001. Now give $G$ ten times as much and $D$ a third, and change nothing else.
+Both networks had the learning rate 0.001. Now give $G$ ten times as much and $D$ a third.
 
-**Before you run it:** will the faster generator cover the eight modes sooner, later, or not at all? And what will four times as many steps do for it?
+**Before you run it:** will the faster generator cover the eight modes sooner, later, or not at all? And with four times as many steps?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -669,18 +661,18 @@ show(points(clouds, columns=4, limit=3.2, titles=titles),
 r"""
 <details><summary>Answer</summary>
 
-Not at all, and more steps do not help. In two of our three seeds all 1,000 points end in a single spot, which is somewhere else each time one looks; in the other, seed 0, they lie on a bent line that meets some of the modes. (We let one
-more run go on to 10,000 steps: at the end all its points lay on one cluster, within 0.01 of each other.)
+Not at all, and more steps do not help. In two of our three seeds all 1,000 points end in a single spot, which is somewhere else each time one looks; in the other, seed 0, they lie on a bent line that meets some of the modes. (After
+10,000 steps of another run all its points lay on one cluster, within 0.01 of each other.)
 
 </details>
 
-This is **mode collapse**. (A generator that covers few modes early in its training may only need more time; a long run tells the two apart.)
-Why? $D$ judges **one point at a time**. Against a $D$ that stands still, $G$'s best reply is a single point: the one that $D$ takes for real most readily. A $G$ that is much faster than $D$ comes near to
-playing just that: all its points run to the same place. $D$ learns that this place is now full of fakes, and the swarm moves on. The game's order has been turned round, from $\min_G \max_D$ to $\max_D \min_G$.
+This is **mode collapse**. (Few modes early in a training may only need more time; a long run tells the two apart.)
+Why? $D$ judges **one point at a time**. Against a $D$ that stands still, $G$'s best reply is the single point that $D$ takes for real most readily, and a $G$ much faster than $D$ comes near to
+playing just that. $D$ learns that this place is full of fakes, and the swarm moves on: $\max_D \min_G$ in place of $\min_G \max_D$.
 
-What helps? Salimans et al. (2016) list several techniques. Against collapse they offer one, **minibatch discrimination**: $D$ also sees, for each sample, how near the others of its batch are,
-$\sum_{j \ne i} e^{-\lVert M_i - M_j \rVert_1}$ with learned features $M$, and a batch of equals is suspicious. Two others are meant to make training more stable: **feature matching** ($G$ matches the *mean* of $D$'s features over the
-batch) and **one-sided label smoothing** (real images are called real with probability 0.9 only, so that $D$'s logit has a ceiling). Beside the first we try section 2's remedy, R1.
+What helps? Against collapse Salimans et al. (2016) offer **minibatch discrimination**: $D$ also sees, for each sample, how near the others of its batch are,
+$\sum_{j \ne i} e^{-\lVert M_i - M_j \rVert_1}$ with learned features $M$, and a batch of equals is suspicious. (Two more of their techniques make training more stable: **feature matching**, where $G$ matches the *mean* of $D$'s features over the
+batch, and **one-sided label smoothing**, where real images are called real with probability 0.9 only, so that $D$'s logit has a ceiling.) Beside it we try section 2's R1.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -711,17 +703,17 @@ show(points(clouds, columns=6, limit=3.2,
 
 # %% [markdown]
 r"""
-Three seeds, because one run proves little. In ours none recovered without help. Minibatch discrimination covered all eight modes each time; it costs time, since each sample is compared with all others of its batch. R1 did not help here: it keeps $D$ smooth, but a smooth $D$ still
+In our three seeds none recovered without help. Minibatch discrimination covered all eight modes each time; it costs time, since each sample is compared with all others of its batch. R1 did not help: a smooth $D$ still
 judges one point at a time.
 
 ### A score and its limits
 
-How do we notice collapse in *images*, where nobody can count modes? The **Inception Score** (Salimans et al. 2016) asks a classifier for
+And in *images*, where nobody can count modes? The **Inception Score** (Salimans et al. 2016) asks a classifier for
 $p(y \mid x)$ of each sample. Each should be certain, and all together should be varied:
 
 $$\mathrm{IS} = \exp\, \mathbb E_x\, \mathrm{KL}\left(p(y \mid x)\,\Vert\, p(y)\right) \in [1, K].$$
 
-Our classifier is the one from chapter 0 and $y$ the hair colour, so $K = 5$. Now try to cheat the score:
+Our classifier is chapter 0's and $y$ the hair colour, so $K = 5$. Now try to cheat:
 """
 
 # %%
@@ -735,19 +727,19 @@ for name, x_set in sets.items():
 
 # %% [markdown]
 r"""
-Five pictures, one for each colour, score 5.0, exactly like two thousand real faces. The score sees collapse *across* classes and is blind to collapse
-*within* a class, because it asks only for clear and varied classes and never compares with real images. (The original uses the 1,000 ImageNet
-classes of the Inception network; ours is a toy version.) The Fréchet distance is not fooled by this trick. It has a blind spot of its
-own: a generator that merely copies the training faces gets a perfect value. That is why we also looked at nearest neighbours.
+Five pictures, one for each colour, score exactly like two thousand real faces. The score sees collapse *across* classes and is blind to collapse
+*within* one, because it never compares with real images. (The original uses the 1,000 ImageNet
+classes of the Inception network; ours is a toy version.) The Fréchet distance is not fooled by this trick; its own blind spot is mere
+copying of the training faces, which is why we also looked at nearest neighbours.
 
 ## 5. DCGAN on faces
 
-*25 minutes.*
+*20 minutes.*
 
-Radford et al. (2015) found a pair of convolutional networks that trains. Their rules: strided convolutions in $D$ and transposed ones in $G$ instead of
-pooling; no fully connected layers but the two at the ends, $G$'s first, which turns $z$ into a 4×4 map, and $D$'s last, which gives the logit; batch normalisation in both networks (but not at $G$'s output nor
+Radford et al. (2015) found a pair of convolutional networks that trains: strided convolutions in $D$ and transposed ones in $G$ instead of
+pooling; fully connected layers only at the ends, $G$'s first, which turns $z$ into a 4×4 map, and $D$'s last, which gives the logit; batch normalisation in both (but not at $G$'s output nor
 $D$'s input), ReLU in $G$, leaky ReLU in $D$, tanh at the end, Adam with $\beta_1 = 0.5$. A **transposed convolution** is a convolution read backwards: each number of the small map puts a stamp of 4×4 learned
-weights onto the large one, two pixels further for the next, and where stamps overlap they add up. So it doubles the size. At 32×32 pixels:
+weights onto the large one, two pixels further for the next, and where stamps overlap they add up. So it doubles the size:
 """
 
 # %%
@@ -764,14 +756,12 @@ print("parameters: G", count_g, " D", count_d)
 
 # %% [markdown]
 r"""
-We keep DCGAN's layers and change its training. Batch normalisation mixes the images of a batch, and the R1 penalty of section 2 needs each logit to depend on its own image only, so $D$ gives it
-up; $\beta_1 = 0$ and a larger learning rate go with the penalty. To save time it looks at four images of each batch. (The longer-trained model's looked at all of them in every eighth step, eight times as strong: the *lazy
-regularisation* of Karras et al. 2020.)
-
-Two more things make a short training a good one, both against $G$'s jumping about: the learning rates fall to zero over the second half, and what is kept is a running **average of
+We keep DCGAN's layers and change its training. Batch normalisation mixes the images of a batch, and R1 needs each logit to depend on its own image only, so $D$ gives it
+up; $\beta_1 = 0$ and a larger learning rate go with R1. To save time R1 looks at four images of each batch. (The longer-trained model's looked at all of them in every eighth step, eight times as strong: the *lazy
+regularisation* of Karras et al. 2020.) Against $G$'s jumping about, the learning rates fall to zero over the second half, and what is kept is a running **average of
 $G$'s weights**, here over about the last hundred steps.
 
-Now train, in front of you, with your loop. It runs for less than a minute and sees each of its 8,192 faces about five times; the longer-trained model saw 20,000 faces about thirty times each.
+Now train, with your loop. In less than a minute it sees each of its 8,192 faces about five times; the longer-trained model saw 20,000 faces about thirty times each.
 
 **Before you run it:** which of the two losses will fall?
 """
@@ -824,9 +814,9 @@ Hardly either: $D$'s sinks slowly from about 1.1 to 0.8, $G$'s stays near 1.3. M
 
 </details>
 
-**How to read these curves.** In an ordinary training a falling loss means progress; here each network's loss is the other's
-success. What you can read: $D$'s loss near 0 means $D$ has won and $G$ learns slowly; $D$'s loss at $2 \log 2$ with poor pictures means $D$ has given
-up. To know whether the *samples* improve you must look at them, or measure them:
+**How to read these curves.** Elsewhere a falling loss means progress; here each network's loss is the other's
+success. $D$'s loss near 0 means that $D$ has won and $G$ learns slowly; at $2 \log 2$ with poor pictures, that $D$ has given
+up. Whether the *samples* improve one must see, or measure:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -842,7 +832,7 @@ assert scores[steps] < recorded["Gaussian"], "your GAN should beat the Gaussian"
 
 # %% [markdown]
 r"""
-So less than a minute of training, 6 % of the longer one's steps, beats the Gaussian (three seeds: 164, 141 and 169), and 17 minutes bring the distance to 76; fresh real faces score 14. Why then do the losses say so little about it? Each measures $G$ against
+Less than a minute of training, 6 % of the longer one's steps, beats the Gaussian (three seeds: 164, 141 and 169), and 17 minutes bring the distance to 76. The losses say so little about it because each measures $G$ against
 the $D$ of the moment, and $D$ has got better too.
 """
 
@@ -863,8 +853,8 @@ show(image_grid(rows, columns=10, row_titles=["real", "", "your GAN", "", "longe
 r"""
 ### A walk through the latent space
 
-If $G$ has learned faces and not a list of pictures, then points *between* two noise vectors are faces as well. (On a straight line the middle is
-shorter than either end, about 5.7 instead of 8 in 64 dimensions, a length that $G$ has hardly seen; chapter 6 walks on the sphere instead.)
+If $G$ has learned faces and not a list of pictures, points *between* two noise vectors are faces as well. (The middle of a straight line is
+shorter than its ends, about 5.7 instead of 8 in 64 dimensions, which $G$ has hardly seen; chapter 6 walks on the sphere.)
 """
 
 # %%
@@ -909,11 +899,11 @@ r"""
 *10 minutes.*
 
 A **conditional GAN** (Mirza and Osindero 2014) gives both networks the label: $G(z, y)$ draws a face with hair colour $y$, and $D(x, y)$ judges
-whether the face is real *and* fits its label. The label enters as a **one-hot** vector: for $G$ it is appended to $z$, for $D$ it becomes constant maps beside the image.
+whether the face is real *and* fits its label. The label is a **one-hot** vector: for $G$ appended to $z$, for $D$ spread into constant maps beside the image.
 
 ### Exercise 1.8 · `with_label` · ★★ · 8 minutes
 
-Append one channel a class to a batch of images: ones in the channel of the label, zeros in the others.
+Append one channel for each of `num_classes` classes to a batch of images: ones in the channel of the label, zeros in the others.
 
 <details><summary>Hint</summary>
 
@@ -954,8 +944,7 @@ show(image_grid(same_noise, columns=10, row_titles=list(colours)),
 
 # %% [markdown]
 r"""
-Does it obey? We do not have to guess. The classifier reads hair colour on real faces with practically no mistake, so the share of samples in
-which it reads the colour we asked for is a measurement. By chance it would be one fifth.
+Does it obey? The classifier reads hair colour on real faces with practically no mistake, so it can count. By chance it would read the colour asked for in one fifth.
 """
 
 # %%
@@ -988,9 +977,9 @@ show(fig, """A table of hair colours asked for against those read by the classif
 r"""
 ## 7. What goes wrong
 
-*15 minutes.*
+*10 minutes.*
 
-**Break it: too strong a discriminator, and the minimax loss.** Let $D$ train alone for 800 steps before the game begins, then play 1,000 steps, once with each loss. $G$ steps by plain gradient descent (Adam divides a gradient by its
+**Break it: too strong a discriminator.** Let $D$ train alone for 800 steps, then play 1,000 with the minimax loss, or with the other. $G$ steps by plain gradient descent (Adam divides a gradient by its
 own usual size, which hides how small it is).
 
 **Before you run it:** what will the points of the two generators do?
@@ -1033,13 +1022,13 @@ show(points(clouds, columns=3, limit=3.2, titles=list(ends)),
 r"""
 <details><summary>Answer</summary>
 
-With the minimax loss next to nothing: $D$ is sure of every fake, $\sigma(\ell)$ is nearly 0, and so is the push. It is no collapse and no instability, only silence. With the non-saturating loss they leave at once. (In section 3
-the minimax loss would have done little harm: there $D$ had no head start, and Adam makes up for small gradients.)
+With the minimax loss next to nothing: $D$ is sure of every fake, $\sigma(\ell)$ is nearly 0, and so is the push. It is no collapse, only silence. With the non-saturating loss they leave at once. (Section 3
+had no head start and used Adam, which makes up for small gradients.)
 
 </details>
 
-**No likelihood.** A GAN cannot say how probable an image is. There is no held-out score that tells you it has memorised or forgotten
-something; we needed a second network, the classifier, to measure it at all. What does it forget? Compare how often each attribute appears:
+**No likelihood.** A GAN cannot say how probable an image is, so no held-out score tells that it has memorised or forgotten
+something; we needed a classifier to measure it at all. What does it forget? Compare how often each attribute appears:
 """
 
 # %%
@@ -1053,11 +1042,10 @@ for name in ("glasses", "smile", "pose", "hair_length", "background"):
 
 # %% [markdown]
 r"""
-No value is missing, but the shares are off by more than chance, which is about one point with 2,000 samples: glasses and smiles by three, long hair by four, and of the slate backgrounds nearly a third is gone. $D$ looks at a batch of 32 and would have to count to see it. Shares like these would not show a missing *combination* either, and
-an attribute for which nobody trained a classifier is not seen at all.
+No value is missing, but the shares are off by more than chance, which is about one point with 2,000 samples: glasses and smiles by three, long hair by four, and of the slate backgrounds nearly a third is gone. $D$ looks at a batch of 32 and would have to count to see it. A missing *combination* would not show here, nor
+an attribute for which nobody trained a classifier.
 
-**No encoder.** Given a photograph, which $z$ draws it? A GAN has no answer but search: start anywhere and follow the gradient of the error. Here are
-four real faces and what 150 steps of search find.
+**No encoder.** Given a photograph, which $z$ draws it? A GAN has no answer but search along the gradient of the error. What do 150 steps find?
 """
 
 # %%
@@ -1078,18 +1066,16 @@ show(image_grid(rows, columns=4, row_titles=["wanted", "found"], width=4),
 
 # %% [markdown]
 r"""
-Chapter 2 turns all this around. A **variational autoencoder** has an encoder from the start, and its loss is a bound on the likelihood. It
+Chapter 2 turns this around. A **variational autoencoder** has an encoder from the start, and its loss is a bound on the likelihood. It
 draws faces that are blurred or undecided, and we will find out why.
 
 ## Summary
 
 - The optimal discriminator is $p/(p+q)$; with it the game measures the Jensen–Shannon divergence, $V = -\log 4 + 2\,\mathrm{JSD}$, which is flat where $p$ and $q$ do not overlap. Wasserstein's distance is not.
-- The minimax loss gives the generator almost no gradient when it needs one; the non-saturating and the hinge loss do. All are computed from logits. A penalty on $D$'s slope, or spectral normalisation, keeps $D$ from becoming a
-  cliff.
+- The minimax loss gives the generator almost no gradient when it needs one; the non-saturating and the hinge loss do. A penalty on $D$'s slope, or spectral normalisation, keeps $D$ from becoming a cliff.
 - The loop is two turns: $D$ on detached fakes, $G$ through $D$; each clears its own gradients first.
-- A generator much faster than its judge of single points collapses, and stays collapsed. Count modes, look at the spread, over several seeds and a long run; minibatch discrimination helps.
-- GAN losses do not tell progress. The Fréchet distance, and looking, do.
-- GANs are sharp and decisive. They have no likelihood and no encoder.
+- A generator much faster than its judge of single points collapses, and stays collapsed; minibatch discrimination helps. Count modes over several seeds and a long run.
+- GAN losses do not tell progress. The Fréchet distance, and looking, do. GANs are sharp and decisive, without likelihood or encoder.
 """
 
 # %% tags=["nbval-ignore-output"]

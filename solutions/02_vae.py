@@ -3,17 +3,17 @@ r"""
 # Chapter 2 · VAE objectives
 
 A GAN draws, but it cannot say how probable an image is, and it has no way from an image back to its noise. A **variational
-autoencoder** (VAE) has both from the start: an encoder, and a loss that is a bound on the likelihood. It pays for them with blur, or with
-indecision, and we will see what decides which. So do not wait for a better score than chapter 1's before chapter 7. What comes first are the ideas they stand on, and the bound of this chapter is one that every diffusion model is derived from.
+autoencoder** (VAE) has both: an encoder, and a loss that is a bound on the likelihood. It pays with blur, or with
+indecision, and we will see what decides which. (A better score than chapter 1's comes in chapter 7. Its diffusion model is derived from this chapter's bound.)
 
 In this chapter you will
 
-1. see why $\log p(x)$ cannot be computed by brute force, and derive the bound that replaces it, the ELBO;
-2. find the trick that lets a gradient pass through a random draw, and measure what it is worth;
-3. write the step that trains a VAE, and draw faces with the one that *your* step has trained;
-4. lay the digits out on a map, put glasses on people by adding a vector, and ask how probable a picture is;
+1. derive a bound on $\log p(x)$, the ELBO;
+2. let a gradient pass through a random draw;
+3. write the step that trains a VAE, and ask the VAE how probable a picture is;
+4. lay digits out on a map, and put glasses on people by adding a vector;
 5. trade bits against sharpness, and watch latent dimensions go unused;
-6. find out exactly why VAEs are blurry, and draw better faces from the same decoder with a better prior.
+6. find out why VAEs are blurry, and draw better faces from *your* decoder with a better prior.
 """
 
 # %%
@@ -34,11 +34,12 @@ from minigen.files import load_weights
 from minigen.gaussian import GaussianMixture
 from minigen.metrics import (attribute_classifier, obedience, predict_attributes, results,
                              results_table, toy_frechet)
+from minigen.paper import reproduce
 from minigen.plots import COLOURS, curves, image_grid, legend, panels, show
 from minigen.widgets import explore
 
 scale, device = minigen.setup()
-size = {"small": dict(faces=8192, steps=2500, digit_steps=1500),
+size = {"small": dict(faces=8192, steps=2000, digit_steps=1500),
         "full": dict(faces=20_000, steps=20_000, digit_steps=6000)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()
@@ -46,7 +47,7 @@ print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model 
 
 # %% [markdown]
 r"""
-Here is where the chapter leads: a face goes in, is squeezed into 32 numbers, and comes out again. And fresh numbers give new faces.
+Here is where the chapter leads: a face is squeezed into 32 numbers, and comes out again. And fresh numbers give new faces.
 """
 
 # %%
@@ -64,16 +65,16 @@ show(image_grid(torch.cat([test_images[:10], through, drawn[:20]]), columns=10,
 r"""
 ## 1. A bound on the likelihood
 
-*25 minutes.*
+*20 minutes.*
 
 The model tells a story about how an image comes to be. First a **latent** $z$ is drawn from a standard normal, the **prior**
-$p(z) = \mathcal N(0, I)$. It holds, we hope, what matters: hair, pose, glasses. Then a **decoder** turns it into an image with a little noise,
-$p(x|z) = \mathcal N(x;\, \hat x(z), \sigma^2 I)$. The probability of an image is the sum over all stories that could have led to it:
+$p(z) = \mathcal N(0, I)$; it holds, we hope, hair, pose, glasses. Then a **decoder** turns it into an image with a little noise,
+$p(x|z) = \mathcal N(x;\, \hat x(z), \sigma^2 I)$. The probability of an image is a sum over all stories that could have led to it:
 
 $$p(x) = \int p(x|z)\, p(z)\, dz .$$
 
-We would like to make $\log p(x)$ as large as possible. The simplest idea: draw many $z$ from the prior and average $p(x|z)$. Try it
-where the answer is known. Let $x = z + $ noise of variance $0.01$, in $D$ dimensions; then $p(x) = \mathcal N(0, 1.01\, I)$.
+We would like to make $\log p(x)$ large. The simplest idea: draw many $z$ from the prior and average $p(x|z)$. Try it
+where the answer is known: $x = z + $ noise of variance $0.01$, in $D$ dimensions, so $p(x) = \mathcal N(0, 1.01\, I)$.
 """
 
 # %%
@@ -98,24 +99,28 @@ assert abs(truth[0] - estimate[0]) < 0.1 and truth[-1] - estimate[-1] > 200
 
 # %% [markdown]
 r"""
-(A **nat** is the unit of natural logarithms: a nat less, and the probability is smaller by a factor $e$. Divided by $\log 2$, nats are bits.)
-
-In 32 dimensions twenty thousand guesses never come near the $z$ that made this $x$. We need someone who looks at $x$ and says where to search:
+In 32 dimensions twenty thousand guesses never come near the $z$ that made this $x$. (A **nat** is the unit of natural logarithms: a nat less, and the probability is smaller by a factor $e$. Divided by $\log 2$, nats are bits.) We need someone who looks at $x$ and says where to search:
 an **encoder** $q(z|x)$. Multiply and divide by it, then use that the log of a mean is at least the mean of the log (Jensen):
 
 $$\log p(x) = \log \mathbb E_{q(z|x)}\!\left[\frac{p(x|z)\,p(z)}{q(z|x)}\right]
 \;\ge\; \underbrace{\mathbb E_{q(z|x)}\left[\log p(x|z)\right] - \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z)\right)}_{\text{ELBO}} .$$
 
-This is the **evidence lower bound** (Kingma and Welling 2014, Eq. 3). How much is lost? Let the **posterior** $p(z|x)$ be the true answer to the question which $z$ could have made this $x$. The probability of both together can be written in two ways, $p(x|z)\,p(z) = p(x)\,p(z|x)$. Put the second one into the ELBO, which is the mean of the log of that fraction:
-
-$$\text{ELBO} = \mathbb E_{q(z|x)}\!\left[\log \frac{p(x|z)\,p(z)}{q(z|x)}\right] = \mathbb E_{q(z|x)}\!\left[\log p(x) + \log \frac{p(z|x)}{q(z|x)}\right] = \log p(x) - \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z|x)\right) .$$
-
-In the last step $\log p(x)$ leaves the mean, because it does not depend on $z$; and the mean of $\log \frac{q}{p}$ under $q$ is what a KL divergence is. Turned round,
+This is the **evidence lower bound** (Kingma and Welling 2014, Eq. 3). How much is lost? Let the **posterior** $p(z|x)$ be the true answer to the question which $z$ could have made this $x$; then
 
 $$\log p(x) = \text{ELBO} + \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z|x)\right).$$
 
-So the gap is the distance from the encoder to the true posterior. Whatever raises the ELBO makes the data more likely, or brings the encoder closer to the truth, or
-both. In one dimension we can check all of it. Let $x = 2z + $ noise of deviation $0.8$.
+<details><summary>Why</summary>
+
+The probability of both together can be written in two ways, $p(x|z)\,p(z) = p(x)\,p(z|x)$. Put the second one into the ELBO, which is the mean of the log of that fraction:
+
+$$\text{ELBO} = \mathbb E_{q(z|x)}\!\left[\log \frac{p(x|z)\,p(z)}{q(z|x)}\right] = \mathbb E_{q(z|x)}\!\left[\log p(x) + \log \frac{p(z|x)}{q(z|x)}\right] = \log p(x) - \mathrm{KL}\!\left(q(z|x) \,\Vert\, p(z|x)\right) .$$
+
+In the last step $\log p(x)$ leaves the mean, because it does not depend on $z$; and the mean of $\log \frac{q}{p}$ under $q$ is what a KL divergence is.
+
+</details>
+
+Whatever raises the ELBO makes the data more likely, or the encoder more truthful, or
+both. A check in one dimension: $x = 2z + $ noise of deviation $0.8$.
 """
 
 # %%
@@ -162,7 +167,7 @@ def bound(mean, deviation):
 
 # %% [markdown]
 r"""
-**Play:** move and widen $q$ until the green bar reaches the black line. It never passes it. Which error costs more, a $q$ twice too wide or one
+**Play:** move and widen $q$ until the green bar reaches the black line. Which error costs more, a $q$ twice too wide or one
 half as wide? (The right one has deviation 0.37.)
 
 <details><summary>Answer</summary>
@@ -182,12 +187,11 @@ explore(bound, bound(0.3, 0.6), """Left: the prior, the narrower true posterior 
 r"""
 ### The KL term
 
-Encoder and prior are Gaussians, so their KL divergence needs no sampling. For one dimension with mean $\mu$ and variance $\sigma^2 = e^{v}$:
+Encoder and prior are Gaussians, so their KL divergence needs no sampling. In one dimension, with mean $\mu$ (in code `mean`) and variance $\sigma^2 = e^{v}$:
 
 $$\mathrm{KL}\!\left(\mathcal N(\mu, e^{v}) \,\Vert\, \mathcal N(0, 1)\right) = \tfrac12\left(\mu^2 + e^{v} - 1 - v\right),$$
 
-and over independent dimensions it adds up. The network puts out $v = \log \sigma^2$, the **log-variance**: any real number is allowed, and no variance
-is ever negative.
+and over independent dimensions it adds up. The network puts out $v = \log \sigma^2$, the **log-variance** (`logvar`), so that any real number is allowed.
 
 ### Exercise 2.1 · `gaussian_kl` · ★ · 5 minutes
 
@@ -212,7 +216,7 @@ check(gaussian_kl)
 
 # %% [markdown]
 r"""
-Three ways to the same number: the closed form, torch's own distributions, and plain sampling of $\log q(z) - \log p(z)$. (Here, and below every exercise, the cells work with *your* function once it has passed its check; until then with the course's. The printed line says which.)
+Three ways to the same number: the closed form, torch's own distributions, and plain sampling of $\log q(z) - \log p(z)$.
 """
 
 # %%
@@ -237,27 +241,25 @@ assert abs(float(running[-1] - exact)) < 0.05
 
 # %% [markdown]
 r"""
-Sampling gets there, slowly. Where a closed form exists we use it: one source of noise less in the gradient.
-
 ## 2. A gradient through a random draw
 
 *15 minutes.*
 
-The other term, $\mathbb E_{q(z|x)}[\log p(x|z)]$, must be sampled, and the encoder must learn from it. But what is the derivative of a *random draw*
-with respect to its mean? There are two answers.
+The other term, $\mathbb E_{q(z|x)}[\log p(x|z)]$, must be sampled, and the encoder must learn from it. What is the derivative of a *random draw*
+with respect to its mean?
 
-**Score function.** Move the derivative onto the density. Since $\nabla q = q\, \nabla \log q$, we get $\nabla_\theta\, \mathbb E_{q_\theta}[f(z)] = \mathbb E_{q_\theta}[f(z)\, \nabla_\theta \log q_\theta(z)]$. It
+**Score function.** Move the derivative onto the density, $\nabla_\theta\, \mathbb E_{q_\theta}[f(z)] = \mathbb E_{q_\theta}[f(z)\, \nabla_\theta \log q_\theta(z)]$, since $\nabla q = q\, \nabla \log q$. It
 needs nothing of $f$ but its values.
 
 **Reparameterisation.** Draw noise that does not depend on the parameters, and compute $z$ from it:
 
 $$z = \mu + \sigma\, \varepsilon, \qquad \varepsilon \sim \mathcal N(0, I).$$
 
-Now $z$ is an ordinary differentiable function of $\mu$ and $\sigma$, and backpropagation runs straight through.
+Now $z$ is a differentiable function of $\mu$ and $\sigma$, and backpropagation runs straight through.
 
 ### Exercise 2.2 · `reparameterised` · ★ · 4 minutes
 
-Compute $z$ from the mean, the log-variance and a given draw $\varepsilon$.
+Compute $z$ from `mean`, which is $\mu$, `logvar`, which is $v = \log \sigma^2$, and a given draw `eps`, which is $\varepsilon$.
 
 <details><summary>Hint</summary>
 
@@ -278,8 +280,8 @@ check(reparameterised)
 
 # %% [markdown]
 r"""
-Both answers are right on average. Compare their noise for $f(z) = z^2$ and $q = \mathcal N(\theta, 1)$, where the true gradient is $2\theta$. One draw
-gives $2(\theta + \varepsilon)$ by reparameterisation, variance $4$; and $(\theta + \varepsilon)^2 \varepsilon$ by the score function (here $\nabla_\theta \log q = z - \theta = \varepsilon$), variance
+Both are right on average. Compare their noise for $f(z) = z^2$ and $q = \mathcal N(\theta, 1)$, where the true gradient is $2\theta$. One draw
+gives $2(\theta + \varepsilon)$ by reparameterisation, variance $4$; and $(\theta + \varepsilon)^2 \varepsilon$ by the score function, variance
 $\theta^4 + 14\theta^2 + 15$.
 """
 
@@ -305,9 +307,7 @@ show(fig, """Variance of the two gradient estimators against θ on a log scale: 
 
 # %% [markdown]
 r"""
-At $\theta = 4$ the score function needs more than a hundred times as many draws for the same accuracy, in *one* dimension; the ratio grows with the number of
-dimensions. This is why a VAE trains with a single draw per image. (The score function is not useless: it works where $z$ is discrete and
-nothing can be differentiated. Chapter 3 meets that case, and solves it another way.)
+At $\theta = 4$ the score function needs more than a hundred times as many draws for the same accuracy, in *one* dimension. Reparameterised, a VAE trains with a single draw per image. (But the score function also works where $z$ is discrete. Chapter 3 solves that case another way.)
 
 ## 3. The VAE on faces
 
@@ -319,14 +319,14 @@ $$L = \underbrace{\tfrac12 \lVert x - \hat x \rVert^2}_{\text{distortion}} + \be
 
 The **rate** is what the latent code tells about the image, in nats; the **distortion** is what is lost all the same, in half the squared error. Choosing $\beta$ is
 choosing how much pixel noise to believe in: $\beta = 1$ would mean a deviation of 1, the whole way from grey to white. We take $\beta = 0.03$ here, and look at others
-in section 5. (β-VAE, Higgins et al. 2017, writes the same letter before the same term, but starts from a decoder with $\sigma = 1$; there "β = 1" is the plain ELBO. Here *every* $\beta$ is the plain ELBO, of a decoder with $\sigma^2 = \beta$. The two agree where $\sigma = 1$.)
+in section 5. (β-VAE, Higgins et al. 2017, starts from $\sigma = 1$, so that only $\beta = 1$ is the plain ELBO. Here *every* $\beta$ is, of a decoder with $\sigma^2 = \beta$.)
 
-A mistake that is easily made: averaging the squared error over all pixels, but summing the KL. That multiplies $\beta$ by 3072, and little more than the
+Do not average the squared error over all pixels while summing the KL: that multiplies $\beta$ by 3072, and little more than the
 background is left of a face. Sum over the image and over the latent dimensions; average over the batch only.
 
 ### Exercise 2.3 · `negative_elbo` · ★★ · 8 minutes
 
-Write the loss $L$: half the squared error summed over each image, plus β times its KL, averaged over the batch.
+Write the loss $L$, averaged over the batch. In code `x_hat` is $\hat x$.
 
 <details><summary>Hint</summary>
 
@@ -357,17 +357,18 @@ check(negative_elbo)
 
 # %% [markdown]
 r"""
-The network: strided convolutions down to a 4×4 map, one linear layer to mean and log-variance, and the same way back.
+The network has to be quick. So an image is cut into 8×8 squares, and the 48 numbers of each become the channels of one place; two convolutions lead down to a 4×4 map, a linear layer to mean and log-variance, and the way back is alike (`minigen.squares`). On 8×8 places a convolution costs a sixteenth of what it does on 32×32. (The longer-trained model, like chapter 3's, begins with strided convolutions on all pixels.)
 """
 
 # %%
 negative_elbo = yours(negative_elbo)
 torch.manual_seed(0)
-beta, live = 0.03, vae.VAE(width=16).to(device)
+beta, live = 0.03, vae.VAE(width=48, squares=True).to(device)
 x = images[:2].to(device)
 mean, logvar = live.encode(x)
-print("image", tuple(x.shape), "→ map", tuple(live.encoder(x).shape),
-      "→ mean and log-variance", tuple(mean.shape), tuple(logvar.shape))
+print("image", tuple(x.shape), "→ squares", tuple(live.encoder[0](x).shape),
+      "→ map", tuple(live.encoder(x).shape))
+print("→ mean and log-variance", tuple(mean.shape), tuple(logvar.shape))
 z = reparameterised(mean, logvar, torch.randn_like(mean))
 print("z", tuple(z.shape), "→ image", tuple(live.decode(z).shape))
 print("parameters:", sum(p.numel() for p in live.parameters()))
@@ -379,7 +380,7 @@ print("your loss is the package's:", bool(torch.isclose(mine, packaged)))
 r"""
 ### Exercise 2.4 · `elbo_step` · ★★★ · 20 minutes
 
-Now put it together. One step of training, on one batch:
+One step of training, on one batch:
 
 1. **encode**: `model.encode(x)` gives mean and log-variance;
 2. **sample** $z$ from $q(z|x)$, with the noise `eps` that is given;
@@ -387,7 +388,7 @@ Now put it together. One step of training, on one batch:
 4. **loss**: the negative ELBO at the price `beta`;
 5. one step of the optimiser down its gradient.
 
-Return the loss and the rate (the mean of the KL over the batch, without its price), both as numbers. You have written every part; the loop below the check trains the faces with it.
+Return the loss and the rate (the mean of the KL over the batch, without its price), both as numbers.
 
 <details><summary>Hint</summary>
 
@@ -423,7 +424,7 @@ check(elbo_step)
 
 # %% [markdown]
 r"""
-That is all a VAE is. The loop around it: a batch, fresh noise, your step, and a learning rate that rises for a tenth of the steps and then falls. The batches are small, so that half a minute has room for many steps. (`vae.train_vae` is the same in one call.)
+The loop around it: a batch, fresh noise, your step, and a learning rate that rises for a tenth of the steps and then falls. (`vae.train_vae` is the same in one call.)
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -443,7 +444,7 @@ def train(model, data, steps, beta, lr=3e-3, seed=0):
     return history
 
 
-history = train(live, batches(images, batch_size=16), size["steps"], beta)
+history = train(live, batches(images, batch_size=32), size["steps"], beta)
 
 # %% tags=["nbval-ignore-output"]
 distortion = [loss - beta * rate for loss, rate in history]
@@ -459,10 +460,10 @@ assert sum(distortion[-20:]) < 0.2 * sum(distortion[:20])
 
 # %% [markdown]
 r"""
-What a contrast to the GAN: the curves mean something. The distortion falls. The rate starts near zero, since a code that the decoder cannot read yet is
+Unlike the GAN's, these curves mean something. The rate starts near zero, since a code that the decoder cannot read yet is
 not worth its price; it overshoots while the two look for a common language, and settles where another nat costs what it saves.
 
-And drawing? No step for that needs to be learned: noise from the prior, through the decoder. One line.
+And drawing? Noise from the prior, through the decoder:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -475,37 +476,37 @@ rows = {"real": x,
         "drawn by\nyours": yours_drew[:10],
         "drawn by\nthe longer": drawn[:10]}
 show(image_grid(torch.cat(list(rows.values())), columns=10, row_titles=list(rows)),
-     """Rows of ten: real test faces; the same through the model just trained, clear with some
-     grain and soft eyes; through the longer-trained one, hardly different from the real ones;
-     drawn by the model just trained: faces, all grainy, about half of them damaged; drawn
-     by the longer-trained: calmer, with hair of two colours and half-glasses.""")
+     """Rows of ten: real test faces; the same through the model just trained, clear with a
+     little grain; through the longer-trained one, hardly different from the real ones; drawn
+     by the model just trained: noisy faces, about a third of them debris; drawn by the
+     longer-trained: calmer, with hair of two colours and half-glasses.""")
 
 gaussian = next(row["frechet"] for row in results() if row["model"] == "Gaussian")
 print("toy Fréchet distance of 2000 samples (lower is better):")
-print(f"  yours, {size['steps']} steps of 16 faces      {toy_frechet(yours_drew):6.0f}")
+print(f"  yours, {size['steps']} steps of 32 faces      {toy_frechet(yours_drew):6.0f}")
 print(f"  the longer-trained, {model.card['steps']} of 64  {toy_frechet(drawn):6.0f}")
 print(f"  chapter 0's Gaussian            {gaussian:6.0f}")
 
 # %% [markdown]
 r"""
-Half a minute, and your own step has made a thing that draws faces. Many are grainy and some are debris: the prior sent the decoder a code to which no face was ever encoded. Keep them in mind; section 8 gets clean faces out of this very decoder.
+Half a minute, and your own step has made a thing that redraws faces well and draws them badly: where the prior sends the decoder a code to which no face was ever encoded, debris comes out. Keep it in mind; section 8 gets whole faces out of this very decoder.
 
-In numbers, half a minute of training stands a little above thirteen minutes, and both above chapter 0's Gaussian, a model without a single layer. Neither number flatters. (The Gaussian's draws are double exposures, but the mean and the covariance of their pixels are right by construction, and this yardstick compares means and covariances.)
+Both numbers stand above that of chapter 0's Gaussian, a model without a single layer. (Its draws are double exposures, but their mean and covariance are right by construction, and this yardstick compares means and covariances.)
 
 ### Break it
 
-"A mistake that is easily made" was the mean over the pixels. Another one is to put β on the wrong term, $\beta \cdot \text{distortion} + \text{rate}$. It looks harmless: the same two terms, the same small number. But
+Put β on the wrong term, and it looks harmless. But
 
 $$\beta \cdot \text{distortion} + \text{rate} = \beta \left( \text{distortion} + \tfrac{1}{\beta} \cdot \text{rate} \right),$$
 
-and Adam does not care about a factor before the loss. So it is the right loss at the wrong price, $1/0.03 = 33$ for a nat instead of $0.03$. You need not break your own function to see it: hand your step the price $1/\beta$.
+and Adam does not care about a factor before the loss: it is the right loss at the price $1/0.03 = 33$ for a nat instead of $0.03$. To see it, hand your step the price $1/\beta$.
 """
 
 # %% tags=["nbval-ignore-output"]
 torch.manual_seed(0)
-broken = vae.VAE(width=16).to(device)
+broken = vae.VAE(width=48, squares=True).to(device)
 (_, rate_right), (_, rate_wrong) = history[-1], train(
-    broken, batches(images, batch_size=16), size["steps"] // 4, 1 / beta)[-1]
+    broken, batches(images, batch_size=32), size["steps"] // 8, 1 / beta)[-1]
 broken = broken.cpu().eval()
 print(f"rate at the end: {rate_right:.0f} nats with β on the rate, "
       f"{rate_wrong:.2f} with β on the distortion")
@@ -513,20 +514,20 @@ rows = torch.cat([test_images[:8], vae.reconstruct(broken, test_images[:8]),
                   vae.sample(broken, 8, seed=3)])
 show(image_grid(rows, columns=8, row_titles=["real", "redrawn", "drawn"]),
      """Eight real faces; below, redrawn by the broken model, eight times the same blurred
-     brown-haired face with a grey bar for eyes, only the background lighter or bluer; below
-     that, eight drawn ones that look just the same.""")
+     brown-haired face with a grey bar for eyes on a grey ground; below that, eight drawn
+     ones, as blurred and paler.""")
 
 # %% [markdown]
 r"""
-The code is all but empty, so the decoder draws one mean face, and the only thing it is told about a picture is whether its background is light. Nothing crashed, and the loss fell. The number that gives the mistake away is the rate: near zero, where eighty nats were to be had. Section 5 will say what is worth buying at 33 a nat.
+The code is all but empty, so the decoder draws one mean face. Nothing crashed, and the loss fell. The number that gives the mistake away is the rate: near zero, where nearly ninety nats were to be had.
 
 ### How probable is an image?
 
-A VAE can answer, at least from below. The ELBO is a bound with one draw; averaging $K$ draws *inside* the logarithm gives a tighter one (Burda et al. 2016):
+A VAE can answer, from below. The ELBO is a bound with one draw; averaging $K$ draws *inside* the logarithm gives a tighter one (Burda et al. 2016):
 
 $$\log p(x) \;\ge\; \mathbb E\, \log \frac1K \sum_{k=1}^{K} \frac{p(x|z_k)\,p(z_k)}{q(z_k|x)}, \qquad z_k \sim q(z|x).$$
 
-**Before you run the next cell, predict.** The model learned from faces. Put these six in order, from likely to unlikely: test faces; the same faces as the VAE redraws them; the same blurred; the same upside down; plain grey squares; pixel noise.
+**Predict:** put these six in order, from likely to unlikely: test faces; the same as the VAE redraws them; the same blurred; the same upside down; plain grey squares; pixel noise.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -562,7 +563,7 @@ Redrawn faces, test faces, blurred faces, grey squares, upside-down faces, noise
 
 (Positive? $p(x)$ is a density in 3072 dimensions, not a probability, and may be far above 1; only differences mean something.)
 
-What did the model tell us? It finds fresh faces about as likely as those it learned from, so it has not memorised them. That is sound, and no GAN could have said it. But "likely" is not "looks like a face". A squared error of 3072 pixels decides most of the number, so a smooth picture that is wrong costs less than a detailed one that is wrong. This is no quirk of ours: the likelihood of deep generative models has been found higher on pictures from elsewhere than on those they were trained on (Nalisnick et al. 2019). A low value shows that something is off; a high value does not show that it is a face.
+The model finds fresh faces about as likely as those it learned from, so it has not memorised them, and no GAN could have said so. But "likely" is not "looks like a face": a squared error of 3072 pixels decides most of the number, and a smooth picture that is wrong costs less than a detailed one. Other deep generative models, too, have been found to give pictures from elsewhere a higher likelihood than their own training set (Nalisnick et al. 2019).
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -577,11 +578,11 @@ With 64 draws instead of one the bound rises by some nats: that much of the gap 
 
 ## 4. Inside the latent space
 
-*25 minutes.*
+*20 minutes.*
 
 ### A map that can be seen
 
-With two latent numbers the whole space fits on a page. Take the 1,797 handwritten digits, 8×8 pixels each, a network of a few layers, and *your* step again: it asks of a model only that it can `encode` and `decode`.
+With two latent numbers the whole space fits on a page. Take the handwritten digits, a network of a few layers, and *your* step again: it asks of a model only that it can `encode` and `decode`.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -611,7 +612,7 @@ flat = flat.cpu()
 
 # %% [markdown]
 r"""
-On the left, where the encoder puts five hundred digits. On the right, what the decoder draws at 11×11 places of the inner part, from −2 to 2; they are chosen so that between two neighbours there always lies the same share of the prior.
+On the left, where the encoder puts five hundred digits. On the right, what the decoder draws at 11×11 places from −2 to 2, with the same share of the prior between any two neighbours.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -637,12 +638,11 @@ show(fig, """Left: five hundred digits, each written where its code lies, in clu
 
 # %% [markdown]
 r"""
-Nobody told the encoder a label, and yet nearly every kind of digit has its own land (only the 9s are scattered): pictures that look alike are cheap to describe by codes that are close. On the right one kind turns into another without a gap, through digits that nobody wrote. The noise of $z$ makes it so: each digit is decoded from a small cloud of places, and the KL leaves no room for empty land between the clouds. Where kinds overlap, as 3, 5, 8 and 9 do in the middle, two numbers were not enough.
+Nobody told the encoder a label, and yet nearly every kind of digit has its own land: pictures that look alike are cheap to describe by codes that are close. On the right one kind turns into another without a gap: each digit is decoded from a small cloud of places, the noise of $z$, and the KL leaves no room for empty land between the clouds. Where kinds overlap, two numbers were not enough.
 
 ### From one face to another
 
-Back to 32 numbers and faces. Every face now has an address: the mean of $q(z|x)$. What lies on the way from one to another? The average of two *images* is a double
-exposure. The average of two *codes* is closer to one face. Take pairs that look to opposite sides:
+Back to 32 numbers and faces. Every face now has an address: the mean of $q(z|x)$. What lies on the way from one to another? Take pairs that look to opposite sides:
 """
 
 # %%
@@ -664,11 +664,11 @@ show(image_grid(torch.cat(ways), columns=8, row_titles=["pixels", "latent"] * 2)
 
 # %% [markdown]
 r"""
-In pixels there are two heads half of the way. In the code there is one, and it turns. It is not perfect: in the middle faces are soft, and hair or collar can be half of one and half of the other. Section 7 will say why.
+In pixels there are two heads half of the way. In the code there is one, and it turns; but it is soft in the middle. Section 7 will say why.
 
 ### Which dimensions are used?
 
-Nothing forces the encoder to use all 32 dimensions, and each one costs rate. A dimension is **active** if its mean changes from image to image; Burda et al. (2016) ask
+Each dimension costs rate, and nothing forces the encoder to use all 32. One is **active** if its mean changes from image to image; Burda et al. (2016) ask
 for a variance above 0.01 over the data.
 
 ### Exercise 2.5 · `count_active` · ★ · 4 minutes
@@ -714,7 +714,7 @@ show(fig, """The rate of each of the 32 latent dimensions, sorted: it falls from
 
 # %% [markdown]
 r"""
-At this price every dimension is in use; section 5 will show codes with unused ones. What does one dimension mean? Take a face, change one number of its code, decode. This is a **latent traversal**.
+At this price every dimension is in use. What does one mean? Take a face, change one number of its code, decode: a **latent traversal**.
 """
 
 # %%
@@ -736,7 +736,7 @@ show(fig, """Six rows, one for each of the most informative latent units, each f
 
 # %% [markdown]
 r"""
-**Play:** a slider for the unit, its value and the face. Can you find a unit for the pose? For the smile? (Units are numbered by their rate. The cell below the slider knows.)
+**Play:** can you find a unit for the pose? For the smile? (Units are numbered by their rate. The cell below the slider knows.)
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -761,12 +761,12 @@ for name, share in explained.items():
 
 # %% [markdown]
 r"""
-The skin is mostly unit 1's, and for the background, the hair, the shirt and the pose there is a unit of which they explain about half. For glasses, smile and eyes there is none: they are spread over many. So units are not attributes: nothing in the loss asks one number to mean one thing. But *directions* can be found, if we know which faces wear glasses. Average the codes of
-those with, and those without; the difference is an arrow that points towards glasses.
+Glasses, smile and eyes are spread over many units: nothing in the loss asks one number to mean one thing. But *directions* can be found. Average the codes of faces
+with glasses, and of those without; the difference is an arrow that points towards glasses.
 
 ### Exercise 2.6 · `attribute_direction` · ★ · 4 minutes
 
-Compute that arrow from the codes and a list of who has the attribute.
+Compute that arrow from the codes `z` and `has`, which says who has the attribute.
 
 <details><summary>Hint</summary>
 
@@ -801,7 +801,7 @@ show(image_grid(shown, columns=10, row_titles=["as they are", "+ glasses", "+ 1.
 
 # %% [markdown]
 r"""
-Does it work on everyone? The classifier counts. And does anything *else* change, which should not?
+Does it work on everyone, and does anything *else* change? The classifier counts.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -820,53 +820,41 @@ for name, share in kept.items():
 
 # %% [markdown]
 r"""
-The arrow works on almost everyone and leaves hair, shirt and background alone. It is not clean, though: eye colour is read differently in about half of the faces, a smile or a skin tone in a few, since the rims are drawn across the few pixels that show them. Directions found by averaging carry along whatever shares
-those pixels.
+The arrow works on almost everyone and leaves hair, shirt and background alone. It is not clean: eye colour is read differently in about half of the faces, a smile or a skin tone in a few. Directions found by averaging carry along whatever shares
+the pixels of the rims.
 
 ## 5. Rate and distortion
 
 *15 minutes.*
 
-$\beta$ sets the price of a nat. What should one buy at each price? For a *linear* encoder and decoder it can be computed. The best axes are the eigenfaces of chapter 0, and an eigenface with variance
+What should one buy at each price? For a *linear* encoder and decoder it can be computed. The best axes are the eigenfaces of chapter 0, and an eigenface with variance
 $\lambda$ is worth $\frac12 \log\frac{\lambda}{\beta}$ nats if $\lambda > \beta$, and nothing otherwise (Lucas et al. 2019; in information theory this is *reverse water-filling*):
 
 $$\text{rate} = \sum_{\lambda_i > \beta} \tfrac12 \log \frac{\lambda_i}{\beta}, \qquad \text{distortion} = \tfrac12 \sum_i \min(\lambda_i, \beta) .$$
 
-Now three VAEs that are alike in everything but the price: the one that your step has trained, at $\beta = 0.03$, and two more of the same network, faces, seed and number of steps, at $0.3$ and at $3$, which lie ready. (One seed each, so only large differences mean something.) What does each buy, and what does it draw?
+And three VAEs that are alike in everything but the price? They were trained beforehand just as yours was, with three seeds each: mean ± deviation (`python -m minigen reproduce prices`). The pictures below are of yours, at $\beta = 0.03$, and of the first seed of the others.
 """
+
+# %%
+print(reproduce.as_text("prices"))
 
 # %% tags=["nbval-ignore-output"]
 priced = {"β = 0.03": live, "β = 0.3": load_weights(vae.VAE, "vae_b03"),
           "β = 3": load_weights(vae.VAE, "vae_b3")}
-print(f"{'':<10}{'rate':>8}{'distortion':>12}{'dimensions used':>17}{'toy Fréchet, drawn':>20}")
-bought, pictures = {}, {}
-for name, m in priced.items():
-    with torch.no_grad():
-        mean, logvar = m.encode(test_images)
-        x_hat = m.decode(vae.reparameterise(mean, logvar, torch.Generator().manual_seed(0)))
-    terms = vae.vae_loss(test_images, x_hat, mean, logvar)
-    bought[name] = terms.rate.item(), terms.distortion.item()
-    samples = vae.sample(m, 2000, seed=7)
-    pictures[name] = torch.cat([vae.reconstruct(m, test_images[:5]), samples[:5]])
-    print(f"{name:<10}{terms.rate:>8.0f}{terms.distortion:>12.1f}{count_active(mean):>17}"
-          f"{toy_frechet(samples):>20.0f}")
-rates, distortions = zip(*bought.values(), strict=True)
-assert rates[0] > rates[1] > rates[2] and distortions[0] < distortions[1] < distortions[2]
-
-# %% tags=["nbval-ignore-output"]
-show(image_grid(torch.cat([test_images[:10], *pictures.values()]), columns=10,
+pictures = [torch.cat([vae.reconstruct(m, test_images[:5]), vae.sample(m, 5, seed=7)])
+            for m in priced.values()]
+show(image_grid(torch.cat([test_images[:10], *pictures]), columns=10,
                 row_titles=["real", *priced]),
      """Top row: ten real faces. Below, at each price, the first five of them redrawn and
-     five faces drawn. At 0.03 the redrawn ones are clear and grainy, the drawn ones noisy,
-     two of them damaged. At 0.3 the redrawn ones are softer, the drawn ones calm, with soft
-     eyes. At 3 all are blurred, with one grey bar for eyes and glasses, and the drawn ones
-     hardly differ.""")
+     five faces drawn. At 0.03 the redrawn ones are clear, the drawn ones noisy and some of
+     them damaged. At 0.3 the redrawn ones are a little softer, the drawn ones whole faces. At
+     3 all are blurred, with one grey bar for eyes and glasses.""")
 
 # %% [markdown]
 r"""
-Read the left half from top to bottom. What goes first as nats grow dear is what has few pixels: the rims of the glasses, then the mouth and the eyes; the background lasts longest. The model spends its nats where a nat saves most squared error. At $\beta = 3$ it has left thirteen of the 32 dimensions empty.
+Read the left half from top to bottom. What goes first as nats grow dear is what has few pixels: the rims of the glasses, then the mouth and the eyes; the background lasts longest. The model spends its nats where a nat saves most squared error, and at $\beta = 3$ leaves about half of its dimensions empty.
 
-Now the right half. Here cheap nats are no gain: with 81 of them in a code, a draw from the prior is seldom a code of anything, and some draws are debris. At 0.3 every draw is a face, and at 3 every draw is nearly the *same* face. To redraw, take a small β; to draw, a larger one; what is best for both does not exist. (Mind the yardstick: it gives the debris 325 and the calm, soft-eyed faces 789. To the classifier whose features it uses, soft eyes seem to be the greater offence. It is one number; look at the pictures as well. And it depends on the training: the model of section 6, at $\beta = 0.3$ and trained for five minutes, scores 231, the one at the top of the chapter, at 0.03 and after thirteen, 291.)
+Now the right half. With nearly ninety nats in a code, a draw from the prior is seldom a code of anything, and some draws are debris. At 0.3 each is a face, at 3 a blurred one. (The yardstick hardly sees the first difference, as soft eyes offend its classifier, too: look at the pictures as well.) The last column, a prior that fits, is section 8's: with it the cheapest nats draw best.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -878,7 +866,10 @@ linear_distortion = [float(eigenvalues.clamp_max(b).sum() / 2) for b in every]
 with torch.no_grad():
     z = vae.reparameterise(codes, spread, torch.Generator().manual_seed(0))
     longer = vae.vae_loss(test_images, model.decode(z), codes, spread)
-dots = bought | {"β = 0.03, trained longer": (longer.rate.item(), longer.distortion.item())}
+dots = {"β = 0.03, trained longer": (longer.rate.item(), longer.distortion.item())}
+for row in priced:                               # the mean of three seeds
+    cells = [cell for cell in reproduce.read("prices") if cell["row"] == row]
+    dots[row] = tuple(sum(cell[k] for cell in cells) / 3 for k in ("rate", "distortion"))
 
 fig, axes = panels(1, 1, height=2.8)
 ax = axes[0, 0]
@@ -886,30 +877,31 @@ ax.plot(linear_rate, linear_distortion, color="grey", label="best linear VAE, co
 ax.plot(*zip(*dots.values(), strict=True), "o", color=COLOURS[1],
         label="convolutional VAE, trained")
 for name, (r, d) in dots.items():
-    ax.annotate(name, (r, d), (6, 5), textcoords="offset points", fontsize=8)
+    away = (6, -3) if "longer" in name else (6, 5)
+    ax.annotate(name, (r, d), away, textcoords="offset points", fontsize=8)
 ax.set(xlim=(-3, 140), ylim=(0, 130))
 ax.set_xlabel("rate, nats per image", fontsize=9)
 ax.set_ylabel("distortion, ½ squared error", fontsize=9)
 legend(ax)
 show(fig, """Distortion against rate. A grey curve, computed for linear VAEs, comes steeply
-     down and flattens. The dot of β = 3, at 9 nats, lies below it, that of 0.3, at 29, just
-     below; at 81 nats lie two dots of β = 0.03, one above the curve and, longer trained,
-     one below.""")
+     down and flattens. The dots of β = 3, at 10 nats, and of 0.3, at 36, lie below it; of two
+     dots of β = 0.03 one, at 87, lies close above the curve and, longer trained, one below,
+     at 81.""")
 print(f"largest variance of an eigenface: {eigenvalues[0]:.0f}; "
       f"above a price of 33 lie {int((eigenvalues > 33).sum())}")
 print(f"distortion at rate 0: {eigenvalues.sum() / 2:.0f}")
 
 # %% [markdown]
 r"""
-Computed and trained side by side: a dot below the curve has beaten every linear model, which a network may. Half a minute is enough for that at 3 and at 0.3. At 0.03 there is more to learn, and your model pays 81 nats for less than a linear one would give; after thirteen minutes the same 81 nats leave a fifth of that error.
+A dot below the curve has beaten every linear model, which a network may. After thirteen minutes 81 nats leave a third of the error that your 87 do after half a minute.
 
-At the left end of the curve lies a price at which *nothing* is worth buying: above the largest variance of any eigenface, which is 121 here, a linear model leaves $q(z|x) = p(z)$ for every image. The rate is zero, and the decoder draws one mean face. This is **posterior collapse**. It need not be a failure of the optimiser: an honest bookkeeper does not buy what costs more than it saves. The broken loss of section 3 asked 33 for a nat, a price at which only five eigenfaces are left on the list. (Training can *also* fail: sometimes a code stays empty though it would pay. `warm_up` in `vae.train_vae` helps, which raises β slowly, so that the decoder learns to read the code before it becomes dear. Look at the rate, and compare with the price.)
+At the left end of the curve *nothing* is worth buying: above the largest variance of any eigenface, which is 121 here, a linear model leaves $q(z|x) = p(z)$ for every image, and the decoder draws one mean face. This is **posterior collapse**. It need not be a failure of the optimiser: an honest bookkeeper does not buy what costs more than it saves. At the broken loss's price of 33 a nat only five eigenfaces are left on the list. (Training can *also* fail: sometimes a code stays empty though it would pay. `warm_up` in `vae.train_vae` helps, which raises β slowly, so that the decoder learns to read the code before it becomes dear.)
 
 ## 6. Telling the VAE what to draw
 
 *5 minutes.*
 
-A **conditional VAE** (Sohn et al. 2015) gives the label to both networks, $q(z|x, y)$ and $p(x|z, y)$. The code need not hold what the label already says. (This one was trained at $\beta = 0.3$, ten times the price of ours.)
+A **conditional VAE** (Sohn et al. 2015) gives the label to both networks, $q(z|x, y)$ and $p(x|z, y)$. The code need not hold what the label already says. (This one was trained for five minutes at $\beta = 0.3$.)
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -931,7 +923,7 @@ assert share > 0.9
 
 # %% [markdown]
 r"""
-It also spares us the search for a direction: keep a person's code and change only the label. Encode with the true hair colour, decode with another.
+It also spares us the search for a direction: encode with the true hair colour, decode with another.
 """
 
 # %%
@@ -947,14 +939,14 @@ show(image_grid(rows, columns=10, row_titles=["real", "blond", "red"]),
 r"""
 ## 7. Why it is blurry
 
-*25 minutes.*
+*20 minutes.*
 
-Take the smallest case there is: two images, equally likely, the same face with and without glasses. Suppose the code does not say which. What should the
+Take two images, equally likely, the same face with and without glasses. Suppose the code does not say which. What should the
 decoder draw, to lose least in squared error?
 
 ### Exercise 2.7 · `best_guess` · ★★ · 5 minutes
 
-The one image $g$ that makes $\sum_i p_i \lVert x_i - g \rVert^2$ smallest, for images $x_i$ with probabilities $p_i$. Set the derivative to zero.
+The one image $g$ that makes $\sum_i p_i \lVert x_i - g \rVert^2$ smallest. In code the $x_i$ are the rows of `images`, the $p_i$ the numbers in `probabilities`, and $g$ is what you return. Set the derivative to zero.
 
 <details><summary>Hint</summary>
 
@@ -997,8 +989,8 @@ show(image_grid(torch.stack([pair[0], guess, pair[1]]), width=4,
      glasses.""")
 # %% [markdown]
 r"""
-The middle image is one that the data never contains, yet it costs half as much as betting on either. So the **squared error** blurs: wherever the code leaves something open, it asks for the
-mean. Is the KL innocent? It decides *what is left open*. Drawing the mean costs a distortion of $\frac12 \lVert \frac12 (x_1 - x_2) \rVert^2 = \frac18 \lVert x_1 - x_2 \rVert^2$. A code that carries $R$ nats about which image it was can save at most a share $2R$ of that. So a nat saves
+The mean costs half as much as betting on either, so the **squared error** blurs: wherever the code leaves something open, it asks for the
+mean. And the KL decides *what is left open*. Drawing the mean costs a distortion of $\frac12 \lVert \frac12 (x_1 - x_2) \rVert^2 = \frac18 \lVert x_1 - x_2 \rVert^2$. A code that carries $R$ nats about which image it was can save at most a share $2R$ of that. So a nat saves
 at most $\frac14 \lVert x_1 - x_2 \rVert^2$, and nothing is worth its price when
 
 $$\beta > \beta^* = \tfrac14 \lVert x_1 - x_2 \rVert^2 .$$
@@ -1057,13 +1049,13 @@ assert 0.05 < rates_at[2] < rates_at[1]
 
 # %% [markdown]
 r"""
-A cheap code says which face it was, and both are sharp. (It pays 1.8 bits and not one, because two narrow bumps do not fill the Gaussian prior well.) As the price rises, it says it less and less clearly, and both faces drift towards the ghost; above $\beta^*$ they are one. The
+A cheap code says which face it was. (It pays 1.8 bits and not one, because two narrow bumps do not fill the Gaussian prior well.) As the price rises, it says it less clearly, and above $\beta^*$ not at all. The
 two terms are accomplices: **the KL leaves open what is too dear to say, and the squared error fills the gap with the mean.**
 
 ### Then why are ours sharp?
 
-Because we made nats cheap: at $\beta = 0.03$ a face gets more than a hundred bits, and the decoder is left little to average. But then the trouble comes back at the other end. The code says more than the **prior** knows: $\mathcal N(0, I)$ claims that all 32 numbers are independent, while real
-codes hang together. A draw from the prior is a random mixture of features. Count how many of 500 pictures the classifier cannot make up its mind about, that is, gives less than 95 % to every value:
+Because we made nats cheap: at $\beta = 0.03$ a face gets more than a hundred bits, and the decoder is left little to average. But then the code says more than the **prior** knows: $\mathcal N(0, I)$ claims that all 32 numbers are independent, while real
+codes hang together. In what share of 500 pictures does the classifier give less than 95 % to every value?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1096,44 +1088,36 @@ show(image_grid(rows, columns=10, row_titles=["real", "GAN", "VAE"]),
 
 # %% [markdown]
 r"""
-Redrawn faces are as decided as real ones; drawn ones are not. So a dear nat gives blur, a cheap one gives codes that the prior cannot invent. That names the ways out, and the rest of the course takes each of them: a prior that is *learned* (the end of this chapter, and, over a discrete code, chapter 3); another error than the squared one (chapter 4: perceptual and adversarial losses); and making the decision in many small steps (chapters 5 to 7: diffusion).
+Redrawn faces are as decided as real ones; drawn ones are not. So a dear nat gives blur, a cheap one codes that the prior cannot invent. The course takes every way out: a prior that is *learned* (now, and, over a discrete code, in chapter 3); another error than the squared one (chapter 4); and making the decision in many small steps (chapters 5 to 7).
 
 ## 8. A prior that fits
 
-*15 minutes.*
+*10 minutes.*
 
-If the decoder is good and the prior is not, replace the prior. Nothing has to be trained anew: encode the faces, fit *some* distribution to their codes, and draw from that. Which one? First see what is wrong with $\mathcal N(0, I)$. Take the codes of real faces and shuffle each dimension between faces: now every dimension is right by itself and only their togetherness is lost. Or draw from one Gaussian that has the codes' mean and covariance.
+If the decoder is good and the prior is not, replace the prior: encode the faces, fit *some* distribution to their codes, and draw from that. A **mixture of Gaussians**, $p(z) = \sum_k w_k\, \mathcal N(z;\, m_k, C_k)$, is fitted by **expectation–maximisation** (Dempster et al. 1977), two steps in turn. *E:* which share of each code belongs to which Gaussian, by Bayes' rule? *M:* give each Gaussian the weight, the mean and the covariance of its share. `GaussianMixture` of the package does that.
 
-And a richer one: a **mixture of Gaussians**, $p(z) = \sum_k w_k\, \mathcal N(z;\, m_k, C_k)$. It is fitted by **expectation–maximisation** (Dempster et al. 1977), two steps in turn. *E:* which share of each code belongs to which Gaussian, by Bayes' rule? *M:* give each Gaussian the weight, the mean and the covariance of its share.
+<details><summary>The two steps in code</summary>
+
+`z` are the codes, `(N, d)`; `share`, `(N, k)`, has a row for each code, which says what part of it belongs to which Gaussian.
+
+```python
+size = share.sum(0)[:, None]                                  # M: how much each has, (k, 1)
+mean = share.T @ z / size
+square = torch.einsum("nk,ni,nj->kij", share, z, z) / size[..., None]
+covariance = square - mean[:, :, None] * mean[:, None] + 0.01 * torch.eye(d)
+
+root = torch.linalg.cholesky(covariance)
+normal = torch.distributions.MultivariateNormal(mean, scale_tril=root)
+log_joint = size[:, 0].log() + normal.log_prob(z[:, None])    # E: Bayes' rule, (N, k)
+share = log_joint.softmax(1)
+```
+
+The 0.01 keeps a covariance from becoming singular. To begin with, each code belongs to the nearest of $k$ codes; twenty rounds are enough. The package computes the same with fewer large tensors.
+
+</details>
 """
 
-# %%
-def fit_mixture(z, k, steps=20):
-    """EM. Shapes: z (N, D) -> weights (k,), means (k, D), Cholesky factors (k, D, D)."""
-    n, d = z.shape
-    pairs = (z[:, :, None] * z[:, None]).flatten(1)
-    some = z[torch.randperm(n, generator=torch.Generator().manual_seed(0))[:k]]
-    share = nn.functional.one_hot(torch.cdist(z, some).argmin(1), k).float()    # to begin with
-    for _ in range(steps):
-        size = share.sum(0)[:, None]                                            # M
-        mean, square = share.T @ z / size, (share.T @ pairs / size).view(k, d, d)
-        covariance = square - mean[:, :, None] * mean[:, None] + 0.01 * torch.eye(d)
-        root = torch.linalg.cholesky(covariance)
-        inverse = torch.linalg.inv(root)                                        # E
-        white = torch.einsum("kij,nj->nki", inverse, z) - (inverse @ mean[..., None])[..., 0]
-        log_volume = inverse.diagonal(dim1=1, dim2=2).log().sum(1)
-        share = (size[:, 0].log() + log_volume - white.square().sum(2) / 2).softmax(1)
-    return size[:, 0] / n, mean, root
-
 # %% tags=["nbval-ignore-output"]
-random = torch.Generator().manual_seed(0)
-weight, mean, root = fit_mixture(of_faces, 40)
-which = torch.multinomial(weight, 2000, replacement=True, generator=random)
-eps = torch.randn(2000, 32, 1, generator=random)
-from_mixture = mean[which] + (root[which] @ eps)[..., 0]
-mixture = GaussianMixture(of_faces, 40)                     # the package's: the same, tested
-print("the package's means are the same:",
-      bool((mixture.means - mean).abs().max() < 1e-2 * mean.abs().max()))
 for k in (10, 40, 100):
     m = GaussianMixture(of_faces, k)
     print(f"{k:>3} Gaussians, mean log-density: {m.log_prob(of_faces).mean():.1f} of the codes "
@@ -1141,19 +1125,20 @@ for k in (10, 40, 100):
 
 # %% [markdown]
 r"""
-How many Gaussians? The codes of test faces say it: with ten the fit is coarse, and a hundred begin to learn their own codes by heart. We take forty.
+The codes of test faces say how many: with ten the fit is coarse, and a hundred begin to learn their own codes by heart. We take forty.
 
-Four sources of codes, then, and one decoder; and, as a limit, the codes of real faces, which are the best that any prior can send.
+What is it that $\mathcal N(0, I)$ lacks? Shuffle each dimension of real codes between faces: now every dimension is right by itself and only their togetherness is lost. Or draw from one Gaussian with the codes' mean and covariance. All go through one decoder, and so do the codes of real faces, the best that any prior can send.
 """
 
 # %% tags=["nbval-ignore-output"]
+random = torch.Generator().manual_seed(0)
 one_root = torch.linalg.cholesky(torch.cov(of_faces.T))
 sources = {
     "codes of test faces": codes,
     "each dimension shuffled": torch.stack(
         [column[torch.randperm(len(codes), generator=random)] for column in codes.T], 1),
     "one Gaussian": of_faces.mean(0) + torch.randn(2000, 32, generator=random) @ one_root.T,
-    "mixture of 40 Gaussians": from_mixture}
+    "mixture of 40 Gaussians": GaussianMixture(of_faces, 40).sample(2000)}
 with torch.no_grad():
     decoded = {name: model.decode(z) for name, z in sources.items()}
 decoded["the prior N(0, I)"] = drawn
@@ -1173,9 +1158,9 @@ show(image_grid(torch.cat([x[:10] for x in decoded.values()]), columns=10,
 
 # %% [markdown]
 r"""
-Shuffled codes do worse than the prior, and one Gaussian, which knows all pairwise correlations, is no better. So what the prior lacks is how the numbers hang together *beyond* anything that one Gaussian can say. Forty of them know some of it: the same decoder falls from 291 to 208, under the 228 of chapter 0's Gaussian, which nothing else in this chapter has beaten. The codes of real faces, at 64, are still far away.
+Shuffled codes do worse than the prior, and one Gaussian, which knows all pairwise correlations, is no better. So what the prior lacks is how the numbers hang together *beyond* anything that one Gaussian can say. Forty of them know some of it: the same decoder falls from 291 to 208, under the 228 of chapter 0's Gaussian. The codes of real faces, at 64, are still far away.
 
-And the decoder that *you* trained? It costs a second to try: encode, fit, draw.
+And the decoder that *you* trained? Encode, fit, draw:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1184,18 +1169,21 @@ with torch.no_grad():
     calm = live.decode(GaussianMixture(of_yours, 40).sample(2000, seed=7))
 show(image_grid(torch.cat([yours_drew[:10], calm[:20]]), columns=10,
                 row_titles=["yours,\nprior", "yours,\nmixture", ""]),
-     """Thirty faces by the decoder that was trained in this notebook. Ten from the prior:
-     grainy, about half of them damaged. Twenty from the mixture: every one a face, on a plain
-     background, with soft eyes.""")
-for name, x in {"prior": yours_drew, "mixture": calm,
-                "codes of test faces": vae.reconstruct(live, test_images)}.items():
-    print(f"yours, {name:<20} toy Fréchet {toy_frechet(x):6.0f}")
+     """Thirty pictures by the decoder that was trained in this notebook. Ten from the prior:
+     noisy, about a third of them debris. Twenty from the mixture: every one a face with eyes
+     and a hair colour, on a nearly plain background, a little grainy.""")
+yours_score = {name: toy_frechet(x) for name, x in {
+    "prior": yours_drew, "mixture": calm,
+    "codes of test faces": vae.reconstruct(live, test_images)}.items()}
+for name, distance in yours_score.items():
+    print(f"yours, {name:<20} toy Fréchet {distance:6.0f}")
+assert yours_score["mixture"] < 0.8 * yours_score["prior"]
 
 # %% [markdown]
 r"""
-The debris is gone, and every draw is a face. And the distance went *up*, to what your decoder reaches with the codes of real faces: after half a minute the decoder is now the limit, and the yardstick, as we saw, forgives debris more easily than soft eyes. When a number and your eyes disagree, find out why before you believe either.
+The debris is gone, and every draw is a face. Half a minute of training and a few seconds of fitting have beaten chapter 0's Gaussian, for every seed of section 5's table, and are as near to real faces as the decoder of thirteen minutes with forty Gaussians: here the prior is the limit, and no longer the decoder.
 
-A mixture of Gaussians is the simplest learned prior. In chapter 3 a network learns one, over codes that are not numbers but words, and in chapter 7 a diffusion model does. Here is the table so far. (The row with the mixture has more of both, 120 Gaussians fitted to the codes of 20,000 faces; with so many faces 120 do not learn by heart yet.)
+A mixture of Gaussians is the simplest learned prior. In chapter 3 a network learns one, over codes that are not numbers but words, and in chapter 7 a diffusion model does. Here is the table so far. (Its mixture has 120 Gaussians, fitted to the codes of 20,000 faces, of which 120 do not learn by heart.)
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1219,11 +1207,11 @@ GAN and VAE side by side:
 - $\log p(x) = \text{ELBO} + \mathrm{KL}(q(z|x) \Vert p(z|x))$: raising the ELBO makes the data likelier, or the encoder more truthful, or both.
 - The KL of Gaussians has a closed form; the other term is sampled with $z = \mu + \sigma\varepsilon$, whose gradient has far less variance than the score function's.
 - Loss = distortion + β · rate, summed over dimensions, averaged over the batch. β is the decoder's noise variance, and the price of a nat.
-- One step of training is encode, sample, decode, loss. A new face is noise from the prior, decoded.
-- A high likelihood does not make a picture a face: grey squares beat faces that stand on their heads.
+- A step of training is encode, sample, decode, loss. A new face is noise from the prior, decoded.
+- A high likelihood does not make a picture a face.
 - Codes of faces can be walked along and added to, within limits. A unit that costs more than it saves stays empty.
 - Blur is the mean of what the code leaves open. The KL decides what that is, the squared error draws the mean. A cheap rate gives sharp
-  reconstructions, and codes that a Gaussian prior cannot invent. A mixture of Gaussians, fitted to the codes, can do better with the same decoder.
+  reconstructions, and codes that a Gaussian prior cannot invent; a mixture of Gaussians, fitted to the codes, does better.
 """
 
 # %% tags=["nbval-ignore-output"]

@@ -2,20 +2,16 @@
 r"""
 # Chapter 3 · VQ-VAE
 
-A VAE's code is a cloud in a continuous space, and its prior, one round Gaussian, fits it badly. A **VQ-VAE** makes the code *discrete*: an image
-becomes sixteen entries of a codebook, sixteen words. Words can be counted, so the prior need not be assumed; it can be learned, like a
-language. The paper's autoencoder in chapter 4 and its diffusion model in chapter 7 stand on this code.
+A VAE's code is a cloud in a continuous space, and its prior, one round Gaussian, fits it badly. A **VQ-VAE** makes the code *discrete*: an image becomes sixteen entries of a codebook, sixteen words. Words can be counted, so their prior can be learned. Chapters 4 and 7 stand on this code. You will
 
-In this chapter you will
-
-1. go from k-means to a codebook inside a network, and get a gradient through a step that has none;
-2. write the quantizer, find a bug that sits in well-known code to this day, and see what it does to a training;
-3. keep a codebook alive: running averages, perplexity, dead codes and their revival;
-4. train a VQ-VAE with your quantizer, turn faces into sixteen tokens, and move glasses from one face to another;
+1. put a codebook into a network, and get a gradient through a step that has none;
+2. write the quantizer, and find a bug that well-known code has to this day;
+3. keep its codes alive: running averages, perplexity, revival;
+4. train a VQ-VAE with your quantizer, and move glasses from face to face by their tokens;
 5. learn a prior over tokens, a PixelCNN, and draw faces with your own loop;
 6. find out where the KL went, and count every bit.
 
-Most cells below an exercise work with *your* function once it has passed its check, and until then with the course's; a line says which.
+Cells below an exercise work with *your* function once it has passed, and until then with the course's; a line says which.
 """
 
 # %%
@@ -46,7 +42,7 @@ print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model 
 
 # %% [markdown]
 r"""
-Here is where the chapter ends: a face, the sixteen tokens that stand for it, the face that they draw, and faces drawn from tokens that a prior made up. (These networks were trained for longer than this chapter takes. Below you will train your own, and draw with them.)
+Here is where the chapter ends, with networks trained for longer than yours will be: a face in sixteen tokens, and what they and a prior's tokens draw.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -70,8 +66,7 @@ r"""
 
 *25 minutes.*
 
-**Vector quantisation** replaces every vector by the nearest of $K$ fixed ones. Words first: a **code** $e_k$ is one of the $K$ vectors, $k$ its index, and a **token** is such an index at one place of a map. You know it from images with few colours: here every pixel of a
-face, three numbers, is replaced by the nearest entry of a palette.
+**Vector quantisation** replaces every vector by the nearest of $K$ fixed ones. A **code** $e_k$ is one of them, $k$ its index, and a **token** such an index at one place of a map. Images with few colours do it to pixels, three numbers each:
 """
 
 # %%
@@ -92,8 +87,7 @@ show(image_grid(torch.stack([*few, face]), columns=5, width=6,
 
 # %% [markdown]
 r"""
-The palettes come from **k-means** (Lloyd 1982), two steps in turn: give every point to its nearest centre; move each centre to the mean of its points. Neither step can
-raise the squared error, so it falls until nothing moves. In the plane you can watch it:
+The palettes come from **k-means** (Lloyd 1982), two steps in turn: give every point to its nearest centre; move each centre to the mean of its points. Neither raises the squared error, so it falls until nothing moves. In the plane:
 """
 
 # %%
@@ -119,8 +113,8 @@ show(with_codes(cloud, stages, ["start", "1 step", "3 steps", "20 steps"]),
 r"""
 ### Exercise 3.1 · `nearest_index` · ★★ · 6 minutes
 
-The nearest code of every vector. Do not build the differences, `(N, K, C)` numbers. Expand the square instead:
-$\lVert z - e_k \rVert^2 = \lVert z \rVert^2 - 2\, z \cdot e_k + \lVert e_k \rVert^2$. One of the three terms is the same for all $k$.
+The nearest code of every vector. Instead of the differences, `(N, K, C)` numbers, expand the square:
+$\lVert z - e_k \rVert^2 = \lVert z \rVert^2 - 2\, z \cdot e_k + \lVert e_k \rVert^2$. One of the terms is the same for all $k$.
 
 <details><summary>Hint</summary>
 
@@ -143,22 +137,21 @@ check(nearest_index)
 r"""
 ### A step without a gradient
 
-Now put the codebook into the middle of an autoencoder. The encoder's output $z_e$ is a map of vectors; each is replaced by its nearest code, which gives $z_q$; the decoder draws from $z_q$
-(van den Oord et al. 2017). The choice of the nearest code is a staircase, and its derivative is zero almost everywhere. No gradient reaches the encoder.
+Now put the codebook into an autoencoder (van den Oord et al. 2017). The encoder's output $z_e$ is a map of vectors; each is replaced by its nearest code, which gives $z_q$, and the decoder draws from $z_q$. That choice is a staircase, its derivative zero almost everywhere: no gradient reaches the encoder.
 
-The **straight-through estimator** looks away: it uses $z_q$ going forward and pretends, going back, that the step was not there. With $\mathrm{sg}[\cdot]$ ("stop gradient", `detach`) it is one line:
+The **straight-through estimator** uses $z_q$ going forward and pretends, going back, that the step was not there. With $\mathrm{sg}[\cdot]$ ("stop gradient", `detach`):
 
 $$z_q \leftarrow z_e + \mathrm{sg}[z_q - z_e] .$$
 
-Read it twice: the *value* is $z_q$, since $z_e$ cancels; the *gradient* is that of $z_e$, since the bracket counts as a constant.
+The *value* is $z_q$, since $z_e$ cancels; the *gradient* that of $z_e$, since the bracket counts as a constant.
 
 ### Exercise 3.2 · `straight_through` · ★ · 4 minutes
 
-Write that line: the value of `z_q`, the gradient of `z_e`.
+Write that line.
 
 <details><summary>Hint</summary>
 
-`.detach()` cuts the gradient of what it is called on. Write the formula as it stands.
+`.detach()` cuts the gradient of what it is called on.
 
 </details>
 """
@@ -188,12 +181,11 @@ r"""
 
 *45 minutes.*
 
-The straight-through gradient trains the encoder and the decoder. It does not move the codes, and nothing holds $z_e$ near them. Two more terms do:
+This trains encoder and decoder, but does not move the codes, nor hold $z_e$ near them. Two more terms do:
 
 $$L_{vq} = \underbrace{\lVert \mathrm{sg}[z_e] - e \rVert^2}_{\text{codebook: codes move to the vectors}} + \; \beta\, \underbrace{\lVert z_e - \mathrm{sg}[e] \rVert^2}_{\text{commitment: vectors stay near their codes}}$$
 
-where $e$ is the chosen code, before the straight-through line (van den Oord et al. 2017, Eq. 3; it is the $L_{vq}$ in Eq. 15 of the course's paper, which does not write it out). The two terms have the *same value*; they differ only in whom they move. So a mistake in them is invisible in any loss curve. (This β is not chapter 2's. The whole loss is $\lVert x - \hat x \rVert^2 + L_{vq}$, each a mean.) Here
-is one that stood in the code of well-known image models for years, and still is the default of some libraries:
+where $e$ is the chosen code itself (van den Oord et al. 2017, Eq. 3; the $L_{vq}$ in Eq. 15 of the course's paper, which does not write it out). The whole loss is $\lVert x - \hat x \rVert^2 + L_{vq}$, each a mean; this β is not chapter 2's. The two terms have the *same value* and differ only in whom they move, so a mistake shows in no loss curve. This one stood in well-known code for years, and still is the default of some libraries:
 """
 
 # %%
@@ -241,21 +233,21 @@ straight_through = yours(straight_through)
 
 # %% [markdown]
 r"""
-It should say 0.25 : 1, and it said 4 : 1. With the misplaced β the codes get a quarter of the intended gradient, and the encoder is pulled four times as hard.
+It should say 0.25 : 1, and it said 4 : 1. The codes get a quarter of the intended gradient, and the encoder is pulled four times as hard.
 
 ### Exercise 3.4 · `quantize` · ★★★ · 20 minutes
 
-Put the three together. The encoder gives a *map* `z`, with a vector at each of its places; out come $z_q$ in the shape of `z`, ready for the decoder; the index of the code at every place; and the loss. This function is the heart of the chapter: it will train the VQ-VAE of section 4.
+Put the three together. In comes a *map* `z`, a vector at each place; out come $z_q$ in its shape, the index of the code at every place, and the loss. Section 4 trains with it.
 
-Two things go wrong here in practice: the vector of a place runs along axis 1, so `reshape(-1, C)` alone would mix channels with places; and the loss wants the code itself, not what `straight_through` made of it.
+Two things go wrong in practice: a place's vector runs along axis 1, so `reshape(-1, C)` alone mixes channels with places; and the loss wants the code itself, not what `straight_through` made of it.
 
 <details><summary>Hint</summary>
 
-`z.movedim(1, -1)` has the shape `(B, H, W, C)`: now the vectors lie in a row, and `.flatten(0, 2)` makes a list of them. `codebook[indices]` looks up a code for each index, whatever the shape of `indices`.
+`z.movedim(1, -1)` has the shape `(B, H, W, C)`, and `.flatten(0, 2)` makes a list of vectors. `codebook[indices]` looks up a code for each index, whatever the shape of `indices`.
 
 <details><summary>More</summary>
 
-`.view(B, H, W)` gives the list of indices its places back; `codebook[indices]` is then `(B, H, W, C)`, and `.movedim(-1, 1)` puts the channels where they were. Then one call of `straight_through`, one of `vq_loss`.
+`.view(B, H, W)` gives the indices their places back; `codebook[indices]` is then `(B, H, W, C)`, and `.movedim(-1, 1)` puts the channels where they were. Then one call of `straight_through`, one of `vq_loss`.
 
 </details>
 </details>
@@ -280,7 +272,7 @@ check(quantize)
 
 # %% [markdown]
 r"""
-The package's class `vqvae.VectorQuantizer` does the same, and is what later chapters import. At the paper's size two more things matter: it works through the vectors in chunks, since all distances of 8,192 of them to 16,384 codes would fill half a gigabyte, and it computes distances in 32-bit floats even where the rest of the network runs in 16.
+The package's `vqvae.VectorQuantizer` does the same for later chapters. At the paper's size it also works in chunks (all distances of 8,192 vectors to 16,384 codes fill half a gigabyte), and in 32-bit floats even where the network runs in 16.
 """
 
 # %%
@@ -299,7 +291,7 @@ print("one loss and one gradient:     ", bool(torch.allclose(loss, theirs.loss))
 r"""
 ### The bug at work
 
-What does the misplaced β do to a training? Digits of 8×8 pixels are small enough to try it many times: an encoder makes four vectors of four numbers, each takes one of 32 codes (20 bits a digit), a decoder draws. Here is the whole training:
+What does the misplaced β do to a training? Digits of 8×8 pixels are small enough to try many: an encoder makes four vectors of four numbers, each takes one of 32 codes (20 bits a digit), a decoder draws.
 """
 
 # %%
@@ -334,7 +326,7 @@ def digit_tokens(loss_of, beta=0.25, through=straight_through, seed=0, steps=300
 
 # %% [markdown]
 r"""
-**Before you run it:** both losses, each with β = ¼, 1 and 4, and Adam moves everything, the codes too. Which numbers will change with β when it stands where it should? And which when it stands at the wrong term?
+**Before you run it:** both losses, each with β = ¼, 1 and 4, and Adam moves everything, the codes too. Which numbers will change with β in its place, and which with the misplaced one?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -356,13 +348,13 @@ assert max(misplaced) < 1.1 * min(misplaced)
 r"""
 <details><summary>What happened</summary>
 
-In its place, β does what it is for: from ¼ to 4 the mean squared distance to the codes falls to a fortieth, and the picture's error grows by more than half, since the encoder thinks of little else. Misplaced, it does *nothing at all*: all three rows are the right loss's row at β = 1, up to rounding that grows. The encoder's pull has no β in it, and the factor on the codes' gradient is one that Adam divides out again.
+In its place, β does what it is for: from ¼ to 4 the mean squared distance to the codes falls to a fortieth, and the picture's error grows by more than half, since the encoder thinks of little else. Misplaced, it does *nothing*: all three rows are the right loss's at β = 1, up to rounding that grows. The encoder's pull has no β in it, and the factor on the codes' gradient is one that Adam divides out.
 
 </details>
 
-At the usual β = ¼ the misplaced loss is a little worse for all three seeds, by five per cent on average, which nobody notices who has not run both: the models trained with it work all the same. But whoever tunes β tunes nothing. (The historic threads are worth reading: *taming-transformers*, issue 57, and *diffusers*, issue 8226. Old weights were trained with it, so the default cannot simply be changed.)
+At the usual β = ¼ it is worse for all three seeds, by five per cent on average, which nobody notices who has not run both. (*taming-transformers*, issue 57, and *diffusers*, issue 8226, are worth reading. Old weights were trained with it, so the default cannot simply be changed.)
 
-**Break it.** Now leave the stop-gradient out of the straight-through line, and hand the decoder the codes themselves. Their value is the same. *Before you run it:* what does the encoder still learn?
+**Break it.** Leave the stop-gradient out of the straight-through line, and the decoder gets the codes themselves, with the same value. *Before you run it:* what does the encoder still learn?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -380,7 +372,7 @@ print(f"the mean of all digits, for every digit: {guess:.3f}")
 r"""
 <details><summary>What happened</summary>
 
-The picture's error no longer reaches the encoder; what does is the commitment alone, and it is smallest when all vectors sit on a few codes, whatever the digit. So the code tells little about it: the perplexity ends at eight or nine instead of thirty, and the picture's error is three times as large. No line raises an error, and the distance to the codes looks splendid, a hundred times smaller. Few codes in use beside a tiny commitment: so one knows a lost gradient.
+The picture's error no longer reaches the encoder; the commitment does, and it is smallest when all vectors sit on a few codes, whatever the digit. So the perplexity (codes used in effect, section 3) ends at eight or nine instead of thirty, and the picture's error is three times as large, while the distance to the codes looks splendid. Few codes in use beside a tiny commitment: so one knows a lost gradient.
 
 </details>
 
@@ -390,14 +382,13 @@ The picture's error no longer reaches the encoder; what does is the commitment a
 
 ### Running averages
 
-The codebook loss asks each code to move to the mean of its vectors; its gradient gets there slowly. k-means would put it there at once, but a batch is only a sample. In between lies an **exponential moving average** (appendix A.1 of the VQ-VAE paper): keep for every code a running
-count $N_k$ of its vectors and a running sum $m_k$,
+The codebook loss moves each code slowly to the mean of its vectors; k-means would put it there at once, but a batch is only a sample. In between lies an **exponential moving average** (appendix A.1 of the VQ-VAE paper): keep for every code a running count $N_k$ of its vectors and a running sum $m_k$,
 
 $$N_k \leftarrow \gamma N_k + (1 - \gamma)\, n_k, \qquad m_k \leftarrow \gamma m_k + (1 - \gamma) \sum_{z \to k} z, \qquad e_k = \frac{m_k}{N_k},$$
 
-with $\gamma = 0.99$, where $n_k$ vectors of this batch chose code $k$ and the sum runs over them. Then the codebook has no gradient, and the loss is the commitment alone.
+with $\gamma = 0.99$, where $n_k$ vectors of this batch chose code $k$ and the sum runs over them. The codebook then has no gradient, and the loss is the commitment alone.
 
-### Exercise 3.5 · `ema_update` · ★★★ · 10 minutes
+### Exercise 3.5 · `ema_update` · ★★ · 10 minutes
 
 Return the new count, the new sum and the new codebook. (The tested version also guards against counts near zero; here all are positive.)
 
@@ -433,14 +424,13 @@ check(ema_update)
 r"""
 ### Counting the codes in use
 
-A codebook can have 512 codes and use 20. How many are used *in effect*? Let $p_k$ be the share of vectors that chose code $k$. Its entropy $H = -\sum_k p_k \log p_k$ is what one choice tells, in nats; the **perplexity** $e^H$ is the number of
-equally used codes that would tell as much: $K$ if all are used alike, 1 if only one is. An unused code counts as $0 \log 0 = 0$. `vqvae.perplexity(indices, K)` computes it.
+A codebook can have 512 codes and use 20. If a share $p_k$ of the vectors chose code $k$, the entropy $H = -\sum_k p_k \log p_k$ is what one choice tells, in nats; the **perplexity** $e^H$ is the number of equally used codes that would tell as much: $K$ if all are used alike, 1 if only one is (an unused code counts as $0 \log 0 = 0$).
 
 ### Dead codes
 
-A code that is nearest to no vector gets no gradient and nothing to average. It stays where it is, or nearly: **dead**. A common start makes it worse: codes drawn from $\mathcal U(-\frac1K, \frac1K)$ all lie in one heap; the few on its outside are nearest to all the vectors, and the others never get one.
+A code that is nearest to no vector gets no gradient and nothing to average, and stays (nearly) where it is: **dead**. A common start makes it worse: codes drawn from $\mathcal U(-\frac1K, \frac1K)$ lie in one heap, and the few on its outside get all the vectors.
 
-The cure is **revival**: a code that gets less than a few per cent of an average code's vectors takes the place of a random vector of the batch. It must also get a new count and a new sum; otherwise the next running average pulls it straight back to where it died. Your `ema_update` and the revival, together, are how a codebook learns from one batch:
+The cure is **revival**: a code with less than a few per cent of an average code's vectors takes the place of a random vector of the batch, with a new count and sum; otherwise the next average would pull it straight back. Your `ema_update` and the revival are how a codebook learns from one batch:
 """
 
 # %%
@@ -460,9 +450,7 @@ def learn_codes(book, vectors, indices, decay=0.99, revive_below=0.05):
 
 # %% [markdown]
 r"""
-Watch four codebooks learn the same points on a ring: from the bad start; from there with revival; from k-means; and both.
-
-*Before you run it:* 64 codes, 400 batches. How many are in use at the end from the bad start, without revival? This is the second **break it** of the chapter.
+Four codebooks learn the same points on a ring: from the bad start; from there with revival; from k-means; and both. *Before you run it:* of 64 codes, how many are in use after 400 batches from the bad start, without revival?
 """
 
 # %%
@@ -507,16 +495,15 @@ assert learned["all in one spot"][1][-1] < 0.5 * learned["with revival"][1][-1]
 
 # %% [markdown]
 r"""
-The threshold must fit the batch. A rule such as "fewer than 2 vectors" is fine if a code gets 50 on average; if there are as many codes as vectors, *every* code is below it, and all of them are thrown about at every step. So we compare with the average:
-`revive_below=0.05` means less than a twentieth of an average code's share.
+The threshold must fit the batch. "Fewer than 2 vectors" is fine if a code gets 50 on average; with as many codes as vectors *every* code is below it, and all are thrown about at every step. So `revive_below=0.05` is a share of an average code's vectors.
 
-Why step 160? Every count starts at 1 and shrinks by a hundredth a step; an average code gets 4 vectors of a batch, so the limit is $0.05 \cdot 4 = 0.2 = 0.99^{160}$. (From k-means nothing dies, so the last two curves are one.)
+(Why step 160? Every count starts at 1 and shrinks by a hundredth a step; an average code gets 4 vectors of a batch, so the limit is $0.05 \cdot 4 = 0.2 = 0.99^{160}$. From k-means nothing dies, so the last two curves are one.)
 
 ## 4. Faces in sixteen tokens
 
 *20 minutes.*
 
-Encoder and decoder are those of chapter 2; in between, a 1×1 convolution to 16 channels and the quantizer. Each of the 4×4 places takes one of 512 codes.
+Between chapter 2's encoder and decoder stand a 1×1 convolution to 16 channels and the quantizer; each of 4×4 places takes one of 512 codes.
 """
 
 # %%
@@ -530,7 +517,7 @@ print(f"an image: {32 * 32 * 3 * 8} bits; its tokens: {16 * int(math.log2(K))} b
 
 # %% [markdown]
 r"""
-Here is the training, and every part of it is yours: quantizer, loss, running averages. Two things make it work within a minute. The batches are small, sixteen faces, so that there can be many steps. And for the first quarter the quantizer is left out: while the encoder still runs from place to place, no codebook can follow it, and the decoder would learn from the wrong words. Then the codebook **starts from k-means over what the encoder says by then**, and with $\gamma = 0.97$ it remembers about thirty batches.
+Quantizer, loss and running averages of this training are yours. Two things make it work within a minute. The batches are small, so that there can be many steps. And for the first quarter the quantizer is left out: no codebook can follow an encoder that still runs from place to place, and the decoder would learn from the wrong words. Then the codes **start from k-means over what it says by then**; with $\gamma = 0.97$ they remember about thirty batches.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -577,7 +564,7 @@ show(fig, """Left: the squared error on a log scale falls, jumps where the codeb
 
 # %% [markdown]
 r"""
-What does a minute of training give, and what did longer training? And where does chapter 2's VAE stand, which spends 32 real numbers on a face?
+What does a minute give, and what longer training? And chapter 2's VAE, which spends 32 real numbers on a face?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -604,11 +591,11 @@ for name, tokens in (("this training", live_test_codes), ("longer", test_codes))
 
 # %% [markdown]
 r"""
-The package's trainer, `vqvae.train_vqvae`, is the same loop without the first part, for longer runs: the loaded weights took 12,000 steps of 64 faces, about twenty times as many faces as yours.
+The loaded weights took 12,000 steps of 64 faces (about twenty times as many faces as yours) by the package's `vqvae.train_vqvae`, the same loop without the first part.
 
 ### Moving glasses
 
-A code does not own a patch: the decoder reads all tokens together. How many tokens does it take to *move* something, a pair of glasses, from one face to another? *Before you run it:* two hundred faces without glasses get one token from a face with them, at the left eye; then the whole row of the eyes, four tokens; then that row and the next, eight. In what share of them will the classifier see glasses?
+A code does not own a patch: the decoder reads all tokens together. How many does it take to *move* a pair of glasses? *Before you run it:* two hundred faces without glasses get, from faces with them, one token at the left eye; then the row of the eyes, four; then that row and the next, eight. In what share of them will the classifier see glasses?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -637,7 +624,7 @@ show(image_grid(torch.cat([x[:8] for x in shown]), columns=8,
 r"""
 <details><summary>What happened</summary>
 
-One token of sixteen brings glasses to four faces in a hundred: its neighbours still say "none", and the decoder reads them together. With the row of the eyes it is about half, with the row below as well nine in ten, and with them comes whatever else those rows say: the skin and the mouth of the other face.
+One token of sixteen brings glasses to four faces in a hundred: its neighbours still say "none". The row of the eyes brings them to about half, with the row below nine in ten, and with them comes whatever else those rows say: the other face's skin and mouth.
 
 </details>
 
@@ -661,9 +648,9 @@ explore(with_rows, with_rows(a, b, 1, 2), """A face without glasses, one with th
 r"""
 ## 5. A prior over tokens: PixelCNN
 
-*45 minutes.*
+*40 minutes.*
 
-To *draw* a face we need sixteen tokens that belong together. Drawn one by one at random, each from how often it appears at its place, they do not:
+A new face needs sixteen tokens that belong together. Drawn each by itself, from how often it appears at its place, they do not:
 """
 
 # %%
@@ -677,12 +664,11 @@ show(image_grid(model.decode_indices(shuffled.view(-1, 4, 4)[:10]), columns=10),
 
 # %% [markdown]
 r"""
-The product rule needs no assumption at all. In reading order, left to right and top to bottom,
+The product rule needs no assumption. In reading order, left to right and top to bottom,
 
 $$p(c_1, \dots, c_{16}) = \prod_{n=1}^{16} p(c_n \mid c_1, \dots, c_{n-1}) .$$
 
-A model that predicts the next from all before is **autoregressive**, like a language model. **PixelCNN** (van den Oord et al. 2016) computes all sixteen predictions in one pass of a convolutional network, and sees to it that none can peek: the kernels are *masked*. The first layer must
-not see the place itself (mask A); later layers may (mask B), since what they find there no longer contains it.
+A model that predicts the next from all before is **autoregressive**, like a language model. **PixelCNN** (van den Oord et al. 2016) computes all sixteen predictions in one pass of a convolutional network whose kernels are *masked*, so that none can peek. The first layer must not see the place itself (mask A); later layers may (mask B), since what they find there no longer contains it.
 
 ### Exercise 3.6 · `mask` · ★★ · 6 minutes
 
@@ -690,7 +676,7 @@ Make the mask of a square kernel of odd size: 1 where a tap may look, 0 where it
 
 <details><summary>Hint</summary>
 
-Start with zeros. All rows above the middle are 1. In the middle row, the places left of the centre are 1; for kind B the centre too.
+Start with zeros. All rows above the middle are 1; in the middle row, the places left of the centre, and for kind B the centre too.
 
 </details>
 """
@@ -752,8 +738,7 @@ show(fig, """What the place with the cross sees on a 16×16 grid: dark blue. Lig
 
 # %% [markdown]
 r"""
-The orange wedge to the right is PixelCNN's **blind spot**: with masked 3×3 kernels no number of layers ever reaches it. (The authors later cured it with two stacks of layers.) Our map is only 4×4, and a first kernel of 7×7 reaches every earlier place at once: no blind spot. Check both
-claims, nothing later and everything earlier, by the **Jacobian**: the derivative of the logits at each place with respect to the embedded token at each other place.
+The orange wedge is PixelCNN's **blind spot**: no number of masked 3×3 layers ever reaches it. (The authors later cured it with two stacks of layers.) Our map is only 4×4, and a first kernel of 7×7 reaches every earlier place at once. Check both, nothing later and everything earlier, by the **Jacobian**: the derivative of the logits at each place by the embedded token at each other.
 """
 
 # %%
@@ -771,7 +756,7 @@ print("sees itself or later places:", bool(depends.triu().any()),
 
 # %% [markdown]
 r"""
-Training is plain maximum likelihood: cross-entropy. The sum over the sixteen places, in base 2, is the number of **bits** that a perfect compressor built on this model would spend on the face's tokens.
+Training is maximum likelihood: cross-entropy. Summed over the places, in base 2, it is the number of **bits** that a perfect compressor built on this model would spend on the face.
 
 ### Exercise 3.7 · `bits` · ★★ · 6 minutes
 
@@ -806,7 +791,7 @@ check(bits)
 r"""
 ### Training the prior
 
-Your VQ-VAE has turned every training face into sixteen tokens; now a PixelCNN learns which belong together. The loop again, with your `bits` as the loss (times $\log 2$ it is in nats):
+Your VQ-VAE turns every training face into tokens; a PixelCNN learns which belong together, with your `bits` as the loss (times $\log 2$ it is in nats):
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -844,13 +829,13 @@ assert spent[-1] < 0.85 * spent[0] and abs(spent[0] - 16 * math.log2(K)) < 0.1
 
 # %% [markdown]
 r"""
-The first value is no accident: the last layer starts at zero, so an untrained model calls every code equally likely, $16 \log_2 512 = 144$ bits. Section 6 will ask where you have met this number before.
+The last layer starts at zero, so an untrained model calls every code equally likely: $16 \log_2 512 = 144$ bits. Section 6 meets this number again.
 
 ### Exercise 3.8 · `draw_codes` · ★★★ · 20 minutes
 
-Now draw. One place after the other, in reading order: ask the model with the tokens there are, take its prediction *for this place*, draw a token from it, put it in. **As many passes as there are places to fill**, and they cannot run side by side. For 16 tokens that is nothing; for the 65,536 pixels of a photograph it is the reason why hardly anybody draws photographs this way.
+Now draw, one place after the other in reading order: ask the model with the tokens there are, take its prediction *for this place*, draw a token from it, put it in. **As many passes as there are places to fill**, and not side by side. For 16 tokens that is nothing; for the 65,536 pixels of a photograph it is why hardly anybody does it.
 
-The first `P` tokens of each map may be given and stay as they are; `P` is 0 if the model is to draw all. The model is in eval mode already, and takes `model(codes, y)` with codes `(n, grid, grid)`; what stands at places not drawn yet does not matter, since it cannot see them.
+The first `P` tokens of each map may be given and stay as they are; `P` is 0 if the model is to draw all. The model is in eval mode, and takes `model(codes, y)` with codes `(n, grid, grid)`; what stands at places not drawn yet does not matter: it cannot see them.
 
 <details><summary>Hint</summary>
 
@@ -887,7 +872,7 @@ check(draw_codes)
 
 # %% [markdown]
 r"""
-Two thousand faces each, drawn by your loop: from the prior and the VQ-VAE that you have just trained, and from the two that were trained for longer.
+Two thousand faces each from your prior and VQ-VAE and from the longer-trained ones, by your loop:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -906,9 +891,9 @@ print(f"toy Fréchet distance: this training {toy_frechet(live_drawn):.0f}, long
 
 # %% [markdown]
 r"""
-So a minute of your own training draws better than chapter 0's Gaussian, by this yardstick, and longer training better still. Most of your distance is the tokenizer's: its reconstructions of real faces have nine tenths of it already (the table of section 4).
+By this yardstick a minute of your own training draws better than chapter 0's Gaussian. Nine tenths of your distance is the tokenizer's: its reconstructions of real faces have it already (section 4).
 
-Now let the longer-trained prior continue faces that were begun. *Before you run it:* in the row with six tokens given, the prior knows the hair and the left half of the eyes. Where the left lens is there, will the right one come, in tokens that it draws itself?
+Now let the longer-trained prior continue faces that were begun. *Before you run it:* with six tokens given, it knows the hair and the left half of the eyes. Where the left lens is there, will it draw the right one?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -932,13 +917,13 @@ for n in (8, 6, 4):
 r"""
 <details><summary>What happened</summary>
 
-It mostly comes: the prior has seen that a left lens is followed by a right one, and the tokens it draws say so in three faces of four. With four tokens it must guess, and is not much better than a coin. From the top row down ever less is given: first the shirt is redrawn, then everything below the eyes, then half of the eyes, and at last all but hair and background. The prior has learned what goes with what.
+Mostly: its tokens say so in three faces of four, since a left lens is followed by a right one. With four tokens it must guess, and is not much better than a coin.
 
 </details>
 
 ### On demand
 
-The longer-trained prior also takes a label: an embedding of the hair colour, added in every block. (In its training the label was left out of a fifth of the batches, so that it can also draw without.) Your loop passes it on.
+The longer-trained prior also takes a label: an embedding of the hair colour, added in every block (and left out of a fifth of its training batches, so that it can also draw without). Your loop passes it on.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -960,13 +945,13 @@ r"""
 
 *15 minutes.*
 
-Chapter 2's loss was distortion plus rate, and the rate was a KL divergence. Section 2's loss has none. **Where did it go?** The bound of chapter 2 holds for any $q(c \mid x)$, also for one over tokens. Here the encoder puts all probability on one code a place, $q(c_n \mid x) = 1$ for the nearest. Against a prior that calls all 512 codes equally likely, the KL divergence of a face is
+Chapter 2's loss was distortion plus rate, a KL divergence. Section 2's loss has none. **Where did it go?** The bound holds for any $q(c \mid x)$, and here $q(c_n \mid x) = 1$ for the nearest code of each place. Against a prior that calls all 512 codes equally likely, the KL divergence of a face is
 
-$$\mathrm{KL}\left(q(c \mid x) \,\|\, p(c)\right) = \sum_{n=1}^{16} \sum_k q(c_n = k \mid x) \log_2 \frac{q(c_n = k \mid x)}{1/512} = \sum_{n=1}^{16} 1 \cdot \log_2 \frac{1}{1/512} = 16 \log_2 512 = 144 \text{ bits}.$$
+$$\mathrm{KL}\left(q(c \mid x) \,\|\, p(c)\right) = \sum_{n=1}^{16} \sum_k q(c_n = k \mid x) \log_2 \frac{q(c_n = k \mid x)}{1/512} = \sum_{n=1}^{16} \log_2 \frac{1}{1/512} = 144 \text{ bits}.$$
 
-It is there, but it is a *constant*: no gradient comes from it, so nobody writes it into the loss. What a VAE must hold down by force, its code's rate, is here fixed by construction, by the number of tokens and of codes.
+It is a *constant*: no gradient comes from it, so nobody writes it into the loss. The rate, which a VAE must hold down by force, is fixed by the number of tokens and of codes.
 
-And with another prior, one that is learned *afterwards*? With one-hot $q$ the KL is $-\log_2 p(c)$, the very number that your `bits` computes and the PixelCNN's training lowers. **Training the prior is what is left of the KL term**: it cuts the rate and, since encoder and decoder stand still, leaves the distortion as it is. How much does a face cost then? Four ways to write down the tokens of a test face, its attributes for comparison, and the VAE's KL:
+With a prior that is learned *afterwards* the KL is $-\log_2 p(c)$, the very number that your `bits` computes and the PixelCNN's training lowers. **Training the prior is what is left of the KL term**: it cuts the rate and, since encoder and decoder stand still, leaves the distortion as it is. How much does a face cost then?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -994,12 +979,11 @@ assert learned_bits < by_place < 144 and with_label < learned_bits < vae_bits
 
 # %% [markdown]
 r"""
-What lies between a face's attributes, about 17 bits, and what the PixelCNN pays? Every face also has eight variations without a name (place and width of the head, the eyes, brows, mouth, light), and the tokens describe them to the accuracy that the decoder can draw.
+Between a face's attributes, about 17 bits, and what the PixelCNN pays lie eight variations without a name (place and width of the head, the eyes, brows, mouth, light), to the accuracy that the decoder can draw.
 
-Knowing the hair colour saves about three bits. Look twice at that number: a choice among five is worth $\log_2 5 = 2.3$ bits and no more, so a perfect model could not save three. It tells on *our* model: it has trained without a label in a fifth of its batches only, and is worse there.
-Numbers with a known limit are good tests.
+Knowing the hair colour saves about three bits. Look twice: a choice among five is worth $\log_2 5 = 2.3$ bits, so a perfect model could not save three. *Ours* has trained without a label in a fifth of its batches only, and is worse there: numbers with a known limit are good tests.
 
-Rate alone says little: one bit is cheap, and draws nothing. Chapter 2's plane has both axes, rate and distortion. Where does the VQ-VAE lie in it?
+Rate alone says little: one bit is cheap, and draws nothing. Where does the VQ-VAE lie in chapter 2's plane of rate and distortion?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1026,9 +1010,9 @@ show(fig, """Squared error over rate. The VQ-VAE's line runs level from 144 bits
 
 # %% [markdown]
 r"""
-The learned prior makes the same pictures for half the bits. The VAE pays more bits for a smaller error, so neither code is simply better; but drawing asks whether the *prior* is right, and there the VAE's round Gaussian loses (the table below). Your own tokens are cheapest, because they tell least: a low rate is no merit by itself.
+The learned prior makes the same pictures for half the bits. The VAE pays more bits for a smaller error, so neither code is simply better; but drawing asks whether the *prior* is right, and there the VAE's round Gaussian loses (the table below). Your own tokens are cheapest because they tell least: a low rate is no merit by itself.
 
-What survives in sixteen tokens? Ask the classifier, attribute by attribute, whether it reads the same on the redrawn face as the truth says.
+What survives in sixteen tokens? Attribute by attribute, does the classifier read off the redrawn face what the truth says?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1056,18 +1040,16 @@ assert now < recorded["VAE"], "the VQ-VAE with its prior should beat the VAE"
 
 # %% [markdown]
 r"""
-The learned prior pays: the distance lies far below the VAE's, whose prior was assumed. What remains has two parts. Real faces that went through the same sixteen tokens are the decoder's own limit; a prior that matched the codes exactly would score just this. From there to the samples it is the prior's fault. The GAN is still ahead on
-this yardstick: it is as sharp as its discriminator demands, and the squared error demands nothing of the kind.
+The learned prior pays: the distance lies far below the VAE's, whose prior was assumed. Of what remains, real faces through the same tokens show the decoder's part, the score of a prior that matched the codes exactly; the rest is the prior's fault. The GAN is still ahead: it is as sharp as its discriminator demands, and the squared error demands nothing of the kind.
 
-So the decoder must become sharper. That is chapter 4. And the prior can be another model than an autoregressive one: chapters 5 to 7 put a diffusion model in its place, which draws all tokens at once, in a number of steps you choose.
+So the decoder must become sharper: chapter 4. And the prior can be another: chapters 5 to 7 put diffusion in its place, which draws all tokens at once, in as many steps as you choose.
 
 ## Summary
 
-- Vector quantisation replaces a vector by its nearest code; k-means finds codes.
 - The straight-through estimator carries the gradient past the step; without it the encoder learns nothing of the picture. β belongs to the commitment; misplaced, and with Adam, it does nothing.
 - Running averages move the codes without a gradient. Perplexity counts the codes in use; dead codes are revived, by a threshold relative to an average code.
 - A masked convolution predicts every token from those before it in one pass; drawing takes one pass a token.
-- The KL to a uniform prior is a constant, 144 bits; training the prior is what is left of it. A better prior is a better compressor, and cuts the rate to about 73.
+- The KL to a uniform prior is a constant, 144 bits; training the prior is what is left of it, and halves the rate.
 """
 
 # %% tags=["nbval-ignore-output"]

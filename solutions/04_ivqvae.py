@@ -2,16 +2,13 @@
 r"""
 # Chapter 4 · IVQ-VAE, the improved autoencoder
 
-A prior can draw no better than the decoder it draws for. Chapter 3's VQ-VAE is soft: its decoder was asked for the least squared error, and got it. The paper of this course begins here, with an **improved** VQ-VAE (its first stage). It changes the
-network in two places and the loss in three, and we will look at each change by itself before we put them together.
+A prior can draw no better than the decoder it draws for, and chapter 3's is soft: it was asked for the least squared error, and got it. The course's paper begins here, with an **improved** VQ-VAE (its first stage): the network changes in two places, the loss in three. You will
 
-In this chapter you will
-
-1. see what normalisation and a skip connection do to a gradient, build a residual block with attention, and put it into the network;
-2. find out which error draws the mean, which the median, and which looks at features;
-3. break the perceptual loss, let a discriminator judge patches, and write the step that trains both networks;
-4. train the whole with your block and your step, and see what each loss buys at equal compute;
-5. repeat two of the paper's tables at small scale, and compare verdicts;
+1. see what normalisation and a skip connection do to a gradient, and build a residual block with attention;
+2. find out which error draws the mean, which the median, which looks at features, and break the last;
+3. let a discriminator judge patches, and write the step that trains both networks;
+4. train the whole with your block and your step, and see what each loss buys;
+5. repeat two of the paper's tables at small scale;
 6. watch sixteen tokens drop a monocle and open a closed eye.
 
 It takes about three hours; section 5 can be left out.
@@ -19,6 +16,7 @@ It takes about three hours; section 5 can be left out.
 
 # %%
 import time
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -39,14 +37,14 @@ from minigen.plots import COLOURS, curves, heat, image_grid, panels, show
 from minigen.widgets import explore
 
 scale, device = minigen.setup()
-size = {"small": dict(faces=4096, steps=800), "full": dict(faces=20_000, steps=20_000)}[scale]
+size = {"small": dict(faces=4096, steps=1800), "full": dict(faces=20_000, steps=20_000)}[scale]
 faces, test = ToyFaces(size["faces"], seed=0), ToyFaces(2000, seed=2)
 images, test_images = faces.images(), test.images()
 print(f"scale: {scale}, {len(faces)} faces to learn from, {len(test)} the model never sees")
 
 # %% [markdown]
 r"""
-Here is where the chapter ends: the same sixteen tokens a face, the same 512 codes, another network and another loss.
+Here is where the chapter ends: as many tokens and codes, another network and another loss.
 """
 
 # %%
@@ -67,8 +65,7 @@ Chapter 3's encoder has four convolutions. The paper's has two **residual blocks
 
 $$h \;\leftarrow\; h + \mathrm{Conv}_{3\times3}\left(\mathrm{Swish}\left(\mathrm{GroupNorm}(h)\right)\right), \qquad \mathrm{Swish}(u) = u\,\sigma(u).$$
 
-The plain network computes $h \leftarrow f(h)$, and going back the gradient is multiplied by the slope of $f$, layer by layer. With the sum, each layer's slope is $1 + f'$: whatever $f$ does, one path goes straight through. **Group normalisation** (Wu and He 2018) brings groups of channels of *one* image to mean 0
-and deviation 1; unlike batch normalisation it works with a batch of one. Which of the two does what? Take forty untrained blocks in a row and ask two questions. How large is the gradient at each depth? And does it point anywhere: if the input moves a little, is the gradient still nearly the same?
+In a plain network, $h \leftarrow f(h)$, the gradient is multiplied going back by the slope of $f$, layer by layer. With the sum each slope is $1 + f'$: whatever $f$ does, one path goes straight through. **Group normalisation** (Wu and He 2018) brings groups of channels of *one* image to mean 0 and deviation 1; unlike batch normalisation it works with a batch of one. Which of the two does what? In forty untrained blocks in a row, how large is the gradient at each depth? And if the input moves a little, is it still nearly the same?
 """
 
 # %%
@@ -83,14 +80,14 @@ def forty_blocks(residual, norm, channels=16):
 
 
 def gradients(blocks, x):
-    """Gradients of a fixed random readout of the output, at the input of every block."""
+    """Gradients of a fixed random weighted sum of the output, at the input of every block."""
     h, inputs = x.clone().requires_grad_(), []
     for block in blocks:
         inputs.append(h)
         h = block(h)
     random = torch.Generator().manual_seed(1)
-    readout = torch.randn(h.shape[1:], generator=random, dtype=h.dtype)
-    return torch.autograd.grad((h * readout).sum(), inputs)
+    weights = torch.randn(h.shape[1:], generator=random, dtype=h.dtype)
+    return torch.autograd.grad((h * weights).sum(), inputs)
 
 # %%
 random = torch.Generator().manual_seed(2)
@@ -137,9 +134,9 @@ show(fig, """Left: size of the gradient at each of forty blocks, log scale: plai
 
 # %% [markdown]
 r"""
-Plain blocks lose the gradient's *size*. Normalising restores the size, but now the gradient is like white noise (Balduzzi et al. 2017 call it **shattered**): a step against it helps at one point and is useless a hair's breadth away. The sum alone keeps the size and most of the meaning; sum and normalisation together keep both best.
+Plain blocks lose the gradient's *size*. Normalising restores it, but the gradient is now **shattered** (Balduzzi et al. 2017), like white noise: a step against it helps at one point and is useless a hair's breadth away. The sum alone keeps the size and most of the meaning; both together keep both best.
 
-And the plain blocks' perfect likeness on the right? It is the same disease as on the left. PyTorch's default weights make each such block shrink what goes through it, so after a few blocks hardly anything of the input is left, only what the biases say. The gradient is the same everywhere because next to *nothing* comes through, wherever one stands. That is a matter of the weights one begins with, so draw them larger, from a Gaussian whose variance is some factor over the number of inputs (He et al. 2015 take 2, for ReLU):
+The plain blocks' perfect likeness is the same disease: PyTorch's default weights make each block shrink what goes through it, so soon hardly anything of the input is left, and the gradient is the same wherever one stands. Draw the weights larger, from a Gaussian whose variance is some factor over the number of inputs (He et al. 2015 take 2, for ReLU):
 """
 
 # %%
@@ -154,16 +151,16 @@ for factor in (2, 2.8, 3.5):
 
 # %% [markdown]
 r"""
-So plain blocks *can* be begun well: at 2.8, which is right for Swish, forty of them keep the gradient's size and meaning. But a little less and it vanishes, a little more and it explodes and shatters, and training moves the weights. With the sum *and* the normalisation, the fourth line of the figure, there is nothing to hit. (The sum alone is not enough: its gradient grows from block to block.)
+So plain blocks *can* be begun well: at 2.8, right for Swish, they keep size and meaning. But a little less and the gradient vanishes, a little more and it explodes and shatters, and training moves the weights. With sum *and* normalisation there is nothing to hit. (The sum alone is not enough: its gradient grows from block to block.)
 """
 
 # %% [markdown]
 r"""
-Where a stage changes the number of channels, $h$ and $f(h)$ cannot be added as they are. The paper does not say what it does then; we send $h$ through a 1×1 convolution, as others do.
+Where a stage changes the number of channels, we send $h$ through a 1×1 convolution before the sum, as others do; the paper does not say.
 
 ### Up and down
 
-Going down, a convolution with stride 2 halves the map (Eq. 3). Going up, the paper first repeats every pixel (**nearest-neighbour upsampling**), then convolves (Eq. 6; its text gives that convolution stride 2 as well, which would undo the doubling, a misprint).
+Going down, a convolution with stride 2 halves the map (Eq. 3). Going up, the paper repeats every pixel (**nearest-neighbour upsampling**), then convolves (Eq. 6; its stride 2 there, which would undo the doubling, is a misprint).
 
 ### Exercise 4.1 · `upsample_nearest` · ★ · 4 minutes
 
@@ -188,7 +185,7 @@ check(upsample_nearest)
 
 # %% [markdown]
 r"""
-Why not the transposed convolutions of chapters 1 to 3? Look at what they do to a constant map, before any training:
+Why not the transposed convolutions of chapters 1 to 3? See what they make of a constant map, untrained:
 """
 
 # %%
@@ -207,13 +204,13 @@ assert maps[0].std() > 0.01 and maps[2].std() < 1e-6
 
 # %% [markdown]
 r"""
-In a transposed convolution neighbouring output pixels are made by different weights of the kernel, and only training can make them agree.
+In a transposed convolution neighbouring output pixels are made by different weights, and only training can make them agree.
 
 ## 2. Attention
 
 *40 minutes.*
 
-A convolution sees a few pixels at a time. Two lenses of a pair of glasses belong together, though they are far apart for a 3×3 kernel. **Attention** lets every place look at every other. Each place sends out a **query** $q$, offers a **key** $k$ and holds a **value** $v$, each a 1×1 convolution of the map (which we normalise by groups first; the paper does not say); how much place $i$ takes from place $j$ is (Eqs. 8 to 10)
+The two lenses of a pair of glasses belong together, and are far apart for a 3×3 kernel. **Attention** lets every place look at every other. Each place sends out a **query** $q$, offers a **key** $k$ and holds a **value** $v$, each a 1×1 convolution of the map (normalised by groups first; the paper does not say); how much place $i$ takes from place $j$ is (Eqs. 8 to 10)
 
 $$W_{ij} = \frac{\exp\left(q_i \cdot k_j / \sqrt{C}\right)}{\sum_{j'} \exp\left(q_i \cdot k_{j'} / \sqrt{C}\right)}, \qquad h_i \leftarrow h_i + \mathrm{Conv}_{1\times1}\Big(\sum_j W_{ij}\, v_j\Big).$$
 
@@ -244,12 +241,10 @@ check(attention_weights)
 r"""
 ### Exercise 4.3 · `attending_block` · ★★★ · 20 minutes
 
-Now the part itself: a residual block and, behind it, attention, the way they stand in the encoder at one resolution. You get the layers and say how the map goes through them:
+A residual block and, behind it, attention, as they stand in the encoder at one resolution. You get the layers and say how the map goes through them:
 
 - `body` is group norm, Swish and 3×3 convolution; `shortcut` is what $h$ goes through before the first sum (nothing, or a 1×1 convolution where the width changes);
 - `attention.norm` is the group norm before attention; `attention.qkv` a 1×1 convolution from $C$ to $3C$ channels, first the queries, then the keys, then the values; `attention.out` the 1×1 convolution of the last formula. The call `attention(h)` does not count: write its inside.
-
-Your function goes into the network below, and trains there.
 
 <details><summary>Hint</summary>
 
@@ -279,7 +274,7 @@ check(attending_block)
 
 # %% [markdown]
 r"""
-The next cell takes an encoder of `minigen` apart and puts *your* block where its residual block and its attention were. Same weights, so the two must agree.
+The next cell puts *your* block into the network that section 4 trains, in place of its residual block and attention. Same weights, so the two must agree.
 """
 
 # %%
@@ -307,7 +302,7 @@ def put_in(network):
 
 
 torch.manual_seed(0)
-small = ivqvae.PRESETS["small"] | dict(width=8)
+small = ivqvae.PRESETS["small"] | dict(width=8, decay=0.97)
 live = ivqvae.IVQVAE(**small)                          # the network that we will train
 with torch.no_grad():
     wanted = live.encoder(test_images[:8])
@@ -319,7 +314,7 @@ print(f"replaced at {places} places; same output:", torch.allclose(wanted, got, 
 
 # %% [markdown]
 r"""
-Attention costs as the square of the number of places, so the paper puts it at one resolution only, 16×16 of its 256; our small model has it at 8×8. What does the longer-trained encoder look at? Catch the map that enters its attention layer and lay one row of $W$ over the face.
+Attention costs as the square of the number of places, so the paper has it at one resolution only, 16×16 of its 256; our small model at 8×8. What does the longer-trained encoder look at? One row of its $W$, over the face:
 """
 
 # %%
@@ -351,7 +346,7 @@ def look(face, row, column):
 
 # %% [markdown]
 r"""
-**Play:** move the query, the square, over the face. Does an eye look at the other eye? What does the background look at? The answer of one face is no proof of anything, so the cell below it averages over two hundred. Its numbers are multiples of an even share; places are (row, column) of the 8×8 map.
+**Play:** move the query, the square. Does an eye look at the other eye? One face proves nothing, so the cell below averages over two hundred: multiples of an even share, places as (row, column) of the 8×8 map.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -376,18 +371,18 @@ for name, (row, column) in spots.items():
 
 # %% [markdown]
 r"""
-Read along a row. The place above the right eye, where that side of the glasses is, looks at the *left* eye, 28 times as hard as if it looked everywhere alike: nearly half of what it takes comes from across the nose. The right eye divides its attention between the left eye, itself, and the edge of the picture at the same height, five times an even share each (left and right are the picture's). The left eye looks at both brows, four times an even share. And even the corner of the background asks the left eye, nearly four times an even share. So one side of the glasses does look at the other, as we had hoped; the other does not look back, and the paths are none that a person would have drawn: what attention looks at is what training found useful.
+The place above the right eye, where that side of the glasses is, looks at the *left* eye 28 times as hard as if it looked everywhere alike: nearly half of what it takes comes from across the nose. The right eye divides its attention between the left eye, itself and the edge of the picture, and even the corner of the background asks the left eye (left and right are the picture's). So one side of the glasses does look at the other, as we had hoped; but the left eye looks at the brows and not back. Attention looks at what training found useful, on paths no person would have drawn.
 """
 
 # %% [markdown]
 r"""
 ## 3. Other errors
 
-*65 minutes.*
+*60 minutes.*
 
 ### L1 instead of L2
 
-Chapter 2 found that squared error draws the mean of what is left open. The paper measures the **absolute** error (Eq. 11), $\lVert \hat x - x \rVert_1$. What is its best guess? Per pixel, the derivative of $\sum_i p_i |x_i - g|$ counts how much probability lies above and below $g$, so it is zero at the **median**: a value that occurs.
+Squared error draws the mean of what is left open (chapter 2). The paper measures the **absolute** error, $\lVert \hat x - x \rVert_1$ (Eq. 11). Per pixel, the derivative of $\sum_i p_i |x_i - g|$ counts how much probability lies above and below $g$, so it is zero at the **median**: a value that occurs.
 
 ### Exercise 4.4 · `best_guess_l1` · ★★ · 8 minutes
 
@@ -434,11 +429,11 @@ show(image_grid(torch.stack([*three, mean, median]), columns=5, width=6.5,
 
 # %% [markdown]
 r"""
-The median takes a vote in every pixel and shows the majority. It is sharp, but it decides pixel by pixel, and a minority is simply outvoted: glasses that a third of the faces wear are gone. And L1 still counts pixels.
+The median takes a vote in every pixel. It is sharp, but a minority is simply outvoted: glasses that a third of the faces wear are gone. And L1 still counts pixels.
 
 ### Perceptual loss
 
-Here is a face changed in two ways, with exactly the same squared error: once it got glasses, once a faint checkerboard of plus and minus the same amount. (The last column is the distance that this section explains.)
+Here is a face changed in two ways, with exactly the same squared error: it got glasses, or a faint checkerboard. (The last column is the distance that this section explains.)
 """
 
 # %%
@@ -458,9 +453,7 @@ assert toy(glasses, face) > 2 * toy(checkered, face)
 
 # %% [markdown]
 r"""
-To squared error the two are the same, to absolute error the checkerboard is far worse. The third column asks a network, and the network says: glasses are a change, the checkerboard is nothing much.
-
-To see like a viewer, compare not pixels but the **features** of a network that has learned to see. LPIPS (Zhang et al. 2018) takes several layers of such a network, scales the features of each place to length 1, and adds up the squared differences:
+To squared error the two are the same, to absolute error the checkerboard is far worse. To the third column, as to a viewer, glasses are a change and the checkerboard is little: it compares not pixels but the **features** of a network that has learned to see. LPIPS (Zhang et al. 2018) takes several of its layers, scales the features of each place to length 1, and adds up the squared differences:
 
 $$L_P(x, y) = \sum_{\text{layers}} \operatorname{mean}_{\text{places}} \sum_{c} w_c \left(\hat f_c(x) - \hat f_c(y)\right)^2 .$$
 
@@ -487,8 +480,7 @@ check(feature_distance)
 
 # %% [markdown]
 r"""
-The paper's LPIPS looks through VGG, a network trained on the photographs of ImageNet; `minigen.perceptual.LPIPS` is that, from the `lpips` package. VGG's weights are half a gigabyte and come over the network at their first use. For 32×32 cartoons they would be the wrong eyes anyway, so
-at small scale we use the same formula on the layers of the ToyFaces classifier. It is not LPIPS, and we do not call it so. Where VGG's weights cannot be fetched, the real one says so in one sentence; it never falls back on random weights in silence.
+The paper's LPIPS looks through VGG, trained on the photographs of ImageNet; `minigen.perceptual.LPIPS` is that, from the `lpips` package. VGG's weights are half a gigabyte, fetched at their first use (or one sentence says why not; random weights never stand in), and the wrong eyes for 32×32 cartoons anyway. So at small scale we use the same formula on the layers of the ToyFaces classifier, and do not call it LPIPS.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -507,7 +499,7 @@ else:
 r"""
 ### Break it: the perceptual loss alone
 
-A perceptual loss sees what its network was trained to see, and no more. If it is so good a judge of pictures, why keep L1 in the sum? Leave it out, in the smallest experiment there is: no autoencoder, only four pictures, which start as noise and whose *pixels* go down the gradient of their distance to four faces.
+Why keep L1 in the sum? Leave it out, in the smallest experiment there is: no autoencoder, only four pictures, which start as noise and whose *pixels* go down the gradient of their distance to four faces.
 
 *Before you run it:* the distance goes to almost nothing. What do the pictures look like?
 """
@@ -542,7 +534,7 @@ show(image_grid(torch.cat([test_images[:4], alone, both_losses]), columns=4, wid
 r"""
 <details><summary>Answer</summary>
 
-All features of the faces are there, and so are stripes, dots and garish colours. The distance is 0.01, as small as that of the reconstructions at the top of this chapter, and the pictures are plainly wrong: **what the network does not look at costs nothing**. Ours reads nine attributes, and none of them depends on a checkerboard or on how saturated a colour is. A network trained on a million photographs has fewer such blind spots, not none. L1 has none at all, and that is why it stays.
+The distance is 0.01, as small as that of the reconstructions at the top of this chapter, and the pictures are plainly wrong: **what the network does not look at costs nothing**. Ours reads nine attributes, and none depends on a checkerboard or on how saturated a colour is. A network trained on a million photographs has fewer such blind spots; L1 has none, and that is why it stays.
 
 </details>
 """
@@ -551,8 +543,7 @@ All features of the faces are there, and so are stripes, dots and garish colours
 r"""
 ### A discriminator that judges patches
 
-The third addition is chapter 1's: a discriminator (the **judge**, for short), trained to tell reconstructions from real images, whose verdict the decoder learns to please (Eqs. 13 and 14; Eq. 14 as printed has lost the hinge's max and is unbounded below, see chapter 1). It should judge texture, not whether a face is a face; so it gives not one logit but a map of them, each for one
-**patch** (Isola et al. 2017). The paper does not describe its discriminator. VQGAN's, from which the paper's other parts come, looks at patches of 70×70 pixels. Our images have 32×32; the small one below has patches of 34×34, so its middle logits see the whole face after all. That is a compromise of the small scale.
+The third addition is chapter 1's: a discriminator (the **judge**, for short), trained to tell reconstructions from real images, whose verdict the decoder learns to please (Eqs. 13 and 14; Eq. 14 as printed has lost the hinge's max and is unbounded below, see chapter 1). It should judge texture, so it gives not one logit but a map of them, each for one **patch** (Isola et al. 2017). The paper does not describe its own. VQGAN's, from which its other parts come, looks at patches of 70×70 pixels; the small one below at 34×34, more than our whole face, a compromise of the small scale.
 """
 
 # %%
@@ -571,7 +562,7 @@ Put together, Eq. 15:
 
 $$L = L_{rec} + L_P + \lambda_d\, L_G + \lambda_{vq}\, L_{vq}, \qquad \lambda_d + \lambda_{vq} = 1 .$$
 
-The paper names no values. `minigen`'s training uses $\lambda_d = 0.05$ and $\lambda_{vq} = 0.95$, and the model loaded above was trained so. The paper starts the discriminator after 250,000 steps. Before, the decoder draws blobs; a discriminator would win at once, and its verdict, "blob", says nothing about texture.
+The paper names no values. It starts the discriminator after 250,000 steps: before, the decoder draws blobs, and the verdict "blob" says nothing about texture.
 
 ### Exercise 4.6 · `total_loss` · ★★ · 5 minutes
 
@@ -579,7 +570,7 @@ Eq. 15 with its late start: before step `start`, $L_G$ does not count. The rest 
 
 <details><summary>Hint</summary>
 
-`lambda_vq = 1 - lambda_d`, always, also before the start. If `step < start`, leave the adversarial term out. (Multiplying it by 0 is not enough: if it is NaN, 0 times NaN is NaN.) It is a loss to train with: no `.item()`, and nothing added to what came in.
+`lambda_vq = 1 - lambda_d`, always, also before the start. If `step < start`, leave the adversarial term out. (Multiplying it by 0 is not enough: 0 times NaN is NaN.) It is a loss to train with: no `.item()`, and nothing added to what came in.
 
 </details>
 """
@@ -602,15 +593,21 @@ check(total_loss)
 
 # %% [markdown]
 r"""
-How strong should it be? A fixed $\lambda_d$ has to be found by trying. VQGAN (Eq. 7 and its code) weighs anew at every step, so that both losses pull equally hard at the decoder's last layer:
+How strong should it be? A fixed $\lambda_d$ has to be found by trying. VQGAN (Eq. 7) weighs anew at every step, so that both losses pull equally hard at the decoder's last layer:
 
 $$\lambda = \frac{\lVert \nabla_w L_{rec} \rVert}{\lVert \nabla_w L_G \rVert + 10^{-4}}, \qquad \lVert \cdot \rVert \text{ the length of all of } w\text{'s gradient as one vector.}$$
 
-Then $\lambda_d \lambda L_G$ takes the place of $\lambda_d L_G$, and $\lambda_d$ says how hard the discriminator pulls compared with the reconstruction. The paper keeps its weights fixed; what you train below has the balance.
+Then $\lambda_d \lambda L_G$ takes the place of $\lambda_d L_G$, and $\lambda_d$ says how hard the judge pulls *compared with the reconstruction*. Both rules occur below:
+
+| trained | weight of $L_G$ | $\lambda_d$ |
+|---|---|---|
+| the model loaded above, Tables 1 and 7, chapter 8 | $\lambda_d$, fixed, as in the paper | 0.05 |
+| yours, in section 4 | $\lambda_d \lambda$, VQGAN's balance | 0.1 |
+| the judged one of the three short trainings there | $\lambda_d \lambda$ | 0.5 |
 
 ### Exercise 4.7 · `balance` · ★★ · 8 minutes
 
-Compute this weight from the two losses and `weight`, the weights of the decoder's last layer. It is a number to multiply with, not something to train; limit it to $10^4$.
+Compute this $\lambda$ from the two losses and `weight`, the weights of the decoder's last layer. It is a number to multiply with, not something to train; limit it to $10^4$.
 
 <details><summary>Hint</summary>
 
@@ -643,13 +640,13 @@ check(balance)
 r"""
 ### Exercise 4.8 · `both_steps` · ★★★ · 20 minutes
 
-The whole training of this chapter, one step of it (the paper's Algorithm 1, with VQGAN's balance). First the **autoencoder**:
+One step of the whole training (the paper's Algorithm 1, with VQGAN's balance). First the **autoencoder**:
 
 1. `x_hat, quantized = model(x)`; the losses are L1 (a mean), `distance(x_hat, x).mean()`, and `quantized.loss`.
-2. From step `start` on the judge counts: $L_G$ is minus the mean of its logits for `x_hat`, and `balance` of (L1 + perceptual) and $L_G$ says how to weigh it. Before `start` nobody asks the judge.
-3. `total_loss` puts them together (it is given the product, balance times $L_G$; what you return is $L_G$ itself); the first optimiser steps.
+2. From step `start` on the judge counts: $L_G$ is minus the mean of its logits for `x_hat`, and `balance` of (L1 + perceptual) and $L_G$ weighs it. Before `start` nobody asks the judge.
+3. `total_loss` puts them together (it is given the product, balance times $L_G$; you return $L_G$ itself); the first optimiser steps.
 
-Then, from `start` on, the **judge**: the hinge loss of chapter 1 between its logits for `x` and for the *same* `x_hat`, through which no gradient may go back; the second optimiser steps.
+Then, from `start` on, the **judge**: chapter 1's hinge loss between its logits for `x` and for the *same* `x_hat`, through which no gradient may go back; the second optimiser steps.
 
 <details><summary>Hint</summary>
 
@@ -657,7 +654,7 @@ The autoencoder's `backward` runs through the judge and leaves gradients in it t
 
 <details><summary>More</summary>
 
-`gan.discriminator_loss(real_logits, fake_logits, "hinge")` is the loss, `x_hat.detach()` what the judge sees. For step before `start` give `total_loss` any number as adversarial loss: it leaves it out.
+`gan.discriminator_loss(real_logits, fake_logits, "hinge")` is the loss, `x_hat.detach()` what the judge sees. Before `start` give `total_loss` any number as adversarial loss: it leaves it out.
 
 </details>
 </details>
@@ -694,23 +691,33 @@ check(both_steps)
 
 # %% [markdown]
 r"""
-Around it stands the loop, and this is all of it. The codebook begins with the k-means centres of the first batches (chapter 3); the rate rises and falls once.
+Around it stands the loop, and this is all of it. As in chapter 3 the quantizer is left out for the first quarter, and then begins with the k-means centres of a few batches; the rate rises and falls once.
 """
 
 # %% tags=["nbval-ignore-output"]
 total_loss, balance, both_steps = yours(total_loss), yours(balance), yours(both_steps)
 
 
-def train(model, images, distance, steps, start, lambda_d=0.1, batch_size=16, seed=0):
+class LetThrough(nn.Module):
+    """Stands in for the quantizer: z as it is, at no cost."""
+
+    def forward(self, z):
+        return SimpleNamespace(z_q=z, loss=z.new_zeros(()))
+
+
+def train(model, images, distance, steps, start, lambda_d=0.1, batch_size=8, seed=0):
     """Train an autoencoder and its judge by `both_steps`; what it returned, a row a step."""
     torch.manual_seed(seed)
     judge = ivqvae.PatchDiscriminator(width=32, layers=2).to(images.device)
-    optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))
+    optimiser = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99))
     optimisers = optimiser, torch.optim.Adam(judge.parameters(), lr=1e-3, betas=(0.5, 0.9))
-    rate, data = one_cycle(optimiser, 2e-3, steps), batches(images, batch_size=batch_size)
-    start_codebook(model, data, 512 // batch_size)
+    rate, data = one_cycle(optimiser, 4e-3, steps), batches(images, batch_size=batch_size)
     weight, history = model.decoder.body[-2].weight, []
+    quantizer, model.quantizer = model.quantizer, LetThrough()
     for step in tqdm(range(1, steps + 1), desc="both"):
+        if step == steps // 4:
+            model.quantizer = quantizer
+            start_codebook(model, data, 512 // batch_size)
         (x,) = next(data)
         history.append(both_steps(model, judge, optimisers, x, distance, weight, lambda_d,
                                   step, start))
@@ -723,7 +730,7 @@ r"""
 
 *30 minutes.*
 
-The tested module is `minigen.ivqvae`; its `train_ivqvae` is your loop with fixed weights, as in the paper, and more checks. The compression $f$, the image's side over the map's, follows from the number of stages: each but the last halves the map. The paper gives $f = 64$, 16,384 codes and four channels; the widths of the preset are our choice, after VQGAN.
+The tested module is `minigen.ivqvae`; its `train_ivqvae` is your loop with fixed weights and more checks. The compression $f$, the image's side over the map's, follows from the number of stages: each but the last halves the map. The paper gives $f = 64$, 16,384 codes and four channels; the widths are our choice, after VQGAN, in two **presets**, sizes under a name:
 """
 
 # %%
@@ -741,12 +748,12 @@ for name, options in ivqvae.PRESETS.items():
 
 # %% [markdown]
 r"""
-Now train: the network with your block in it (half as wide as the preset, to be quick), by your step, every loss there; the judge starts after four fifths of the steps.
+Now train: the network with your block in it (half as wide as the preset, to be quick), by your step; the judge is there for the last tenth.
 """
 
 # %% tags=["nbval-ignore-output"]
 live, steps, began = live.to(device), size["steps"], time.process_time()
-start = steps * 4 // 5
+start = steps * 9 // 10
 history = train(live, images.to(device), toy.to(device), steps, start)
 seconds = time.process_time() - began
 live, toy = live.cpu().eval(), toy.cpu()
@@ -757,15 +764,15 @@ left, right = axes[0]
 curves({"L1": history[:, 0]}, logy=True, smooth=5, ax=left)
 curves({"L_G": history[:, 1], "the judge's loss": history[:, 2]}, smooth=5, ax=right)
 right.axvline(start, color="grey", lw=0.8)
-show(fig, """Left: L1 falls on a log scale to about a quarter of where it began. Right: L_G and
-     the judge's loss, zero up to the grey line where the judge starts; then the judge's loss
-     falls from 1 towards 0 within fifty steps, and L_G climbs to 4, and falls where the
-     judge's loss jumps once more.""")
+show(fig, """Left: L1 falls on a log scale to about a fifth of where it began, with a bump after
+     a quarter of the steps, where the codebook comes in. Right: L_G and the judge's loss, zero
+     up to the grey line where the judge starts; then the judge's loss falls from 1 towards 0
+     within fifty steps or so, and L_G climbs to nearly 4.""")
 assert history[-20:, 0].mean() < 0.6 * history[:5, 0].mean()
 
 # %% [markdown]
 r"""
-The judge wins within fifty steps: its hinge loss goes to 0, which means that nearly all real faces score above 1 and nearly all reconstructions below −1, and $L_G$, minus the mean score of the reconstructions, rises. That is no accident and no fault of your code. Telling these blurred pictures from real ones is easy, and far easier than making sharp ones. The balance is what keeps this harmless: however sure the judge is, at the last layer it pulls a tenth as hard as the reconstruction ($\lambda_d = 0.1$).
+The judge wins soon: its hinge loss goes to 0 (nearly all real faces score above 1, nearly all reconstructions below −1), and $L_G$, minus the mean score of the reconstructions, rises. No fault of your code: telling these pictures from real ones is far easier than making sharp ones. The balance keeps it harmless: however sure the judge is, at the last layer it pulls a tenth as hard as the reconstruction.
 
 ### What a minute gives, and what an hour gives
 """
@@ -774,7 +781,7 @@ The judge wins within fifty steps: its hinge loss goes to 0, which means that ne
 @torch.no_grad()
 def measured(x_hat):
     """L1, perceptual and toy Fréchet distance to the test faces, eyes and smiles read right."""
-    pairs = zip(x_hat[:1000].split(500), test_images[:1000].split(500), strict=True)
+    pairs = zip(x_hat.split(500), test_images.split(500), strict=True)
     perceptual = torch.cat([toy(a, b) for a, b in pairs]).mean()
     read = predict_attributes(x_hat)
     right = [float((read[a] == test[a]).float().mean()) for a in ("eyes", "smile")]
@@ -789,51 +796,42 @@ def row(name, l1, perceptual, frechet, eyes, smile):
 print(f"{'':<26}{'L1':>7}{'perceptual':>12}{'toy Fréchet':>13}{'eyes':>6}{'smile':>7}")
 mine, long = measured(by_live), measured(by_new)
 row(f"yours, {seconds:.0f} seconds", *mine)
-row(f"preset, {model.card['minutes']} minutes", *long)
+row(f"an hour's, {model.card['minutes']} minutes", *long)
 print("Samples of chapter 0's Gaussian, for comparison: toy Fréchet 228; fresh real faces: 14.")
 used = model.encode_indices(test_images)
-print(f"The preset uses {len(used.unique())} of 512 codes, perplexity "
-      f"{vqvae.perplexity(used, 512):.0f}. Its card:")
-print({k: model.card[k] for k in ("steps", "batch_size", "lr", "minutes")})
+print(f"The hour: {model.card['steps']} steps of {model.card['batch_size']}; "
+      f"{len(used.unique())} of 512 codes in use, "
+      f"perplexity {vqvae.perplexity(used, 512):.0f}.")
 
 # %% tags=["nbval-ignore-output"]
 show(image_grid(torch.cat([test_images[:8], by_live[:8], by_new[:8]]), columns=8,
                 row_titles=["real", "yours", "an hour"]),
-     """Eight real faces; their reconstructions by the network just trained, blurred: hair,
-     skin, shirt and background, a band for the eyes, colours too strong; and by the preset,
-     after an hour, sharp and right.""")
+     """Eight real faces; their reconstructions by the network just trained, soft: hair, skin,
+     shirts, backgrounds and mouths, but the eyes one bluish or greenish bar; and by the
+     longer-trained one, sharp and right.""")
 
 # %% [markdown]
 r"""
-With the same sixteen tokens of nine bits, an hour brings back the eyes' colour and the mouth. A minute leaves soft faces without eyes, at about 630, worse than the Gaussian's samples; two minutes, in the next section, reach those; an hour is far beyond. (Its distance is even below that of fresh real faces. Do not be impressed: the model was trained to please layers of the very classifier that measures it here. The L1 error and your eyes are the safer witnesses.)
+A little more than a minute gives hair, skin, shirts and mouths, and one bar for the eyes; by the yardstick, reconstructions as far from real faces as the samples of chapter 0's Gaussian (231; with two other seeds 246 and 214). An hour, with as many tokens, brings back the eyes and their colour. (Its distance is even below that of fresh real faces. Do not be impressed: it was trained to please layers of the very classifier that measures it. The L1 error and your eyes are the safer witnesses.)
 
 ### What each loss buys
 
-Three trainings of the live network, twice as long as yours: 1,600 steps of 16 images, the same images in the same order. One has L1 alone; one the perceptual loss as well; and the third, which *is* the second up to step 960, has the judge from there on, weighed by the balance with $\lambda_d = 0.5$. (The recipes are `ivqvae_l1`, `ivqvae_features` and `ivqvae_judged` of `tools/pretrain.py`; the distances in the table are those their cards hold, to 2,000 test faces.)
+Three trainings of the same network: 1,600 steps of 16 images, the same images in the same order. One has L1 alone; one the perceptual loss as well; and the third, which *is* the second up to step 960, has the judge from there on, weighed by the balance. All three with three seeds each. (`python -m minigen reproduce losses` trains them; the pictures are those of seed 0.)
 
 *Before you run it:* which of the three has the lowest L1 error? Which the lowest perceptual distance? And whose pictures are the sharpest?
 """
 
+# %%
+print(reproduce.as_text("losses"))
+
 # %% tags=["nbval-ignore-output"]
 names = {"L1": "ivqvae_l1", "+ perceptual": "ivqvae_features", "+ judge": "ivqvae_judged"}
 parts = {name: load_weights(ivqvae.IVQVAE, file) for name, file in names.items()}
-few = test_images[:500]
+few = test_images[:6]
 by_part = {name: m.decode_indices(m.encode_indices(few)) for name, m in parts.items()}
-
-
-def sharpness(x):
-    """How much neighbouring pixels differ, per face, on average."""
-    return float((x.diff(dim=2).abs().mean() + x.diff(dim=3).abs().mean()) / 2)
-
-
-print(f"{'':<14}{'steps':>6}{'minutes':>9}{'L1':>9}{'perceptual':>12}{'toy Fréchet':>13}"
-      f"{'sharpness':>11}")
-for name, x_hat in by_part.items():
-    card, sharp = parts[name].card, sharpness(x_hat) / sharpness(few)
-    print(f"{name:<14}{card['steps']:>6}{card['cpu_minutes']:>9}{card['test_l1']:>9.4f}"
-          f"{card['test_perceptual']:>12.4f}{card['toy_frechet_of_reconstructions']:>13.1f}"
-          f"{sharp:>11.2f}")
-rows = torch.cat([test_images[:6], *(x_hat[:6] for x_hat in by_part.values())])
+minutes = ", ".join(f"{name} {m.card['cpu_minutes']}" for name, m in parts.items())
+print("minutes of a processor:", minutes)
+rows = torch.cat([few, *by_part.values()])
 show(image_grid(rows, columns=6, row_titles=["real", *parts]), """Six real faces and three
      reconstructions of each. L1: blurred, with no eyes and hardly a mouth. With the perceptual
      loss: eyes as one bluish bar, mouths, the right shirts. With the judge: crisp eyes and
@@ -843,17 +841,17 @@ show(image_grid(rows, columns=6, row_titles=["real", *parts]), """Six real faces
 r"""
 <details><summary>Answer</summary>
 
-The lowest L1 error has L1 alone, 0.090, which was asked for nothing else; the perceptual loss costs 0.003 of it and the judge another 0.010. The lowest perceptual distance has the model that was trained on it undisturbed, 0.096; L1 alone has 0.174. And the sharpest is the judged one: neighbouring pixels differ by 1.1 times as much as in real faces, against 0.8 for the other two.
+The lowest perceptual distance has, for every seed, the model that was trained on it undisturbed, about half of what L1 alone has or less. The sharpest is each time the judged one: neighbouring pixels differ by 1.1 to 1.2 times as much as in real faces, against less than 0.9 for the other two. And it pays for that each time, with 0.010 to 0.014 in L1 error and 0.015 to 0.019 in perceptual distance.
 
-Now look. L1 leaves out what is small: eyes. The perceptual loss knows that eyes matter, but where the decoder is not sure of their place it draws a bluish bar, for brown eyes too, since a blur is the safest answer to *any* distance. The judge has seen real faces, and no real face has a bar; so the decoder must commit itself, and where it does not know, it commits itself to something: three eyes, of which one may be in the right place. **That is what a discriminator buys, and what it costs**: detail, true or not. The toy Fréchet distance, which compares sets of pictures and not pictures, likes it (227 against 234); L1 and the perceptual distance, which compare each picture with its original, do not. With an hour of training the decoder does know, and there is one pair of eyes to commit to.
+The lowest L1 error? L1 alone, which was asked for nothing else, has it for two seeds, by 0.003 and 0.006; for the third it fell behind by 0.017. From one seed we would have concluded that it wins at its own game; three do not say so.
 
-(One seed each. Equal steps are not equal minutes: the table's third column says what the losses cost. The mixed loss with three seeds stands in Table 7 below.)
+Now look. L1 leaves out what is small: eyes. The perceptual loss knows that eyes matter, but where the decoder is not sure of their place it draws a bluish bar, for brown eyes too: a blur is the safest answer to *any* distance. The judge has seen real faces, and none has a bar; so the decoder must commit itself, and where it does not know, it commits itself to something: three eyes, of which one may be in the right place. **That is what a discriminator buys, and what it costs**: detail, true or not. The toy Fréchet distance, which compares sets of pictures, likes it for every seed; L1 and the perceptual distance, which compare each picture with its original, do not. With an hour of training the decoder does know.
 
 </details>
 
 ### Against chapter 3, minute for minute
 
-Everything so far compared steps. But a step of the IVQ-VAE costs more than one of chapter 3's VQ-VAE: more layers, the perceptual network, the judge. So here is the old one, trained by its own recipe for as many *minutes* as the judged one of the last section had. (And below, for completeness, the two longest, on unequal terms: 16 minutes against 66.)
+Everything so far compared steps. But a step of the IVQ-VAE costs more than one of chapter 3's VQ-VAE: more layers, the perceptual network, the judge. Here is the old one, trained by its own recipe for as many *minutes* as the judged one above. (And, on unequal terms, the two longest. Minutes and steps are those of the files' **cards**, what a file of weights says of itself.)
 
 *Before you run it:* who is ahead after two minutes, in L1, and in features?
 """
@@ -890,11 +888,11 @@ The old one, in everything: L1 0.059 against 0.103, and even the perceptual dist
 
 </details>
 
-**At equal minutes, and with two of them, the improved autoencoder is the worse one.** The plain network sees 2,700 batches of 64 in the time in which the other sees 1,600 of 16; and the judge, as we saw, costs before it pays. With an hour the IVQ-VAE is better than the VQ-VAE with a quarter of one in every column, and cleaner to look at; but we have not given the old one an hour, so that row of the table proves nothing about the design. What would? Both, at equal minutes, at several lengths, with several seeds; a paper that calls one network better than another owes its reader that, and few pay. Keep it in mind for Table 7 below, whose rows have equal *steps*.
+**At equal minutes, and with two of them, the improved autoencoder is the worse one.** The plain network sees 2,700 batches of 64 where the other sees 1,600 of 16; and the judge costs before it pays. With an hour the IVQ-VAE is better than the VQ-VAE with a quarter of one in every column; but we have not given the old one an hour, so those rows prove nothing about the design. What would? Both, at equal minutes, at several lengths, with several seeds; a paper that calls one network better owes its reader that, and few pay. (Table 7 below has equal *steps*.)
 
 ### For stage 2
 
-The diffusion model of chapter 7 will live among the latents $z_q$. It wants numbers of about size 1, so the model keeps the mean and deviation of each channel, measured on the training faces.
+The diffusion model of chapter 7 will live among the latents $z_q$ and wants numbers of about size 1, so the model keeps the mean and deviation of each channel, measured on the training faces.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -916,17 +914,17 @@ show(curves(heights, x=middles, xlabel="normalised latent value", height=2.1),
 r"""
 ## 5. Two tables of the paper
 
-*20 minutes.*
+*15 minutes.*
 
 ### Table 1: does more compression reconstruct better?
 
-The paper says so: as $f$ grows from 8 to 64, L1, LPIPS and reconstruction FID all *fall*. That is a surprising claim. A map of 32×32 tokens holds 64 times as many bits as one of 4×4, and a network that may use more bits need not do worse. Let us measure it at small scale, with equal training for all:
+The paper says so: as $f$ grows from 8 to 64, L1, LPIPS and the FID of reconstructions (rFID) all *fall*. That is surprising: a map of 32×32 tokens holds 64 times as many bits as one of 4×4, and need not do worse. At small scale, with equal training for all,
 
 ```
 python -m minigen reproduce table1
 ```
 
-trains one model for each row and three seeds, and writes every cell down, so it can be stopped and go on. What it found comes with the course (`data/reproduce/`), so today the command only prints it; with `--seeds 3` it measures another seed, into `runs/reproduce/`. Here are the results.
+trains one model for each row and three seeds, and can be stopped and go on. What it found comes with the course (`data/reproduce/`), so today it only prints it; `--seeds 3` measures another seed.
 """
 
 # %%
@@ -941,10 +939,9 @@ for k in ("l1", "perceptual", "frechet"):
 
 # %% [markdown]
 r"""
-The verdict is the opposite of the paper's: **more tokens reconstruct better**, in every measure and for every seed. It agrees with rate and distortion: the best code with more bits is at least as good. But rate–distortion speaks of the best code, not of what a given training finds, so it does not make the paper's table impossible.
+The opposite: **more tokens reconstruct better**, in every measure and for every seed. So say rate and distortion of the *best* code; not of what a given training finds, so the paper's table is not impossible.
 
-How can the paper see the reverse? We can only guess. Its rows differ in more than the bits. At small $f$ there are fewer stages and so fewer layers; and at $f = 8$ no stage has the resolution 16×16, so that row has no attention at all. In both tables the row of least compression has the fewest layers; in theirs it is the worst, in ours the best. A table that varies depth, attention and
-bits at once cannot say which of them it measures.
+How it came about we can only guess. Its rows differ in more than the bits: at small $f$ there are fewer stages and so fewer layers, and at $f = 8$ no stage has the resolution 16×16, so no attention. (In ours the row of least compression has the fewest layers too, and is the best.) A table that varies depth, attention and bits at once cannot say which of them it measures.
 
 ### Table 7: what is each part worth?
 """
@@ -988,17 +985,17 @@ assert seeds_below("all", "all but mixed loss", "perceptual") == len(cells["all"
 
 # %% [markdown]
 r"""
-What holds, and what does not, after this short training:
+After this short training,
 
-- The **mixed loss** on top of the rest lowers the feature distance for every seed, and does *not* lower the L1 error: it trades pixels for features. (Some of its advantage is built in, since it trains on the very distance it is measured with; and the toy Fréchet distance reads a later layer of the same classifier, so it is no independent witness.)
-- The **residual sums** are the largest single gain in L1. **Attention** alone makes no difference that three seeds could show.
-- The paper's "none" gives *no valid samples*; ours gives reconstructions, only worse ones. And the paper's column is the FID of *generated* images, which also pass through stage 2: differences in it need not come from the autoencoder.
+- the **mixed loss** (perceptual and judge) on top of the rest lowers the feature distance for every seed, and does *not* lower the L1 error: it trades pixels for features. (In part by construction: it trains on that distance, and the toy Fréchet distance reads a later layer of the same classifier.)
+- the **residual sums** are the largest single gain in L1. **Attention** alone makes no difference that three seeds could show.
+- the paper's "none" gives *no valid samples*, ours only worse reconstructions. But the paper's column is the FID of *generated* images, which also pass through stage 2.
 
 ## 6. What it cannot do
 
 *10 minutes.*
 
-The paper shows failures of its own (Fig. 8): torn backgrounds. Sixteen tokens of 9 bits are 144 bits for everything. What is common, large or costly in the loss gets them; the rest is dropped, or something likelier is invented. How often does that happen on the test faces? The classifier reads every attribute of a reconstruction; where it reads another one than was drawn, something was lost.
+The paper shows failures of its own (Fig. 8): torn backgrounds. Sixteen tokens of 9 bits are 144 bits for everything. What is common, large or costly in the loss gets them; the rest is dropped, or something likelier is invented. How often? Where the classifier reads another attribute off the reconstruction than was drawn, something was lost.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1016,7 +1013,7 @@ show(image_grid(torch.cat([test_images[chosen], by_new[chosen]]), columns=len(ch
 
 # %% [markdown]
 r"""
-Those are rare. But they are faces of the kind it was trained on. Now six that no training set had: a monocle, a mole on the cheek, one eye closed, a white headband, a face on its head.
+Those are rare, and faces of the kind it was trained on. Now five that no training set had, beside the plain one: a monocle, a mole on the cheek, one eye closed, a white headband, a face on its head.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1046,22 +1043,22 @@ assert predict_attributes(x_hat)["glasses"][1] == 0
 
 # %% [markdown]
 r"""
-Only the last comes back torn. They come back as *other faces*: the monocle and the mole are dropped, the closed eye is opened (and both eyes change their colour), the white band turns into hair that is grey on top, and the face on its head into a stranger the right way up. And it is not that the encoder saw nothing: in every case its tokens differ from the plain face's, eight of them for the monocle. It has no tokens for a monocle, so it sends the nearest ones it has, and the decoder draws what those mean.
+Only the last comes back torn. They come back as *other faces*, though the encoder did see something: in every case its tokens differ from the plain face's, eight of them for the monocle. It has no tokens for a monocle, so it sends the nearest ones it has, and the decoder draws what those mean.
 
-Look at the difference to chapter 2: a VAE that is unsure draws the mean, and one sees it. A decoder trained with the last two losses is asked to *decide*; where it errs the result looks real and is wrong. For generating images that is what we want. For a medical scan it would be dangerous: the mole is gone, and the picture gives no hint of it.
+A VAE that is unsure draws the mean, and one sees it (chapter 2). A decoder trained with the last two losses must *decide*; where it errs the result looks real and is wrong. For generating that is what we want; in a medical scan it would be dangerous: the mole is gone, and nothing hints at it.
 
-The tokens are good now. To draw new ones, chapter 3 used an autoregressive prior, one token at a time. The paper uses diffusion, and for that we first need chapters 5 and 6.
+The tokens are good now. To draw new ones the paper uses diffusion: chapters 5 and 6.
 
 ## Summary
 
-- Residual sums and normalisation together keep the size and the meaning of a gradient through many layers; group normalisation works with a batch of one; nearest-neighbour upsampling has no checkerboard.
+- Residual sums and normalisation together keep the size and the meaning of a gradient; nearest-neighbour upsampling has no checkerboard.
 - Attention lets every place look at every other, at quadratic cost, so it stands at one resolution.
 - L2 draws the mean, L1 the median; a perceptual loss compares features; a patch discriminator judges texture, and starts late.
-- Two networks, two optimisers, one step: the decoder's loss goes through the judge, the judge's loss does not go back into the decoder, and each clears its own gradients.
-- λ_d + λ_vq = 1. Each loss has its own effect, and no single number shows them all.
+- Two networks, two optimisers, one step: the decoder's loss goes through the judge, the judge's not back into the decoder, and each clears its own gradients.
+- Each loss has its own effect, and no single number shows them all.
 - Equal steps are not equal minutes: with two of them the plain VQ-VAE is ahead, with an hour the IVQ-VAE is good.
 - At small scale more compression reconstructs worse, not better; on top of the rest, the mixed loss wins in features, not in pixels.
-- Sixteen tokens can only say what training faces had. What else there is gets dropped, or replaced by something likely, and looks real.
+- Sixteen tokens can only say what training faces had; what else there is gets dropped or replaced, and looks real.
 """
 
 # %% tags=["nbval-ignore-output"]

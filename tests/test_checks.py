@@ -1882,7 +1882,106 @@ def sort_in_place(steps, keep):
     return steps[:-keep]
 
 
+def in_pieces(net, loss_of, x, y, size, weight=None, zero="once", full=False, step=False,
+              told=lambda total, means: total, back=True):
+    """A batch in parts, and what can go wrong in it."""
+    if zero == "once":
+        net.zero_grad()
+    total, means = 0.0, []
+    n = len(x) // size * size if full and len(x) >= size else len(x)
+    parts = list(zip(x[:n].split(size), y[:n].split(size), strict=True))
+    for a, b in parts:
+        if zero == "each":
+            net.zero_grad()
+        mean = loss_of(net(a), b)
+        loss = mean * (weight(len(a), len(x), size, len(parts)) if weight else len(a) / len(x))
+        if back:
+            loss.backward()
+        total += loss.item()
+        means.append(mean.item())
+    if zero == "late":
+        net.zero_grad()
+    if step:
+        for p in net.parameters():
+            p.data -= p.grad
+    return told(total, means)
+
+
+def all_at_the_end(net, loss_of, x, y, size):
+    net.zero_grad()
+    parts = zip(x.split(size), y.split(size), strict=True)
+    loss = sum(loss_of(net(a), b) * len(a) for a, b in parts) / len(x)
+    loss.backward()
+    return loss.item()
+
+
+def at_once_after_all(net, loss_of, x, y, size):
+    net.zero_grad()
+    loss = loss_of(net(x), y)
+    loss.backward()
+    return loss.item()
+
+
+def running_total(net, loss_of, x, y, size):
+    net.zero_grad()
+    total = 0
+    for a, b in zip(x.split(size), y.split(size), strict=True):
+        total = total + loss_of(net(a), b) * len(a) / len(x)
+        total.backward()
+    return total.item()
+
+
+def divided_at_the_end(net, loss_of, x, y, size):
+    """Right: sums first, and one division of the gradients."""
+    net.zero_grad()
+    total = 0.0
+    for i in range(0, len(x), size):
+        loss = loss_of(net(x[i : i + size]), y[i : i + size]) * len(x[i : i + size])
+        loss.backward()
+        total += loss.item()
+    for p in net.parameters():
+        p.grad /= len(x)
+    return total / len(x)
+
+
+def by_hand(net, loss_of, x, y, size):
+    """Right: the gradients of each part asked for, and added."""
+    weights = list(net.parameters())
+    grads, total = [0] * len(weights), 0
+    for a, b in zip(x.split(size), y.split(size), strict=True):
+        loss = loss_of(net(a), b) * len(a) / len(x)
+        grads = [g + h for g, h in zip(grads, torch.autograd.grad(loss, weights), strict=True)]
+        total = total + loss.detach()
+    for p, g in zip(weights, grads, strict=True):
+        p.grad = g
+    return total
+
+
 WRONG |= {
+    "in_parts": [
+        (lambda *a: in_pieces(*a, weight=lambda m, n, s, k: 1 / k), "share of the images"),
+        (lambda *a: in_pieces(*a, weight=lambda m, n, s, k: 1), "without weights"),
+        (lambda *a: in_pieces(*a, weight=lambda m, n, s, k: m), "Weights are shares"),
+        (lambda *a: in_pieces(*a, weight=lambda m, n, s, k: m / s), "not of `size`"),
+        (lambda *a: in_pieces(*a, weight=lambda m, n, s, k: 1 / n), "a mean already"),
+        (lambda *a: in_pieces(*a, zero="each"), "Only the last part's"),
+        (lambda *a: in_pieces(*a, zero="never"), "the step before"),
+        (lambda *a: in_pieces(*a, zero="late"), "are 0 at the end"),
+        (lambda *a: in_pieces(*a, full=True), "left out"),
+        (lambda *a: in_pieces(*a, back=False, zero="never"), "No gradient came"),
+        (lambda *a: in_pieces(*a, back=False), "No gradient came"),
+        (all_at_the_end, "waited for their backward"),
+        (at_once_after_all, "had 10 at once"),
+        (running_total, "went backward twice"),
+        (lambda *a: in_pieces(*a, step=True), "changed body.0.weight of net"),
+        (lambda *a: in_pieces(*a, told=lambda t, m: sum(m)), "sum of the parts' means"),
+        (lambda *a: in_pieces(*a, told=lambda t, m: sum(m) / len(m)), "plain mean"),
+        (lambda *a: in_pieces(*a, told=lambda t, m: m[-1]), "the loss of the whole batch is"),
+        (lambda *a: torch.no_grad()(in_pieces)(*a, back=False), "without gradients"),
+        (lambda net, loss_of, x, y, size: loss_of(net(x[:size]), y), "the same parts"),
+        (lambda *a: in_pieces(*a, told=lambda t, m: (t, m)), "one number"),
+        (lambda *a: torch.tensor(in_pieces(*a), requires_grad=True), "Return a number"),
+    ],
     "place_of": [
         (lambda s, k, b, n: divmod(stream(s, k, b, n, 1), n), "count from 1"),
         (lambda s, k, b, n: divmod((s - 1) * b, n), "inside the batch"),
@@ -2517,6 +2616,9 @@ def in_the_mean(model, d, x, g, clip):
     ("two_at_once", lambda u, a, s: (1 - sum(s)) * u + torch.tensordot(torch.tensor(s),
                                                                        torch.stack(a), 1)),
     ("guided_eps", lambda c, u, s: s * c + (1 - s) * u),
+    ("in_parts", divided_at_the_end),
+    ("in_parts", by_hand),
+    ("in_parts", lambda *a: torch.tensor(in_pieces(*a))),
     ("keep_known", lambda x, k, m, p, n: m * (p**0.5 * k + (1 - p) ** 0.5 * n) + (1 - m) * x),
     ("log_of_density", lambda z, d: torch.distributions.Normal(0, 1).log_prob(z).sum(1) + d),
     ("log_of_density", lambda z, d: d - z.square().sum(1) / 2 - z.shape[1] * LOG / 2),

@@ -341,7 +341,8 @@ def test_what_is_taken_unless_told():
     )
     assert defaults(vae.ConvEncoder) == dict(width=32, size=32, in_channels=3)
     assert defaults(vae.ConvDecoder) == dict(width=32, size=32)
-    assert defaults(vae.VAE) == dict(latent_dim=32, width=32, size=32, num_classes=0)
+    assert defaults(vae.VAE) == dict(latent_dim=32, width=32, size=32, num_classes=0,
+                                     squares=False)
     assert defaults(vae.train_vae) == dict(beta=1.0, lr=2e-3, warm_up=0.0, seed=0)
     assert defaults(vae.sample) == dict(y=None, seed=0, batch_size=256)
     assert defaults(vae.importance_bound) == dict(y=None, samples=64, variance=1.0, seed=0)
@@ -349,7 +350,7 @@ def test_what_is_taken_unless_told():
 
 def test_a_model_is_rebuilt_from_its_config():
     config = dict(latent_dim=5, width=8, size=16, num_classes=3)
-    assert vae.VAE(**config).config == config
+    assert vae.VAE(**config).config == config | dict(squares=False)
 
 
 @pytest.mark.parametrize("warm_up", [-0.01, 1.01])

@@ -37,26 +37,26 @@ CHAPTERS = {
     "00_start_here": Chapter(
         "Start here",
         "how it works, the images, a Gaussian of your own, the yardstick and its formula",
-        ("gaussian", "data", "metrics"), "Eq. 31", 0.9, 120),
+        ("gaussian", "data", "metrics"), "Eq. 31", 0.9, 110),
     "01_gan": Chapter(
         "GAN objectives",
         "the game, the losses, the training loop written, mode collapse, DCGAN, conditional GAN",
-        ("gan",), "Eqs. 13, 14", 1.8, 125),
+        ("gan",), "Eqs. 13, 14", 1.8, 130),
     "02_vae": Chapter(
         "VAE objectives",
         "the ELBO and its training step written, latent arithmetic, rate and distortion, a prior "
         "fitted to the codes",
-        ("vae", "gaussian"), "–", 1.4, 170),
+        ("vae", "squares", "gaussian"), "–", 1.5, 150),
     "03_vqvae": Chapter(
         "VQ-VAE",
         "a quantizer and a sampling loop written, the misplaced β, dead codes, sixteen tokens, a "
         "PixelCNN prior, counting bits",
-        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.4, 170),
+        ("vqvae", "pixelcnn"), "Eqs. 15, 30", 1.4, 165),
     "04_ivqvae": Chapter(
         "IVQ-VAE",
         "a residual block with attention and the step of two optimisers written, what each loss "
         "buys, what sixteen tokens drop, Tables 1 and 7 at small scale",
-        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.6, 180),
+        ("ivqvae", "perceptual", "paper/reproduce"), "Eqs. 1–15, Alg. 1, Tables 1, 7", 1.8, 175),
     "05_ddpm": Chapter(
         "DDPM",
         "forward process, the loss from the bound, Algorithms 1 and 2 written, the score, a U-Net "

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
-from tqdm import tqdm, trange
+from tqdm import trange
 
 from minigen import (
     ddim,
@@ -40,7 +40,6 @@ from minigen import (
     vqvae,
 )
 from minigen.common import generator as seeded
-from minigen.common import one_cycle, start_codebook
 from minigen.data import (
     ATTRIBUTES,
     ToyFaces,
@@ -58,7 +57,7 @@ from minigen.files import (
     write_text,
 )
 from minigen.gaussian import GaussianMixture, GaussianModel
-from minigen.paper import likelihoods, transformer
+from minigen.paper import likelihoods, losses, transformer
 from minigen.perceptual import ToyPerceptual
 
 OUT = data_path("pretrained")
@@ -195,12 +194,12 @@ def _in_parts(faces: ToyFaces) -> Iterator[Tensor]:
 
 def _vae(
     name: str, attribute: str | None, steps: int, batch_size: int, seed: int, width: int,
-    beta: float = 0.03, lr: float = 2e-3, faces: int = 20_000
+    beta: float = 0.03, lr: float = 2e-3, faces: int = 20_000, squares: bool = False
 ) -> Card:
     torch.manual_seed(seed)
     drawn = ToyFaces(faces, seed=0)
     classes = len(ATTRIBUTES[attribute]) if attribute else 0
-    model = vae.VAE(width=width, num_classes=classes)
+    model = vae.VAE(width=width, num_classes=classes, squares=squares)
     labels = [drawn[attribute]] if attribute else []
     data = batches(drawn.images(), *labels, batch_size=batch_size, seed=seed)
     training = vae.train_vae(model, data, steps=steps, beta=beta, lr=lr, seed=seed)
@@ -226,10 +225,11 @@ def vae_(steps: int = 10_000, batch_size: int = 64, seed: int = 0) -> Card:
 
 
 def vae_at(
-    name: str, beta: float, steps: int = 2500, batch_size: int = 16, seed: int = 0
+    name: str, beta: float, steps: int = 2000, batch_size: int = 32, seed: int = 0
 ) -> Card:
     """A small VAE at a price: what chapter 2 trains at 0.03, all but the price alike."""
-    return _vae(name, None, steps, batch_size, seed, width=16, beta=beta, lr=3e-3, faces=8192)
+    return _vae(name, None, steps, batch_size, seed, width=48, beta=beta, lr=3e-3, faces=8192,
+                squares=True)
 
 
 def cvae(steps: int = 6000, batch_size: int = 64, seed: int = 0) -> Card:
@@ -331,68 +331,22 @@ def ivqvae_(steps: int = 12_000, batch_size: int = 32, seed: int = 0, lr: float 
     return card
 
 
-def _train_part(
-    model: ivqvae.IVQVAE, optimiser: Any, schedule: Any, data: Iterator[tuple[Tensor, ...]],
-    steps: range, perceptual: Any = None, judge: nn.Module | None = None, lambda_d: float = 0.5
-) -> float:
-    """Train an IVQ-VAE for some steps, with a judge weighed as VQGAN's; returns CPU-minutes.
-
-    The judge pulls `lambda_d` times as hard as the reconstruction at the decoder's last layer.
-    """
-    opt_d = torch.optim.Adam(judge.parameters(), lr=1e-3, betas=(0.5, 0.9)) if judge else None
-    last: Any = model.decoder.body[-2].weight
-    began = time.process_time()
-    model.train()
-    for _ in (bar := tqdm(steps, mininterval=2)):
-        (x,) = next(data)
-        x_hat, quantized = model(x)
-        rec = (x_hat - x).abs().mean()
-        if perceptual:
-            rec = rec + perceptual(x_hat, x).mean()
-        loss = rec + (1 - lambda_d if judge else 0.95) * quantized.loss
-        if judge:
-            g = -judge(x_hat).mean()
-            loss = loss + lambda_d * ivqvae.adaptive_weight(rec, g, last) * g
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if judge and opt_d:
-            d_loss = gan.discriminator_loss(judge(x), judge(x_hat.detach()), "hinge")
-            opt_d.zero_grad()
-            d_loss.backward()
-            opt_d.step()
-            bar.set_postfix(d=d_loss.item(), g=g.item())
-    return (time.process_time() - began) / 60
-
-
 def _parts(
-    name: str, features: bool, judged: bool, steps: int = 1600, batch_size: int = 16,
-    seed: int = 0, lr: float = 2e-3, start: int = 961, lambda_d: float = 0.5
+    name: str, features: bool, judged: bool, steps: int = 1600, seed: int = 0,
+    start: int | None = None
 ) -> Card:
     """A short training of an IVQ-VAE of half the width with some of its losses.
 
-    All are the same network up to `start`, from where on one is judged.
+    All are the same network up to `start`, from where on one is judged. The two with features are
+    trained as one up to there, and the second that is asked for finds the first done.
     """
-    torch.manual_seed(seed)
-    images, perceptual = ToyFaces(20_000, seed=0).images(), ToyPerceptual()
-    model = ivqvae.IVQVAE(**(ivqvae.PRESETS["small"] | dict(width=8)))
-    start_codebook(model, batches(images, batch_size=32, seed=seed), 8)
-    optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))
-    run = model, optimiser, one_cycle(optimiser, lr, steps), batches(
-        images, batch_size=batch_size, seed=seed)
-    see = perceptual if features else None
-    card: Card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr)
+    model, minutes = losses.trained(seed, steps, features, judged, start)
+    card: Card = dict(steps=steps, batch_size=losses.BATCH, seed=seed, data=TRAINING_SET,
+                      lr=losses.LR)
     if judged:
-        minutes = _train_part(*run, range(start - 1), see)
-        torch.manual_seed(seed)
-        judge = ivqvae.PatchDiscriminator(width=32, layers=2)
-        minutes += _train_part(*run, range(start - 1, steps), see, judge, lambda_d)
-        card |= dict(start=start, lambda_d=lambda_d)
-    else:
-        minutes = _train_part(*run, range(steps), see)
+        card |= dict(start=start or losses.start_of(steps), lambda_d=losses.LAMBDA_D)
     test = ToyFaces(2000, seed=2).images()
-    codes = _rounded(model).encode_indices(test)
+    codes = model.encode_indices(test)
     x_hat = model.decode_indices(codes)
     card |= dict(cpu_minutes=round(minutes, 1), test_l1=_l1(x_hat, test),
                  test_perceptual=_perceptual(x_hat, test), **_tokens(model, codes, x_hat))

@@ -36,34 +36,54 @@ def decay_for(decay: float | None, codes: int, vectors: int) -> float | None:
     return None if decay is None else max(decay, 1 - 1 / window(codes, vectors))
 
 
-class LargeQuantizer(VectorQuantizer):
-    """A `VectorQuantizer` with many more codes than a step has vectors, which revives dead ones.
+class CountingQuantizer(VectorQuantizer):
+    """A `VectorQuantizer` that tells how much of it is used; a large one revives its dead codes.
 
-    A code is dead when no vector chose it in `window` steps; of those chosen as often as the
-    average 1 in 150 is that unlucky. Dead codes take the places of different vectors of the batch,
-    at most as many as there are; the others' turn comes with the next batch.
+    Looked at are the last `window` steps. A code is in use when a vector chose it in them, and else
+    dead; of codes chosen as often as the average 1 in 150 is that unlucky. With many more codes
+    than vectors a step, and a `revive_below` that asks for it, the dead take the places of
+    different vectors of the batch, at most as many as there are; the others' turn comes with the
+    next batch. With fewer codes the rule of `VectorQuantizer` holds.
     """
 
     steps: Tensor
     last: Tensor
+    counts: Tensor
 
     def __init__(self, like: VectorQuantizer, vectors: int) -> None:
-        super().__init__(like.num_codes, like.dim, like.beta, like.decay, like.eps)
+        codes = like.num_codes
+        revives = like.revive_below > 0 and codes > MANY * vectors
+        theirs = 0.0 if revives else like.revive_below
+        super().__init__(codes, like.dim, like.beta, like.decay, like.eps, theirs)
         self.load_state_dict(like.state_dict())
-        self.window = window(like.num_codes, vectors)
+        self.revives = revives
+        self.window = window(codes, vectors)
         # no part of the weights: a checkpoint holds them beside
-        never = torch.zeros(like.num_codes, dtype=torch.long)
+        never = torch.zeros(codes, dtype=torch.long)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long), persistent=False)
+        # the step of a code's last choice; below 0: revived then, and not chosen since
         self.register_buffer("last", never, persistent=False)
+        self.register_buffer("counts", torch.zeros(codes), persistent=False)     # running mean
 
     def clock(self) -> dict[str, Tensor]:
-        """What revival remembers: the steps, and each code's last choice."""
-        return dict(steps=self.steps, last=self.last)
+        """What a checkpoint holds: the steps, each code's last choice, and how often of late."""
+        return dict(steps=self.steps, last=self.last, counts=self.counts)
 
     def set_clock(self, clock: dict[str, Tensor]) -> None:
         """Go on from a `clock`."""
-        self.steps.copy_(clock["steps"])
-        self.last.copy_(clock["last"])
+        for name, mine in self.clock().items():
+            mine.copy_(clock[name])
+
+    @torch.no_grad()
+    def used(self) -> dict[str, Tensor]:
+        """What is used of late, as numbers.
+
+        use: the share of the codes that were chosen. perplexity: e to the entropy of how often each
+        was chosen, the number of codes that would be used alike.
+        """
+        p = self.counts / self.counts.sum().clamp_min(1e-12)
+        lately = self.last > (self.steps - self.window).clamp_min(0)
+        return dict(use=lately.float().mean(), perplexity=torch.special.entr(p).sum().exp())
 
     @torch.no_grad()
     def _update(self, flat: Tensor, indices: Tensor) -> None:
@@ -73,7 +93,12 @@ class LargeQuantizer(VectorQuantizer):
         if world() > 1:
             dist.all_reduce(chosen)
         self.last[chosen > 0] = self.steps
-        dead = self.last <= self.steps - self.window
+        self.counts.lerp_(chosen.float(), 1 / self.window)
+        if self.revives:
+            self._revive(flat, chosen.sum() / self.num_codes)
+
+    def _revive(self, flat: Tensor, average: Tensor) -> None:
+        dead = self.last.abs() <= self.steps - self.window
         place = dead.cumsum(0) - 1                       # which of the dead, from 0
         dead &= place < len(flat)
         if dead.any():
@@ -81,20 +106,18 @@ class LargeQuantizer(VectorQuantizer):
             picks = flat[order[place.clamp(0, len(flat) - 1)]]
             if world() > 1:
                 dist.broadcast(picks, 0)
-            average = chosen.sum() / self.num_codes
             self._set(dead, picks, average.expand(self.num_codes))
-            self.last[dead] = self.steps
+            self.last[dead] = -self.steps
 
 
 def autoencoder(arguments: dict[str, Any], batch_size: int) -> IVQVAE:
-    """An IVQ-VAE whose codebook fits the batch: its running means, and a large one's revival."""
+    """An IVQ-VAE whose codebook fits the batch and counts its use."""
     model = IVQVAE(**arguments)
     quantizer = model.quantizer
     vectors = batch_size * model.grid**2
     quantizer.decay = decay_for(quantizer.decay, quantizer.num_codes, vectors)
     model.config["decay"] = quantizer.decay
-    if quantizer.revive_below and quantizer.num_codes > MANY * vectors:
-        model.quantizer = LargeQuantizer(quantizer, vectors)
+    model.quantizer = CountingQuantizer(quantizer, vectors)
     return model
 
 
@@ -118,37 +141,3 @@ def start(model: IVQVAE, images: Images, wanted: int, seed: int, vectors: int) -
     quantizer.cluster_size.fill_(vectors / codes)
     if quantizer.decay is not None:
         quantizer.embed_avg.copy_(quantizer.codebook * (vectors / codes))
-
-
-class Use:
-    """How much of a codebook is used, over the last `window` steps.
-
-    use: the share of the codes that were chosen at least once; the rest is dead. perplexity: e to
-    the entropy of how often each was chosen, the number of codes that would be used alike.
-    """
-
-    def __init__(self, codes: int, vectors: int, device: torch.device) -> None:
-        self.window = window(codes, vectors)
-        self.counts = torch.zeros(codes, device=device)               # running mean
-        self.last = torch.zeros(codes, dtype=torch.long, device=device)    # step of the last choice
-
-    @torch.no_grad()
-    def note(self, step: int, indices: Tensor) -> dict[str, Tensor]:
-        """Count the codes of a step (from 1). Returns: use and perplexity."""
-        counts = torch.bincount(indices.flatten(), minlength=len(self.counts)).float()
-        if world() > 1:
-            dist.all_reduce(counts)
-        self.last[counts > 0] = step
-        self.counts.lerp_(counts, 1 / self.window)
-        p = self.counts / self.counts.sum().clamp_min(1e-12)
-        lately = (self.last > 0) & (self.last > step - self.window)
-        return dict(use=lately.float().mean(), perplexity=torch.special.entr(p).sum().exp())
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
-        return dict(counts=self.counts, last=self.last)
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
-        self.counts.copy_(state["counts"])
-        self.last.copy_(state["last"])

@@ -170,6 +170,8 @@ def evaluate(
     """Distances between samples (uint8 images) and `images`.
 
     Returns: distance, kid, precision, recall by name, and as "line" their text, with the protocol.
+    kid is KID with Inception's features only; others, whose size is arbitrary, are divided by their
+    root mean square over the reference first.
     features: a name of `FEATURES`, or (name, network) of one that is loaded already. limit: use
     only so many reference images.
     Raises: DataError for unknown features, images of another kind, or fewer than 5 on a side.
@@ -189,8 +191,11 @@ def evaluate(
     distance = frechet_distance(*gaussian_statistics(fake), *gaussian_statistics(real))
     real_part, fake_part = _at_most(real), _at_most(fake)
     precision, recall = precision_recall(real_part, fake_part)
-    values = dict(distance=distance, kid=kernel_distance(real_part, fake_part),
-                  precision=precision, recall=recall)
+    if name != "inception":
+        unit = real.square().mean().sqrt()
+        real_part, fake_part = real_part / unit, fake_part / unit
+    kid = kernel_distance(real_part, fake_part)
+    values = dict(distance=distance, kid=kid, precision=precision, recall=recall)
     return values | dict(line=_line(values, name, fake, real, images, protocol or {}))
 
 
@@ -210,14 +215,14 @@ def _line(
         network = "torch-fidelity Inception, its own resizing to 299"
     else:
         names = ("toy Fréchet distance (not FID)", "kernel distance (not KID)")
-        network = "classifier features"
+        network = "classifier features (the kernel's over their rms)"
     (n, dim), m = fake.shape, len(real)
     resize = ""
     if images.folder is not None:
         resize = f", resized by {images.folder.manifest['resize']['kernel']}"
     details = "".join(f", {k} {v}" for k, v in protocol.items())
     lines = [
-        f"{names[0]} {values['distance']:.2f}, {names[1]} {values['kid']:.5g},",
+        f"{names[0]} {values['distance']:.2f}, {names[1]} {values['kid']:.4f},",
         f"precision {values['precision']:.2f}, recall {values['recall']:.2f} "
         "(the last three of at most 10,000 each):",
         f"{n} samples against {m} training images at {images.size} pixels{resize},",

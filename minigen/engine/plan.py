@@ -38,14 +38,20 @@ class GPU(NamedTuple):
     source: str
 
 
+# Dense peaks with sums in float32. float32 is that of ordinary cores: on an L4, A100 or H100 torch
+# lets convolutions use TF32 where it is not told otherwise, so encoding and samples may take less.
+# A memory's bandwidth is in no formula here; it is one reason why the share of the peak is small:
+# 320 GB/s for the T4, 300, 504, 1,555 and 3,350 for the others.
 GPUS = (
     GPU("T4", 15, dict(float32=8.1, float16=65, bf16=None),
-        "NVIDIA T4 data sheet; 15 of its 16 GB are free to use, and it has no bf16"),
+        "NVIDIA T4 data sheet, mixed precision; 15 of its 16 GB are free to use; it has no bf16"),
     GPU("L4", 22, dict(float32=30.3, float16=121, bf16=121),
         "NVIDIA L4 data sheet: 242 with sparsity, half of it without; 22 of its 24 GB"),
     GPU("RTX 4070 Super", 12, dict(float32=35.5, float16=71, bf16=71),
-        "NVIDIA's page of the card: 568 'AI TOPS' in 8 bits with sparsity, an eighth in 16"),
-    GPU("A100", 40, dict(float32=19.5, float16=312, bf16=312), "NVIDIA A100 data sheet"),
+        "NVIDIA's page of the card: 568 'AI TOPS' are 8 bits with sparsity; half without, half of "
+        "that in 16 bits, and GeForce cards halve it again for sums in float32"),
+    GPU("A100", 40, dict(float32=19.5, float16=312, bf16=312),
+        "NVIDIA A100 data sheet, the card of 40 GB"),
     GPU("H100", 80, dict(float32=67, float16=989, bf16=989),
         "NVIDIA H100 SXM data sheet: 1,979 with sparsity, half of it without"),
 )

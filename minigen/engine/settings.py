@@ -67,6 +67,9 @@ class Stage1(Config):
         "toyfaces:4096",
         "images to learn from: a folder of `prepare`, or toyfaces:N, N drawn faces")
     out: str = setting("runs/ivqvae", "folder of the training")
+    size: int = setting(
+        0, "pixels of the images where the preset has others, as --size of `prepare`; 0: its own",
+        low=0, high=MANY)
     lr: float = setting(2e-3, "learning rate of Adam, a step's size", above=0, high=1)
     perceptual: str = setting(
         "toy", "perceptual loss: toy for 32×32, lpips from 64×64, or none",

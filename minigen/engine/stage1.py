@@ -39,8 +39,12 @@ class IVQVAETask:
         torch.manual_seed(config.seed)
         self.config, self.device = config, device
         arguments = presets.network("IVQVAE", config.preset)
+        arguments["size"] = config.size or arguments["size"]
         self.images = Images(config.data, arguments["size"], verify=True)
-        self.model = codebook.autoencoder(arguments, config.batch_size).to(device)
+        try:
+            self.model = codebook.autoencoder(arguments, config.batch_size).to(device)
+        except ValueError as e:                   # a size that the compression does not divide
+            raise DataError(f"--size {config.size} does not suit {config.preset}: {e}.") from None
         self.vectors = config.batch_size * self.model.grid**2              # to quantise, a step
         judge = presets.network("PatchDiscriminator", config.preset)
         self.discriminator = ivqvae.PatchDiscriminator(**judge).to(device)
@@ -54,7 +58,6 @@ class IVQVAETask:
         self.average = ddpm.ema(self.model, config.ema)
         if config.init_images:
             codebook.start(self.model, self.images, config.init_images, config.seed, self.vectors)
-        self.use = codebook.Use(self.model.quantizer.num_codes, self.vectors, device)
         self.scalers = [stages.loss_scaler(config, device) for _ in range(2)]
         self.running_model: Any = stages.parallel(self.model)
         self.running_discriminator = stages.parallel(self.discriminator)
@@ -78,10 +81,8 @@ class IVQVAETask:
         state = dict(
             model=self.model.state_dict(), judge=self.discriminator.state_dict(),
             average=self.average.state_dict(), optimiser_model=self.optimiser.state_dict(),
-            optimiser_judge=self.discriminator_optimiser.state_dict(), use=self.use.state())
-        quantizer = self.model.quantizer
-        clock = quantizer.clock() if isinstance(quantizer, codebook.LargeQuantizer) else {}
-        return state | dict(scales=[s.state_dict() for s in self.scalers], clock=clock)
+            optimiser_judge=self.discriminator_optimiser.state_dict(), clock=self.codes.clock())
+        return state | dict(scales=[s.state_dict() for s in self.scalers])
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
@@ -90,9 +91,7 @@ class IVQVAETask:
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser_model"])
         self.discriminator_optimiser.load_state_dict(state["optimiser_judge"])
-        self.use.load(state["use"])
-        if isinstance(self.model.quantizer, codebook.LargeQuantizer):
-            self.model.quantizer.set_clock(state["clock"])
+        self.codes.set_clock(state["clock"])
         for scaler, its in zip(self.scalers, state["scales"], strict=True):
             scaler.load_state_dict(its)
 
@@ -109,8 +108,8 @@ class IVQVAETask:
         n = self.config.accumulate
         chunks = zip(indices.chunk(n), flips.chunk(n), strict=True)
         parts = [self.images(i, f).to(self.device) for i, f in chunks]
-        losses, x_hats, chosen = self._autoencoder_step(parts, started, rate)
-        losses |= self.use.note(step, chosen)
+        losses, x_hats = self._autoencoder_step(parts, started, rate)
+        losses |= self.codes.used()
         losses |= dict(discriminator=torch.zeros(()), judge_skipped=torch.zeros(()))
         if started and not losses["skipped"]:
             losses |= self._discriminator_step(parts, x_hats, rate)
@@ -124,13 +123,9 @@ class IVQVAETask:
 
     def _autoencoder_step(
         self, parts: list[Tensor], started: bool, rate: float
-    ) -> tuple[dict[str, Any], list[Tensor], Tensor]:
-        """{φ, ψ, Z} go down the gradient of L_total.
-
-        Returns: the losses, x̂ of every part, and the codes that were chosen.
-        """
+    ) -> tuple[dict[str, Any], list[Tensor]]:
+        """{φ, ψ, Z} go down the gradient of L_total. Returns: the losses, and x̂ of every part."""
         c, share, scaler = self.config, 1 / len(parts), self.scalers[0]
-        chosen: list[Tensor] = []
         seen: list[list[Tensor]] = []
         x_hats: list[Tensor] = []
         self.discriminator.requires_grad_(False)          # it is asked here, not taught
@@ -145,7 +140,6 @@ class IVQVAETask:
                             x, x_hat.float(), quantized.loss, self.perceptual,
                             self.discriminator if started else None, c.lambda_d, 1 - c.lambda_d)
                     scaler.scale(share * losses.total).backward()
-                chosen.append(quantized.indices)
                 seen.append([value.detach() for value in losses])
                 x_hats.append(x_hat.detach().float())
         # gradient step on {φ, ψ, Z}
@@ -153,7 +147,7 @@ class IVQVAETask:
         self.discriminator.requires_grad_(True)
         means = [sum(share * value for value in values) for values in zip(*seen, strict=True)]
         named = dict(zip(ivqvae.Losses._fields, means, strict=True))
-        return named | dict(skipped=not stepped), x_hats, torch.cat(chosen)
+        return named | dict(skipped=not stepped), x_hats
 
     def _exchange(self, last: bool) -> contextlib.AbstractContextManager:
         """Several processes exchange their gradients once a step: with the last part."""
@@ -174,6 +168,11 @@ class IVQVAETask:
             total += share * loss.detach()
         stepped = step_if_finite(self.discriminator_optimiser, CLIP, rate, scaler)
         return dict(discriminator=total, judge_skipped=torch.tensor(float(not stepped)))
+
+    @property
+    def codes(self) -> codebook.CountingQuantizer:
+        """The codebook that is trained."""
+        return cast(codebook.CountingQuantizer, self.model.quantizer)
 
     def _averaged(self) -> ivqvae.IVQVAE:
         return cast(ivqvae.IVQVAE, self.average.module)
@@ -208,8 +207,8 @@ def _perceptual(config: Stage1, size: int, device: torch.device) -> nn.Module | 
     kind = config.perceptual
     if (kind == "lpips" and size < 64) or (kind == "toy" and size != 32):
         sizes = {"lpips": "64 pixels and more", "toy": "32 pixels"}[kind]
-        raise DataError(f"--perceptual {kind} is for {sizes}; the {config.preset} preset has "
-                        f"{size}: choose another, or none.")
+        raise DataError(f"--perceptual {kind} is for {sizes}; these images have {size}: choose "
+                        "another, or none.")
     if kind == "none":
         return None
     return {"toy": ToyPerceptual, "lpips": LPIPS}[kind]().to(device)

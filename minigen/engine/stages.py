@@ -89,7 +89,8 @@ def run(
     path = Path(config.out) / f"{kind}.safetensors"
     existed = path.exists()
     settings = dataclasses.asdict(config) | data
-    picture = 16 * 3 * presets.SIZES[config.preset] ** 2      # sixteen images, uncompressed
+    size = getattr(config, "size", 0) or presets.SIZES[config.preset]
+    picture = 16 * 3 * size**2                                # sixteen images, uncompressed
     last = loop.train(
         stage, config.out, kind=kind, config=settings, n=n, resume=resume, progress=progress,
         begin=begin, pictures=picture * (config.steps // config.sample_every))

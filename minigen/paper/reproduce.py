@@ -25,12 +25,13 @@ from minigen.errors import DataError
 from minigen.files import data_path, write_text
 from minigen.names import how_many, listed, near
 from minigen.paper.straight import STEPS
-from minigen.paper.tables import TABLES, WAYS, Table
+from minigen.paper.tables import DISTANCES, TABLES, WAYS, Table
 
 # digits behind the point, 1 for the others
-DIGITS = dict.fromkeys(("parameters", *WAYS, *STEPS), 0) | {"loss": 4} | dict.fromkeys(
-    ("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off", "red", "clear",
-     "bits"), 3)
+THREE = ("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off", "red", "clear",
+         "bits")
+DIGITS = dict.fromkeys(("parameters", *WAYS, *DISTANCES, *STEPS), 0) | {"loss": 4, "sharpness": 2} | (
+    dict.fromkeys(THREE, 3))
 WIDE = 94                                         # letters a line of a notebook's output holds
 
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns

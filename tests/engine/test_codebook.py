@@ -21,31 +21,49 @@ def test_the_look_back_fits_codes_and_batch():
     assert codebook.decay_for(None, 16_384, 512) is None
 
 
+def counting(codes, vectors, **how):
+    return codebook.CountingQuantizer(VectorQuantizer(codes, 2, **how), vectors)
+
+
+def noted(q, indices):
+    """Use and perplexity after a step in which these codes were chosen."""
+    q._update(q.codebook.detach()[indices], indices)
+    return {name: float(value) for name, value in q.used().items()}
+
+
 def test_use_and_perplexity_of_what_is_known():
-    use = codebook.Use(8, 8, CPU)                             # a window of five steps
-    first = use.note(1, torch.arange(8).view(2, 2, 2))
-    assert float(first["use"]) == 1 and float(first["perplexity"]) == pytest.approx(8)
-    for step in range(2, 6):
-        got = use.note(step, torch.zeros(2, 2, 2, dtype=torch.long))
-    assert float(got["use"]) == 1                             # step 1 still lies in the window
-    got = use.note(6, torch.zeros(8, dtype=torch.long))
-    assert float(got["use"]) == 1 / 8 and 1 < float(got["perplexity"]) < 8
-    one = codebook.Use(8, 8, CPU).note(1, torch.full((4,), 3))
-    assert float(one["perplexity"]) == pytest.approx(1) and float(one["use"]) == 1 / 8
+    q = counting(8, 8)                                        # a window of five steps
+    first = noted(q, torch.arange(8))
+    assert first["use"] == 1 and first["perplexity"] == pytest.approx(8)
+    for _ in range(4):
+        got = noted(q, torch.zeros(8, dtype=torch.long))
+    assert got["use"] == 1                                    # step 1 still lies in the window
+    got = noted(q, torch.zeros(8, dtype=torch.long))
+    assert got["use"] == 1 / 8 and 1 < got["perplexity"] < 8
+    one = noted(counting(8, 8), torch.full((4,), 3))
+    assert one["perplexity"] == pytest.approx(1) and one["use"] == 1 / 8
     p = torch.tensor([0.75, 0.25])
-    got = codebook.Use(2, 4, CPU).note(1, torch.tensor([0, 0, 0, 1]))["perplexity"]
-    assert float(got) == pytest.approx(math.exp(-float((p * p.log()).sum())))
+    got = noted(counting(2, 4), torch.tensor([0, 0, 0, 1]))["perplexity"]
+    assert got == pytest.approx(math.exp(-float((p * p.log()).sum())))
+    assert counting(4, 4).used()["use"] == 0                  # before the first step
 
 
-def test_use_goes_on_from_its_state():
-    a, b = codebook.Use(16, 8, CPU), codebook.Use(16, 8, CPU)
+def test_use_goes_on_from_its_clock():
+    a, b = counting(16, 8), counting(16, 8)
     steps = [torch.randint(16, (8,)) for _ in range(6)]
-    for k, chosen in enumerate(steps[:3], 1):
-        a.note(k, chosen)
-    b.load(a.state())
-    for k, chosen in enumerate(steps[3:], 4):
-        one, two = a.note(k, chosen), b.note(k, chosen)
-        assert all(torch.equal(one[name], two[name]) for name in one)
+    for chosen in steps[:3]:
+        noted(a, chosen)
+    b.set_clock({name: value.clone() for name, value in a.clock().items()})
+    for chosen in steps[3:]:
+        assert noted(a, chosen) == noted(b, chosen)
+
+
+def test_a_revived_code_is_in_use_only_when_a_vector_chose_it():
+    q = counting(64, 8, decay=0.9, revive_below=0.05)
+    z = torch.zeros(1, 2, 2, 4)
+    for _ in range(q.window):
+        q.train()(z)
+    assert int((q.last < 0).sum()) == 8 and float(q.used()["use"]) == 1 / 64
 
 
 def tiny(**changes):
@@ -73,12 +91,12 @@ def dead_after(steps, large, codes=1024, vectors=64):
     q = VectorQuantizer(codes, 2, decay=codebook.decay_for(0.99, codes, vectors), revive_below=0.05)
     q.codebook[codes // 2 :] += 50
     q.embed_avg.copy_(q.codebook)
-    if large:
-        q = codebook.LargeQuantizer(q, vectors)
-    use = codebook.Use(codes, vectors, CPU)
-    for step in range(1, steps + 1):
-        got = use.note(step, q.train()(torch.randn(1, 2, 8, vectors // 8)).indices)
-    return 1 - float(got["use"])
+    q = codebook.CountingQuantizer(q, vectors)
+    if not large:
+        q.revives, q.revive_below = False, 0.05               # the rule of a small codebook
+    for _ in range(steps):
+        q.train()(torch.randn(1, 2, 8, vectors // 8))
+    return 1 - float(q.used()["use"])
 
 
 def test_codes_that_begin_dead_are_revived_in_time():
@@ -86,8 +104,8 @@ def test_codes_that_begin_dead_are_revived_in_time():
 
 
 def test_a_code_is_dead_when_none_chose_it_in_the_window():
-    q = codebook.LargeQuantizer(VectorQuantizer(64, 2, decay=0.9, revive_below=0.05), 8)
-    assert q.window == 40
+    q = counting(64, 8, decay=0.9, revive_below=0.05)
+    assert q.window == 40 and q.revives
     q.codebook.fill_(100.0)
     q.embed_avg.fill_(100.0)
     z = torch.randn(1, 2, 2, 4)                               # eight vectors, all of one code
@@ -103,16 +121,18 @@ def test_a_code_is_dead_when_none_chose_it_in_the_window():
     assert q.eval()(z) and int((q.codebook[1:] < 50).any(1).sum()) == 16
 
 
-def test_a_large_codebook_is_an_ordinary_one_for_whoever_loads_it(tmp_path):
+def test_a_codebook_that_counts_is_an_ordinary_one_for_whoever_loads_it(tmp_path):
     arguments = dict(size=32, width=4, multipliers=(1, 1, 1), num_codes=2048, revive_below=0.05)
     model = codebook.autoencoder(arguments, batch_size=1)
-    assert isinstance(model.quantizer, codebook.LargeQuantizer)
+    assert model.quantizer.revives and model.quantizer.revive_below == 0
     save_weights(tmp_path / "m.safetensors", model)
     loaded = load_weights(IVQVAE, tmp_path / "m.safetensors")
     assert type(loaded.quantizer) is VectorQuantizer
     assert loaded.config["decay"] == model.quantizer.decay == 1 - 1 / 160
     small = codebook.autoencoder(dict(size=32), batch_size=32)
-    assert type(small.quantizer) is VectorQuantizer and small.config["decay"] == 0.99
-    clock = dict(steps=torch.tensor(7), last=torch.arange(2048))
+    assert not small.quantizer.revives and small.quantizer.revive_below == 0.05
+    assert small.config["decay"] == 0.99
+    clock = dict(steps=torch.tensor(7), last=torch.arange(2048), counts=torch.rand(2048))
     model.quantizer.set_clock(clock)
-    assert torch.equal(model.quantizer.clock()["last"], clock["last"])
+    for name, value in model.quantizer.clock().items():
+        assert torch.equal(value, clock[name])

@@ -113,7 +113,7 @@ def test_defaults_are_these():
     assert defaults(Config) == both | dict(out="runs/stage", batch_size=32, lr=1e-3)
     assert defaults(Stage1) == both | dict(
         out="runs/ivqvae", batch_size=32, lr=2e-3, data="toyfaces:4096", perceptual="toy",
-        lambda_d=0.05, discriminator_start=0, init_images=128, accumulate=1)
+        lambda_d=0.05, discriminator_start=0, init_images=128, accumulate=1, size=0)
     assert defaults(Stage2) == both | dict(
         out="runs/fftd", batch_size=128, lr=1e-3, latents="runs/latents.safetensors",
         fusion="adaptive", levels=2, prediction="eps", schedule="linear", dropout=0.0,

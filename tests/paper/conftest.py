@@ -4,7 +4,7 @@ import pytest
 
 from minigen import ddpm
 from minigen.data import ToyFaces
-from minigen.paper import tables, transformer
+from minigen.paper import prices, tables, transformer
 
 
 @pytest.fixture
@@ -18,6 +18,7 @@ def few(monkeypatch):
 
     monkeypatch.setattr(tables, "ToyFaces", make)
     monkeypatch.setattr(transformer, "ToyFaces", make)
+    monkeypatch.setattr(prices, "ToyFaces", make)
     return asked
 
 
