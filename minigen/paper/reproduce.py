@@ -24,14 +24,8 @@ from minigen.engine.settings import MANY, check_number
 from minigen.errors import DataError
 from minigen.files import data_path, write_text
 from minigen.names import how_many, listed, near
-from minigen.paper.straight import STEPS
-from minigen.paper.tables import DISTANCES, TABLES, WAYS, Table
+from minigen.paper.tables import DIGITS, TABLES, Table
 
-# digits behind the point, 1 for the others
-THREE = ("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off", "red", "clear",
-         "bits")
-DIGITS = dict.fromkeys(("parameters", *WAYS, *DISTANCES, *STEPS), 0) | {"loss": 4, "sharpness": 2} | (
-    dict.fromkeys(THREE, 3))
 WIDE = 94                                         # letters a line of a notebook's output holds
 
 Cell = dict[str, Any]                             # row, seed, steps, seconds, options, columns

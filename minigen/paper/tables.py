@@ -25,6 +25,11 @@ from minigen.perceptual import ToyPerceptual
 SMALL: dict[str, Any] = dict(size=32, width=16, attention_at=8, num_codes=512, code_dim=4)
 PLAIN = SMALL | dict(multipliers=(1, 2, 4, 4))
 GAINS = dict(fusion_start="norms")
+# digits behind the point of a column, 1 for the others
+DIGITS = {"loss": 4, "sharpness": 2}
+DIGITS |= dict.fromkeys(("parameters", *WAYS, *DISTANCES, *STEPS), 0)
+DIGITS |= dict.fromkeys(("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off",
+                         "red", "clear", "bits"), 3)
 
 
 class Table(NamedTuple):
