@@ -898,8 +898,10 @@ for k, (name, (cells, row, counts)) in enumerate(ways.items()):
 axes[0, 0].set(xscale="log", yscale="log", ylabel="toy Fréchet distance", xlabel="steps")
 axes[0, 0].set_xticks([1, 2, 3, 5, 10, 50], [1, 2, 3, 5, 10, 50])
 legend(axes[0, 0], ncols=3)
-show(fig, """Toy Fréchet distance over the number of steps, both axes logarithmic, six lines with
-     the range of three seeds.""")
+show(fig, """Toy Fréchet distance over the number of steps, both axes logarithmic, with the range
+     of three seeds. After reflow the line is nearly level, at 45 to 80. All others fall: the
+     flows from thousands at one step to 30 to 50 at fifty, the logit-normal's lowest up to five
+     steps; the diffusion with v lies on the uniform flow's, the one with ε above.""")
 
 # %% [markdown]
 r"""
@@ -925,7 +927,14 @@ less("flow, then reflow", "flow, twice as long", (1, 2, 3, 5, 10, 50))
 
 # %% [markdown]
 r"""
-VERDICT
+What do the stars say?
+
+- **Flow matching beats the paper's ε** by a wide margin at every number of steps. So did $v$ on the cosine schedule, in chapter 7.
+- **Flow matching and $v$ with the cosine cannot be told apart**, at 5, 10 or 50 steps. Section 5 said so: it is the same training. Whoever calls flow matching a leap should say over what.
+- **Which times are drawn** does matter. The logit-normal flow is the better one at 2, 5 and 10 steps; at 50 it is ahead in each seed too, by less than three seeds can prove.
+- **Reflow is made for very few steps.** At one step it takes the distance from thousands to less than a hundred, at two and three it is far ahead. At fifty it is *behind* the flow that was given the same time on data: it has learned the first flow's pictures, faults and all, and cannot be better than they. Where it meets the other lies at about ten steps.
+
+The course's longer-trained pair is in the table at the end: the flow in 10 steps at 37.0, the reflowed network in a **single** step at 35.4. One step and no adversary, as fast as chapter 1's generator and at half its distance (and with the help of an autoencoder, which the GAN has not). Distillation (Salimans and Ho 2022), consistency models (Song et al. 2023) and the one- to four-step modes of today's image models are other ways to the same end.
 
 ## Summary
 
@@ -934,7 +943,8 @@ VERDICT
 - Glow is coupling for pictures. Its bits are exact, after dequantising; its samples are best a little cooled.
 - Likelihoods are compared with like: same data, same levels, exact with exact. They say little about how samples look.
 - Flow matching is a diffusion on a straight schedule, and its velocity is $v$ in disguise. What differs is which noise levels are practised, and the line that the sampler walks along.
-- Straight lines do not make straight paths; reflow does, and pays with a second training on samples.
+- On the course's latents flow matching does as well as $v$ with the cosine, the same training in other words; logit-normal times help at few steps.
+- Straight lines do not make straight paths; reflow does, and one step then draws faces. It pays with a second training, on samples instead of data.
 """
 
 # %%
@@ -966,6 +976,7 @@ r"""
 - Lipman, Chen, Ben-Hamu, Nickel, Le 2023, *Flow Matching for Generative Modeling*, [arXiv:2210.02747](https://arxiv.org/abs/2210.02747).
 - Liu, Gong, Liu 2023, *Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow*, [arXiv:2209.03003](https://arxiv.org/abs/2209.03003): straight lines, reflow.
 - Esser et al. 2024, *Scaling Rectified Flow Transformers for High-Resolution Image Synthesis*, [arXiv:2403.03206](https://arxiv.org/abs/2403.03206): logit-normal times.
+- Song, Dhariwal, Chen, Sutskever 2023, *Consistency Models*, [arXiv:2303.01469](https://arxiv.org/abs/2303.01469).
 - Salimans, Ho 2022, *Progressive Distillation for Fast Sampling of Diffusion Models*, [arXiv:2202.00512](https://arxiv.org/abs/2202.00512): $v$.
 - Liu, Chen, Gao 2026, [c-s-a.org.cn](http://www.c-s-a.org.cn/1003-3254/10098.html): Table 5.
 """
