@@ -35,7 +35,7 @@ from minigen.gaussian import GaussianMixture, GaussianModel
 from minigen.perceptual import ToyPerceptual
 
 TRIAL = 20                                        # steps timed before a training is planned
-SOLVER_STEPS = 20                                 # of second order: as good as 50 of DDIM
+SOLVER_STEPS = 20                                 # of second order: about as good as 50 of DDIM
 COMPONENTS = 120                                  # of the mixture fitted to a VAE's codes
 # Where fewer steps than this fit, batches are halved, at most twice: a cycle of a few dozen steps
 # teaches nothing, and batches too small teach badly. (IVQ-VAE in 36 s: 326 steps of 16 images
