@@ -143,7 +143,8 @@ def area(outline):
 for corner in corners:
     J = torch.func.jacrev(bend)(corner + 0.1)
     outline = corner + 0.2 * sides
-    print(f"at ({corner[0]:4.1f}, {corner[1]:4.1f})  area × {area(bend(outline)) / area(outline):.3f}   "
+    grown = area(bend(outline)) / area(outline)
+    print(f"at ({corner[0]:4.1f}, {corner[1]:4.1f})  area × {grown:.3f}   "
           f"|det J| = {float(torch.linalg.det(J).abs()):.3f}")
 
 # %% [markdown]
@@ -200,7 +201,10 @@ Write the layer. `network` takes what stays, in the shape of `x` (with zeros at 
 
 # %%
 def couple(x, mask, network):
-    """An affine coupling layer. Shapes: x (N, D), mask (D,) of 0 and 1 -> z (N, D), logdet (N,)."""
+    """An affine coupling layer: z and log|det|.
+
+    Shapes: x (N, D), mask (D,) of 0 and 1 -> (N, D), (N,).
+    """
     ### BEGIN SOLUTION
     s, t = network(x * mask)
     s, t = s * (1 - mask), t * (1 - mask)
@@ -394,7 +398,7 @@ for name, (layer, x) in layers.items():
     J = torch.func.jacrev(lambda v, f=layer: f(v[None])[0].flatten())(x[0]).detach().flatten(1)
     autograd = float(torch.linalg.slogdet(J.double())[1])
     print(f"{name:<16} there and back {back:.0e};  log|det| {float(told[0]):8.4f}, "
-          f"of autograd's {J.shape[0]}×{J.shape[1]} Jacobian {autograd:8.4f}")
+          f"autograd's {autograd:8.4f}")
 
 # %% [markdown]
 r"""
@@ -461,8 +465,8 @@ show(image_grid(rows, columns=8, row_titles=[f"T = {T:g}" for T in heats]),
      backgrounds begin to differ, at 0.7 there are eight different people in clear colours, and
      at 1 some have blotched backgrounds or smeared chins.""")
 card = likely.card["frechet_at_16"]
-print("toy Fréchet distance to faces that went through 16×16 pixels, by temperature:",
-      {T: round(v) for T, v in card.items()})
+print("toy Fréchet distance to faces of 16×16 pixels, by temperature:")
+print({f"T = {T}": round(v) for T, v in card.items()})
 
 # %% [markdown]
 r"""
@@ -979,7 +983,8 @@ r"""
 
 ### References
 
-- Dinh, Krueger, Bengio 2015, *NICE*, [arXiv:1410.8516](https://arxiv.org/abs/1410.8516); Dinh, Sohl-Dickstein, Bengio 2017, *Density Estimation Using Real NVP*, [arXiv:1605.08803](https://arxiv.org/abs/1605.08803): coupling layers.
+- Dinh, Krueger, Bengio 2015, *NICE: Non-linear Independent Components Estimation*, [arXiv:1410.8516](https://arxiv.org/abs/1410.8516): the first coupling layers.
+- Dinh, Sohl-Dickstein, Bengio 2017, *Density Estimation Using Real NVP*, [arXiv:1605.08803](https://arxiv.org/abs/1605.08803): coupling layers.
 - Kingma, Dhariwal 2018, *Glow*, [arXiv:1807.03039](https://arxiv.org/abs/1807.03039): actnorm, 1×1 convolutions, temperature.
 - Theis, van den Oord, Bethge 2016, *A Note on the Evaluation of Generative Models*, [arXiv:1511.01844](https://arxiv.org/abs/1511.01844): dequantisation, likelihood against samples.
 - Lipman, Chen, Ben-Hamu, Nickel, Le 2023, *Flow Matching for Generative Modeling*, [arXiv:2210.02747](https://arxiv.org/abs/2210.02747).
