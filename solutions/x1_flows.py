@@ -76,9 +76,9 @@ show(image_grid(flows.sample(likely, 8, temperature=0.7), columns=8),
      "Eight faces of 16×16 pixels from the course's Glow, at temperature 0.7.")
 show(image_grid(torch.cat([carried(straight, n) for n in (1, 2, 10)]), columns=8,
                 row_titles=["1 step", "2 steps", "10 steps"]),
-     """Eight noises, carried to faces by flow matching after one round of reflow, in one, two
-     and ten steps. One step gives faces already; with more steps eyes and mouths get clearer,
-     and the people stay the same.""")
+     """Eight noises, carried to faces by flow matching after one round of reflow, in one,
+     two and ten steps. One step gives faces already; with more steps eyes and mouths get
+     clearer, and the people stay the same.""")
 
 # %% [markdown]
 r"""
@@ -118,8 +118,8 @@ for ax, mapped in zip(axes.flat, (lambda x: x, bend), strict=True):
     ax.set(aspect="equal", xlim=(-2.3, 2.3), ylim=(-1.8, 1.8))
 axes[0, 0].set_title("x", fontsize=9)
 axes[0, 1].set_title("z = f(x)", fontsize=9)
-show(fig, """Left a grid with three coloured squares of side 0.2. Right what the map makes of
-     it: the grid is stretched sideways and bent, the squares are sheared parallelograms,
+show(fig, """Left a grid with three coloured squares of side 0.2. Right what the map makes
+     of it: the grid is stretched sideways and bent, the squares are sheared parallelograms,
      each about as large as before.""")
 
 # %% [markdown]
@@ -328,11 +328,12 @@ for ax, cloud in zip(axes.flat, (roll[:2000], drawn, None, whitened), strict=Tru
     ax.set(xticks=[], yticks=[], xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
 for ax, name in zip(axes.flat, ("the data", "drawn", "p(x)", "the data as z"), strict=True):
     ax.set_title(name, fontsize=9)
-show(fig, """A swiss roll; points that the chain of coupling layers draws, on such a spiral with a
-     smudged inner end; its density, a bright spiral; and the data carried to z, a round
-     cloud.""")
+show(fig, """A swiss roll; points that the chain of coupling layers draws, on such a spiral
+     with a smudged inner end; its density, a bright spiral; and the data carried to z, a
+     round cloud.""")
 print(f"there and back: largest error {float((back - z).abs().max()):.1e}")
-print(f"share of probability in this square: {float(density.sum()) * float(side[1] - side[0]) ** 2:.3f}")
+share = float(density.sum()) * float(side[1] - side[0]) ** 2
+print(f"share of probability in this square: {share:.3f}")
 
 # %% [markdown]
 r"""
@@ -356,9 +357,9 @@ with torch.no_grad():
     clouds = [to_data(z, same, stuck), four[:2000], to_data(z, masks, around)]
 show(points(clouds, columns=3, limit=2.8, titles=["one mask only", "four Gaussians",
                                                   "what the flow draws of them"]),
-     """Left the roll's flow with one mask: a smear with no spiral in it. Middle four separate
-     heaps; right what a flow with alternating masks draws of them: four heaps, joined by
-     bands of stray points.""")
+     """Left the roll's flow with one mask: a smear with no spiral in it. Middle four
+     separate heaps; right what a flow with alternating masks draws of them: four heaps,
+     joined by bands of stray points.""")
 
 # %% [markdown]
 r"""
@@ -462,8 +463,8 @@ heats = [0.0, 0.3, 0.5, 0.7, 0.85, 1.0]
 rows = torch.cat([flows.sample(likely, 8, temperature=T, seed=4) for T in heats])
 show(image_grid(rows, columns=8, row_titles=[f"T = {T:g}" for T in heats]),
      """Eight draws of z at six temperatures. At 0 all are one average face. At 0.3 hair and
-     backgrounds begin to differ, at 0.7 there are eight different people in clear colours, and
-     at 1 some have blotched backgrounds or smeared chins.""")
+     backgrounds begin to differ, at 0.7 there are eight different people in clear colours,
+     and at 1 some have blotched backgrounds or smeared chins.""")
 card = likely.card["frechet_at_16"]
 print("toy Fréchet distance to faces of 16×16 pixels, by temperature:")
 print({f"T = {T}": round(v) for T, v in card.items()})
@@ -498,11 +499,11 @@ glasses = zs[many["glasses"] > 0].mean(0) - zs[many["glasses"] == 0].mean(0)
 bare = zs[many["glasses"] == 0][:8]
 put_on = torch.cat([flows.decode(likely, bare + k * glasses) for k in (0.0, 1.0, 2.0)])
 show(image_grid(walk, columns=8), """Two walks, each between the z of two real faces at its
-     ends. On the way hair, skin and background change one after the other, and most faces in
-     between are plausible ones.""")
+     ends. On the way hair, skin and background change one after the other, and most faces
+     in between are plausible ones.""")
 show(image_grid(put_on, columns=8, row_titles=["as they are", "+ glasses", "+ 2 ×"]),
-     """Eight real faces without glasses; with the mean difference of glasses added once: faint
-     rims; and twice: dark ones. The people stay who they were.""")
+     """Eight real faces without glasses; with the mean difference of glasses added once:
+     faint rims; and twice: dark ones. The people stay who they were.""")
 
 # %% [markdown]
 r"""
@@ -531,8 +532,8 @@ for k, name in enumerate(names):
     axes[0, 0].text(mean + 0.05, k, f"{mean:.2f}", va="center", fontsize=8)
 axes[0, 0].set_yticks(range(len(names)), names, fontsize=8)
 axes[0, 0].set_xlabel("bits per dimension, fewer is better", fontsize=9)
-show(fig, """Bits per dimension as bars: two for faces of 16×16, exact; a Gaussian's exact one and
-     two pale bounds for 32×32; and one hardly visible for the tokens alone.""")
+show(fig, """Bits per dimension as bars: two for faces of 16×16, exact; a Gaussian's exact
+     one and two pale bounds for 32×32; and one hardly visible for the tokens alone.""")
 
 # %% [markdown]
 r"""
@@ -600,9 +601,9 @@ laws = ("diffusion: v, cosine", "flow, uniform times", "flow, logit-normal times
 spread = {law: practice(law, levels) for law in laws}
 fig = curves(spread, x=levels, ylabel="practice", height=2.5,
              xlabel="log signal-to-noise ratio: left noise, right picture")
-show(fig, """Practice over the logarithm of the signal-to-noise ratio: bumps around 0. The curves
-     of the diffusion and of the flow with uniform times lie on each other; the logit-normal
-     flow's is higher and narrower.""")
+show(fig, """Practice over the logarithm of the signal-to-noise ratio: bumps around 0. The
+     curves of the diffusion and of the flow with uniform times lie on each other; the
+     logit-normal flow's is higher and narrower.""")
 print("the first two alike to 1e-12:",
       bool((spread[laws[0]] - spread[laws[1]]).abs().max() < 1e-12))
 
@@ -746,9 +747,10 @@ point_net = trained(batches(roll, batch_size=256))
 z = torch.randn(2000, 2, generator=dice(1))
 counts = (1, 2, 5, 50)
 clouds = [euler(velocity_of(point_net), z, n)[-1] for n in counts]
-show(points(clouds, columns=4, limit=2.6, titles=[f"{n} Euler step{'s' * (n > 1)}" for n in counts]),
-     """What your sampler draws of the swiss roll. In one step a small heap in the middle; in two
-     a disc; in five a spiral with its middle filled; in fifty a spiral.""")
+titles = [f"{n} Euler step{'s' * (n > 1)}" for n in counts]
+show(points(clouds, columns=4, limit=2.6, titles=titles),
+     """What your sampler draws of the swiss roll. In one step a small heap in the middle;
+     in two a disc; in five a spiral with its middle filled; in fifty a spiral.""")
 
 # %% [markdown]
 r"""
@@ -767,8 +769,8 @@ fig = curves(far, x=asked, xlabel="questions to the network", ylabel="distance t
              logy=True, height=2.3)
 fig.axes[0].set_xscale("log")
 fig.axes[0].set_xticks(asked, asked)
-show(fig, """Mean distance to the end of a very fine path, over the number of questions, both axes
-     logarithmic. At 4 questions Heun's is above Euler's, from 8 on it is below.""")
+show(fig, """Mean distance to the end of a very fine path, over the number of questions,
+     both axes logarithmic. At 4 questions Heun's is above Euler's, from 8 on it is below.""")
 
 # %% [markdown]
 r"""
@@ -798,9 +800,9 @@ for ax, name in zip(axes.flat, ("what training sees", "how sampling moves"), str
     ax.set_title(name, fontsize=9)
     ax.set_xlabel("t", fontsize=9)
     ax.set_xlim(1, 0)
-show(fig, """Noise at the left of each panel, three data points at its right. Left: straight lines
-     between random pairs, which cross everywhere. Right: the paths of the ideal velocity, which
-     never cross: first towards the middle, then bent to one of the three.""")
+show(fig, """Noise at the left of each panel, three data points at its right. Left: straight
+     lines between random pairs, which cross everywhere. Right: the paths of the ideal
+     velocity, which never cross: first towards the middle, then bent to one of the three.""")
 
 # %% [markdown]
 r"""
@@ -827,9 +829,9 @@ for row, (name, net) in enumerate({"first flow": point_net, "after reflow": agai
     print(f"{name:<13} straightness {s:.3f}")
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[], xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
-show(fig, """Above, the first flow: paths that run to the middle and turn, a heap in one step, a disc
-     in three. Below, after reflow: straight paths, and in one step a spiral with some stray
-     points in its middle.""")
+show(fig, """Above, the first flow: paths that run to the middle and turn, a heap in one
+     step, a disc in three. Below, after reflow: straight paths, and in one step a spiral
+     with some stray points in its middle.""")
 
 # %% [markdown]
 r"""
@@ -852,10 +854,11 @@ for n in counts:
     rows += [latents.decode(tokenizer, drawn), carried(matched, n), carried(straight, n)]
     names += [f"v, DDIM {n}", f"flow, {n}", f"reflow, {n}"]
 show(image_grid(torch.cat(rows), columns=8, row_titles=names),
-     """The same eight noises through three networks, in 1, 2, 5 and 10 steps. In one step the
-     diffusion and the flow give eight times nearly the same mixed face, the reflowed network
-     eight different people. With two steps the first two give people with blotched backgrounds.
-     From five steps on all three give the same eight people, nearly to the detail.""")
+     """The same eight noises through three networks, in 1, 2, 5 and 10 steps. In one step
+     the diffusion and the flow give eight times nearly the same mixed face, the reflowed
+     network eight different people. With two steps the first two give people with blotched
+     backgrounds. From five steps on all three give the same eight people, nearly to the
+     detail.""")
 
 # %% [markdown]
 r"""
@@ -911,10 +914,11 @@ for k, (name, (cells, row, counts)) in enumerate(ways.items()):
 axes[0, 0].set(xscale="log", yscale="log", ylabel="toy Fréchet distance", xlabel="steps")
 axes[0, 0].set_xticks([1, 2, 3, 5, 10, 50], [1, 2, 3, 5, 10, 50])
 legend(axes[0, 0], ncols=3)
-show(fig, """Toy Fréchet distance over the number of steps, both axes logarithmic, with the range
-     of three seeds. After reflow the line is nearly level, at 45 to 80. All others fall: the
-     flows from thousands at one step to 30 to 50 at fifty, the logit-normal's lowest of them up
-     to five steps; the diffusion with v lies on the uniform flow's, the one with ε above.""")
+show(fig, """Toy Fréchet distance over the number of steps, both axes logarithmic, with the
+     range of three seeds. After reflow the line is nearly level, at 45 to 80. All others
+     fall: the flows from thousands at one step to 30 to 50 at fifty, the logit-normal's
+     lowest of them up to five steps; the diffusion with v lies on the uniform flow's, the
+     one with ε above.""")
 
 # %% [markdown]
 r"""
@@ -930,7 +934,8 @@ def less(name, other, counts):
         pairs = zip(measured(b, second, column(n)), measured(a, row, column(n)), strict=True)
         d = [y - x for y, x in pairs]
         mean, error = statistics.mean(d), statistics.stdev(d) / 3**0.5
-        print(f"    {column(n):<9} {mean:7.1f} ± {error:5.1f}{' *' * (abs(mean) > 4.3 * error)}")
+        star = " *" if abs(mean) > 4.3 * error else ""
+        print(f"    {column(n):<9} {mean:7.1f} ± {error:5.1f}{star}")
 
 
 less("flow", "diffusion: ε, linear", (5, 10, 50))
