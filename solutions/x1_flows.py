@@ -764,7 +764,8 @@ fine = euler(velocity_of(point_net), z, 400)[-1]
 asked = [4, 8, 16, 32, 64]
 miss = {"Euler": [euler(velocity_of(point_net), z, n)[-1] for n in asked],
         "Heun": [heun(velocity_of(point_net), z, n // 2)[-1] for n in asked]}
-far = {name: [float((x - fine).norm(dim=1).mean()) for x in ends] for name, ends in miss.items()}
+far = {name: [float((x - fine).norm(dim=1).mean()) for x in ends]
+       for name, ends in miss.items()}
 fig = curves(far, x=asked, xlabel="questions to the network", ylabel="distance to the end",
              logy=True, height=2.3)
 fig.axes[0].set_xscale("log")
