@@ -87,8 +87,8 @@ EXCURSIONS = {
         "Flows",
         "change of variables, coupling layers and their inverse written, Glow and its exact "
         "likelihood; flow matching: loss and sampler written, straight paths, reflow",
-        ("flows", "glow", "flow_matching", "paper/straight"), "Table 5's Glow", 1.5, 150,
-        after="chapter 2, and chapter 6 for the second half"),
+        ("flows", "glow", "flow_matching", "paper/straight"), "Table 5's Glow", 1.2, 200,
+        after="chapter 2; chapter 6 for its second half, chapter 7 for its end"),
 }
 
 
