@@ -844,8 +844,8 @@ for row, (name, net) in enumerate({"first flow": point_net, "after reflow": agai
 for ax in axes.flat:
     ax.set(xticks=[], yticks=[], xlim=(-2.6, 2.6), ylim=(-2.6, 2.6), aspect="equal")
 show(fig, """Above, the first flow: paths that run to the middle and turn, a heap in one
-     step, a filled spiral in three. Below, after reflow: straight paths, and in one step a spiral
-     with some stray points in its middle.""")
+     step, a filled spiral in three. Below, after reflow: straight paths, and in one step a
+     spiral with some stray points in its middle.""")
 
 # %% [markdown]
 r"""
@@ -871,8 +871,8 @@ show(image_grid(torch.cat(rows), columns=8, row_titles=names),
      """The same eight noises through three networks, in 1, 2, 5 and 10 steps. In one step
      the diffusion and the flow give eight times nearly the same mixed face, the reflowed
      network eight different people. With two steps the first two give people with blotched
-     backgrounds. From five steps on all three give nearly the same people; in the last column
-     the hair differs, elsewhere eyes and mouths.""")
+     backgrounds. From five steps on all three give nearly the same people; in the last
+     column the hair differs, elsewhere eyes and mouths.""")
 
 # %% [markdown]
 r"""
