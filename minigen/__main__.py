@@ -141,7 +141,7 @@ def _sample(a: Namespace) -> None:
     a.out = a.out or Path("runs") / (_picture_name(a, sampler.label, classes) if one else "samples")
     if one:
         seconds = drawing.draw_picture(sampler, a.out, a.images)
-        how = f"{names.how_many(a.steps, 'DDIM step')} on {sampler.device}"
+        how = f"{names.how_many(a.steps, sampler.step)} on {sampler.device}"
         say(f"{count} in {a.out}, drawn in {seconds:.1f} s ({how}).")
     else:
         seconds = drawing.draw_images(sampler, a.out, a.images, a.png, a.zip)

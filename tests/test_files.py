@@ -309,7 +309,7 @@ def test_which_of_the_courses_weights_fit_is_told(tmp_path):
         with pytest.raises(DataError) as told:
             find()
         one = "gann" in str(told.value)
-        fit = "fftd and fftd_eps fit" if one else "cgan and gan fit"
+        fit = "fftd, fftd_eps, flow and flow_straight fit" if one else "cgan and gan fit"
         assert str(told.value).endswith(f" Of the course's weights {fit}.")
         assert "did you mean" not in str(told.value)          # gan is near, and of no use there
     with pytest.raises(DataError, match="Of the course's weights none fits"):

@@ -15,6 +15,7 @@ from tests.test_sources import make_folder
 
 ROOT = Path(__file__).parent.parent
 PYTHON = shlex.quote(sys.executable)
+FIT = "Of the course's weights fftd, fftd_eps, flow and flow_straight fit."
 PAIR = [
     f"--weights={data_path('pretrained', 'fftd.safetensors')}",
     f"--autoencoder={data_path('pretrained', 'ivqvae.safetensors')}",
@@ -155,7 +156,7 @@ WRONG = {
     "eta": (["sample", *PAIR, "--eta=nan", "--out=x"], "eta"),
     "weights swapped": (
         ["sample", "--weights=" + AUTO.split("=")[1], AUTO, "--out=x"],
-        "holds IVQVAE, not FFTD. Of the course's weights fftd and fftd_eps fit.",
+        f"holds IVQVAE, not FFTD. {FIT}",
     ),
     "samples over photos": (["sample", *PAIR, "--steps=1", "--out=photos"], "holds other files"),
     "samples over a file": (["sample", *PAIR, "--steps=1", "--out=file"], "is a file"),
@@ -171,7 +172,7 @@ WRONG = {
     "weights misspelled": (
         ["sample", "--weights=fttd", "--out=x"],
         "There are no weights 'fttd', neither a file nor a model of the course: did you mean "
-        "'fftd'? Of the course's weights fftd and fftd_eps fit.",
+        "'fftd'? Of the course's weights fftd, fftd_eps, flow and flow_straight fit.",
     ),
     "a fid of no weights": (
         ["fid", "--weights=fttd", "--data=toyfaces:9", "--out=x"],
@@ -179,7 +180,7 @@ WRONG = {
     ),
     "weights of another kind": (
         ["sample", "--weights=gan", "--out=x"],
-        "holds Generator, not FFTD. Of the course's weights fftd and fftd_eps fit.",
+        f"holds Generator, not FFTD. {FIT}",
     ),
     "no such hair": (["sample", "--label=rad"], "got 'rad': did you mean 'red'?"),
     "no such class": (["sample", "--label=5"], "or its number, 0 to 4; got 5."),

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from minigen import ddim, ddpm, fftd, ivqvae, latents, room, stops
+from minigen import ddim, ddpm, fftd, flow_matching, ivqvae, latents, room, stops
 from minigen.data import ATTRIBUTES, to_uint8
 from minigen.engine.loop import generator_of
 from minigen.engine.parts import MARK, check_export, export, is_ours, parts
@@ -60,7 +60,7 @@ def _label_of(label: str | int | None, model: Any) -> int | None:
 
 
 class Sampler:
-    """Faces from weights of both stages. Algorithm 3: DDIM, quantise, decode.
+    """Faces from weights of both stages. Algorithm 3: DDIM, or a flow's Euler, quantise, decode.
 
     `sampler(first, last)` → uint8 images k = first … last − 1, (n, 3, S, S).
 
@@ -80,6 +80,10 @@ class Sampler:
         self.diffusion = ddpm.diffusion_of(self.model)
         self.steps = check_number("steps", steps, int, low=1, high=self.diffusion.T)
         self.eta = check_number("eta", eta, low=0, high=1)
+        self.step = "Euler step" if self.model.prediction == "velocity" else "DDIM step"
+        if self.eta and self.model.prediction == "velocity":
+            raise DataError(f"{Path(weights).name} is a flow, whose steps add no noise: leave "
+                            "--eta out.")
         self.scale = check_number("scale", scale, low=0, high=1000)
         self.batch_size = check_number("batch_size", batch_size, int, low=1, high=10**6)
         self.decoder = load_weights(ivqvae.IVQVAE, autoencoder)
@@ -105,9 +109,14 @@ class Sampler:
         if self.label is not None:
             net = Guided(self.model, self.model.num_classes, self.scale)
             y = torch.full((last - first,), self.label, device=self.device)
-        z_0 = ddpm.last(ddim.ddim_sample(
-            net, self.diffusion, z_T, y, steps=self.steps, eta=self.eta, generator=generators,
-            batch_size=self.batch_size))
+        if self.model.prediction == "velocity":
+            states: Any = flow_matching.euler_sample(
+                net, z_T, y, steps=self.steps, batch_size=self.batch_size)
+        else:
+            states = ddim.ddim_sample(
+                net, self.diffusion, z_T, y, steps=self.steps, eta=self.eta,
+                generator=generators, batch_size=self.batch_size)
+        z_0 = ddpm.last(states)
         if not bool(torch.isfinite(z_0).all()):
             raise Diverged("The drawn latents hold NaN or infinity: a smaller --scale than "
                            f"{self.scale:g}?")

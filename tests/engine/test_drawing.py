@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from minigen import fftd, files
-from minigen.data import from_uint8
+from minigen import ddpm, fftd, files, flow_matching, ivqvae, latents
+from minigen.data import from_uint8, to_uint8
 from minigen.engine import drawing, parts
 from minigen.engine.encoding import encode_images
 from minigen.engine.settings import Stage2, make_config
 from minigen.engine.stage2 import train_stage2
 from minigen.errors import DataError
-from minigen.files import data_path
+from minigen.files import data_path, load_weights
 from minigen.metrics import obedience
 from tests.conftest import defaults
 
@@ -32,6 +32,19 @@ def test_image_k_depends_on_the_seed_and_k_only():
         assert int((a.int() - b.int()).abs().max()) <= 1
     assert torch.equal(one(0, 10), whole)
     assert not torch.equal(drawing.Sampler(*PAIR, steps=3, eta=1.0, seed=1)(0, 1), whole[:1])
+
+
+def test_a_flow_takes_eulers_steps_and_adds_no_noise():
+    weights = data_path("pretrained", "flow_straight.safetensors")
+    sampler = drawing.Sampler(weights, PAIR[1], steps=2)
+    generators = [drawing.generator_of(0, "image", k) for k in range(3)]
+    noise = torch.stack([torch.randn(4, 4, 4, generator=g) for g in generators])
+    model, decoder = load_weights(fftd.FFTD, weights), load_weights(ivqvae.IVQVAE, PAIR[1])
+    z = ddpm.last(flow_matching.euler_sample(model, noise, steps=2))
+    want = to_uint8(latents.decode(decoder, z))
+    assert int((sampler(0, 3).int() - want.int()).abs().max()) <= 1
+    with pytest.raises(DataError, match=r"flow_straight.safetensors is a flow, .* leave --eta"):
+        drawing.Sampler(weights, PAIR[1], eta=0.5)
 
 
 def test_labels_and_guidance():
