@@ -193,9 +193,13 @@ def attribute_probabilities(images: Tensor, attribute: str) -> Tensor:
     return _in_batches(lambda x: F.softmax(attribute_classifier()(x)[attribute], 1), images)
 
 
-def results() -> list[dict[str, Any]]:
-    """The rows measured when the longer-trained models were built, oldest chapter first."""
-    return json.loads(data_path("pretrained", "results.json").read_text(encoding="utf-8"))
+def results(excursion: str = "") -> list[dict[str, Any]]:
+    """The rows measured when the longer-trained models were built, oldest chapter first.
+
+    Those of the chapters, and of an excursion that is named, such as "x1".
+    """
+    rows = json.loads(data_path("pretrained", "results.json").read_text(encoding="utf-8"))
+    return [r for r in rows if isinstance(r["chapter"], int) or r["chapter"] == excursion]
 
 
 def results_table(through_chapter: int = 99, excursion: str = "", **measured_now: float) -> str:
@@ -203,8 +207,8 @@ def results_table(through_chapter: int = 99, excursion: str = "", **measured_now
 
     `measured_now={"GAN": 51.2}` adds a column of fresh values.
     """
-    rows = [r for r in results() if r["chapter"] == excursion
-            or (isinstance(r["chapter"], int) and r["chapter"] <= through_chapter)]
+    rows = [r for r in results(excursion)
+            if r["chapter"] == excursion or r["chapter"] <= through_chapter]
     names = max(len(r["model"]) for r in rows)
     head = f"{'model':<{names}}  chapter  parameters  toy Fréchet"
     lines = [head + ("  measured now" if measured_now else "")]

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -216,7 +217,7 @@ def test_the_results_table_line_by_line(monkeypatch):
         dict(model="A", chapter=0, parameters=1234, frechet=3.14159),
         dict(model="Long", chapter=3, parameters=0, frechet=20.0),
     ]
-    monkeypatch.setattr(metrics, "results", lambda: rows)
+    monkeypatch.setattr(metrics, "results", lambda excursion="": rows)
     head, first, second = metrics.results_table(3).splitlines()
     assert head.split("  ")[-2:] == ["parameters", "toy Fréchet"] and "measured now" not in head
     assert first.split() == ["A", "0", "1,234", "3.14"]
@@ -232,16 +233,18 @@ def test_the_results_table_line_by_line(monkeypatch):
     assert [line.split()[0] for line in metrics.results_table(2).splitlines()[1:]] == ["A"]
 
 
-def test_an_excursions_rows_stand_in_its_own_table(monkeypatch):
+def test_an_excursions_rows_stand_in_its_own_table(tmp_path, monkeypatch):
     rows = [dict(model=name, chapter=chapter, parameters=3, frechet=1.0)
             for name, chapter in (("A", 2), ("B", 7), ("C", "x1"), ("D", "x2"))]
-    monkeypatch.setattr(metrics, "results", lambda: rows)
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    monkeypatch.setattr(metrics, "data_path", lambda folder, name: tmp_path / name)
 
     def names(**options):
         return [line.split()[0] for line in metrics.results_table(**options).splitlines()[1:]]
 
     assert names() == ["A", "B"] and names(excursion="x1") == ["A", "B", "C"]
     assert names(through_chapter=2, excursion="x2") == ["A", "D"]
+    assert [r["model"] for r in metrics.results()] == ["A", "B"]
 
 
 def test_a_classifier_is_rebuilt_from_its_config():
