@@ -128,7 +128,7 @@ r"""
 
 <details><summary>Answer</summary>
 
-No. $J = \begin{pmatrix} 1.4 & 0 \\ \cos 2a & 0.7 \end{pmatrix}$ is triangular, so its determinant is the product of the diagonal, 0.98, everywhere. A shear moves points past each other, as a pack of cards is pushed askew, and leaves areas alone. Remember this: it is why flows are affordable.
+No. $J$ has the rows $(1.4,\ 0)$ and $(\cos 2a,\ 0.7)$. It is triangular, so its determinant is the product of the diagonal, 0.98, everywhere. A shear moves points past each other, as a pack of cards is pushed askew, and leaves areas alone. Remember this: it is why flows are affordable.
 
 </details>
 """
