@@ -19,6 +19,9 @@
     latents       images to latents and back                  chapter 7
     fusion        the paper's adaptive fusion, and two others chapter 7
     fftd          the paper's Transformer                     chapter 7
+    flows         coupling layers, likelihoods                excursion x1
+    glow          a flow of images at several scales          excursion x1
+    flow_matching straight paths, velocities, reflow          excursion x1
     engine        the two stages on real photographs          chapter 8
     paper         the paper's tables at small scale           chapter 4 on
     gallery       new faces from every model                  chapter 0

@@ -201,8 +201,8 @@ def _fid(a: Namespace) -> None:
     network = evaluate.network_of(a.features, sampler.device)     # before an hour goes into drawing
     drawing.draw_images(sampler, a.out, a.images)
     if processes.rank() == 0:
-        protocol = dict(DDIM_steps=a.steps, eta=a.eta, seed=a.seed, label=a.label,
-                        guidance=a.scale, weights="EMA")
+        protocol = {f"{sampler.step}s".replace(" ", "_"): a.steps} | dict(
+            eta=a.eta, seed=a.seed, label=a.label, guidance=a.scale, weights="EMA")
         drawn = itertools.islice(parts.drawn(a.out), a.images)
         say(evaluate.evaluate(drawn, data, features=(a.features, network), cache=a.cache,
                               protocol=protocol)["line"])

@@ -6,6 +6,7 @@ Gong, Liu 2023 (rectified flow); Esser et al. 2024 (logit-normal times).
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -82,8 +83,8 @@ def flow_matching_loss(
     Its minimum is the mean velocity E[ε − x_0 | x_t] of all paths through x_t.
     Shapes: x0, eps (B, …), t (B,). Source: Lipman et al. 2023, Eqs. 9 and 23 (with time reversed).
     """
-    wanted = eps - x0
-    return (velocity(model, between(x0, eps, t), t, y) - wanted).square().mean()
+    x = between(x0, eps, t)
+    return (velocity(model, x, t, y) - (eps - x0)).square().mean()
 
 
 class FlowStep(NamedTuple):
@@ -104,7 +105,8 @@ def train_flow_matching(
     law: how times are drawn, as in `draw_times`. The rest is as in `minigen.ddpm.train_ddpm`.
     Raises: ValueError where `data` ends before `steps`.
     """
-    number(clip, "clip", positive=True)
+    if clip != math.inf:
+        number(clip, "clip", positive=True)
     optimiser = torch.optim.Adam(model.parameters(), lr=number(lr, "lr", 0))
     schedule = one_cycle(optimiser, lr, steps)
     generator = seeded(seed)

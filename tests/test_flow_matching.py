@@ -199,6 +199,14 @@ def test_training_finds_the_cloud(law):
     torch.testing.assert_close(drawn.std(0), x.std(0), rtol=0, atol=0.06)
 
 
+def test_an_endless_clip_shortens_no_gradient():
+    """As in train_ddpm; below it, a number above 0 is wanted."""
+    _, _, loss = trained(20)
+    assert trained(20, clip=math.inf)[2] == pytest.approx(loss, rel=0.2)
+    with pytest.raises(ValueError, match="clip must be"):
+        trained(1, clip=0.0)
+
+
 def test_training_is_the_same_again_and_keeps_an_average():
     first, _, loss = trained(20)
     second, _, again = trained(20)
@@ -287,6 +295,8 @@ def test_a_network_for_something_else_is_refused():
     (lambda: fm.between(torch.zeros(2, 3), torch.zeros(2, 3), torch.tensor([-0.1])), "0 to 1"),
     (lambda: fm.between(torch.zeros(2, 3), torch.zeros(2, 3), torch.rand(3)), "times t must be"),
     (lambda: fm.between(torch.zeros(2, 3), torch.zeros(2, 4), torch.rand(2)), "differ in shape"),
+    (lambda: fm.flow_matching_loss(point, torch.zeros(2, 3), torch.zeros(3, 2), torch.rand(2)),
+     "differ in shape"),
     (lambda: fm.draw_times(3, "cosine"), "'uniform' or 'logit-normal'"),
     (lambda: fm.draw_times(0), "n must be"),
     (lambda: next(fm.euler_sample(point, torch.zeros(1, 2), steps=0)), "steps must be"),

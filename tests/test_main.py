@@ -296,6 +296,14 @@ def test_bare_names_are_taken_wherever_weights_are_and_a_file_wins(tmp_path, mon
     assert "'ivqvae' is not a whole safetensors file" in capsys.readouterr().err
 
 
+def test_a_flows_protocol_names_eulers_steps(tmp_path, capsys):
+    code = main(["fid", "--weights=flow_straight", "--data=toyfaces:130", "--features=toy",
+                 "--images=130", "--steps=1", f"--out={tmp_path / 's'}",
+                 f"--cache={tmp_path / 'c'}"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert code == 0 and "Euler_steps 1, eta" in told and "DDIM" not in told
+
+
 def test_a_missing_fid_network_is_told_before_anything_is_drawn(tmp_path, monkeypatch, capsys):
     from minigen.engine import drawing
 

@@ -64,9 +64,9 @@ class Sampler:
 
     `sampler(first, last)` → uint8 images k = first … last − 1, (n, 3, S, S).
 
-    steps, eta: DDIM's. label: a class for all, by number or name, or None. scale: guidance, 0 to
-    1000. Raises: DataError for weights that do not belong together, and for settings outside their
-    range.
+    steps, eta: DDIM's, or of a flow steps alone; `step` is what one is called, "DDIM step" or
+    "Euler step". label: a class for all, by number or name, or None. scale: guidance, 0 to 1000.
+    Raises: DataError for weights that do not belong together, and for settings outside their range.
     """
 
     def __init__(
