@@ -74,6 +74,7 @@ COMBINATIONS: tuple[dict[str, str], ...] = (
 )
 NEW_PHRASINGS = ("whose hair is …", "who wears glasses", "on a … background, a person …")
 
+FEW = 3                 # half of the captions tell no more attributes than these
 TELLABLE = {name: WORDS.get(name, {}) | PHRASES.get(name, {}) for name in ATTRIBUTES}
 
 
@@ -99,8 +100,9 @@ def captions(
 ) -> list[str]:
     """A caption for every row of labels; the same for the same seed.
 
-    told: the attributes to tell; without it a random part of them, from none to all, each number
-        equally likely. An attribute that cannot be told, glasses where there are none, is left out.
+    told: the attributes to tell; without it a random part of them: half of the captions tell up to
+        three, the others up to nine, each number equally likely. What cannot be told, glasses where
+        there are none, is left out.
     phrasing: "usual", or "new" for the wordings that training never shows (`NEW_PHRASINGS`).
     Shapes: labels (N, 9) integers, as ToyFaces'. Raises: ValueError for unknown attributes.
     """
@@ -120,7 +122,8 @@ def _caption(
 ) -> str:
     """One caption of one face."""
     if told is None:
-        told = rng.sample(list(ATTRIBUTES), rng.randint(0, len(ATTRIBUTES)))
+        most = rng.choice((FEW, len(ATTRIBUTES)))
+        told = rng.sample(list(ATTRIBUTES), rng.randint(0, most))
     values = {name: ATTRIBUTES[name][row[name]] for name in told}
     values = {name: value for name, value in values.items() if value in TELLABLE[name]}
     words = {name: rng.choice(WORDS[name][v]) for name, v in values.items() if name in WORDS}
