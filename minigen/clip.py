@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minigen.captions import WORDS
+from minigen.captions import WORDS, captions, in_combination
 from minigen.common import Batches, counted, evaluating, one_cycle
-from minigen.data.toyfaces import attribute_values
+from minigen.common import generator as seeded
+from minigen.data.toyfaces import ATTRIBUTES, ToyFaces, attribute_values, draw_faces
 from minigen.inputs import alike, images, in_range, number, refuse, tensor, whole, wholes
 from minigen.prompts import END, LONGEST, VOCABULARY, tokenise
 
@@ -164,6 +165,46 @@ def train_clip(model: CLIP, data: Batches, *, steps: int, lr: float = 2e-3) -> I
         optimiser.step()
         schedule.step()
         yield CLIPStep(step, loss.item(), model.scale().item())
+
+
+def twins(labels: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Each face once more with one attribute changed: hard negatives, as they are called.
+
+    A batch of strangers can be told apart by backgrounds and hair, so nothing smaller is learned
+    from it; from a twin a face differs in one thing only. Where a twin would have a held-out
+    combination, the row before stands in its place.
+    Shapes: labels (N, 9) → (N, 9). Source: Robinson et al. 2021 (contrastive learning with hard
+    negatives).
+    """
+    tensor(labels, "labels", ("N", len(ATTRIBUTES)), integers=True)
+    counts = torch.tensor([len(values) for values in ATTRIBUTES.values()])
+    which = torch.randint(len(counts), (len(labels),), generator=generator)
+    rows, shift = torch.arange(len(labels)), torch.rand(len(labels), generator=generator)
+    twin = labels.clone()
+    moved = 1 + (shift * (counts[which] - 1)).long()                  # 1 … count − 1
+    twin[rows, which] = (labels[rows, which] + moved) % counts[which]
+    return torch.where(in_combination(twin)[:, None], labels.roll(1, 0), twin)
+
+
+def pair_batches(
+    faces: ToyFaces, batch_size: int = 128, with_twins: bool = True, seed: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches (pictures, ids) of faces without the held-out combinations, each with a new
+    caption; half of a batch are the other half's `twins`, or not.
+
+    Shapes: (B, 3, size, size), (B, L).
+    """
+    whole(batch_size, "batch_size", 2)
+    kept, generator = (~in_combination(faces.labels)).nonzero().flatten(), seeded(seed)
+    for step in itertools.count():
+        n = (batch_size + 1) // 2 if with_twins else batch_size
+        picked = kept[torch.randint(len(kept), (n,), generator=generator)]
+        rows, jitter = faces.labels[picked], faces.jitter[picked]
+        if with_twins:
+            rows = torch.cat([rows, twins(rows, generator)])[:batch_size]
+            jitter = torch.cat([jitter, jitter.roll(1, 0)])[:batch_size]
+        texts = captions(rows, seed=seed * 1_000_003 + step)
+        yield draw_faces(rows, jitter, faces.size), tokenise(texts)
 
 
 def embed_images(model: CLIP, x: Tensor, batch_size: int = 500) -> Tensor:

@@ -20,6 +20,7 @@ from minigen.captions import (
     WORDS,
 )
 from minigen.data.toyfaces import ATTRIBUTES
+from minigen.errors import DataError
 from minigen.inputs import in_range, refuse, tensor
 from minigen.names import listed, near
 
@@ -66,27 +67,27 @@ _NUMBER = {word: k for k, word in enumerate(VOCABULARY)}
 
 
 def _sentence(prompt: object) -> list[str]:
-    """A prompt's words, each known. Raises: ValueError with what is wrong and the way out."""
+    """A prompt's words, each known. Raises: DataError with what is wrong and the way out."""
     if not isinstance(prompt, str):
         refuse("a prompt", "a sentence in quotes", repr(prompt))
     words = split(prompt)
     if not words:
-        raise ValueError("the prompt is empty: say what the face is like, such as 'a person with "
+        raise DataError("the prompt is empty: say what the face is like, such as 'a person with "
                          "red hair'")
     strange = [w for w in words if w not in _NUMBER]
     if len(strange) > max(1, len(words) / 2):
-        raise ValueError(f"most words of '{prompt[:60]}' are not known, '{strange[0]}' among them: "
+        raise DataError(f"most words of '{prompt[:60]}' are not known, '{strange[0]}' among them: "
                          f"prompts are in English, of {len(VOCABULARY) - 3} words "
                          "(minigen.prompts.VOCABULARY)")
     for w in strange:
         if w in DENIALS:
-            raise ValueError(f"'{w}' is not known: no caption denies anything. What shall not be "
+            raise DataError(f"'{w}' is not known: no caption denies anything. What shall not be "
                              "there goes into the negative prompt")
         nearest = f": did you mean '{MEANT[w]}'?" if w in MEANT else near(w, VOCABULARY[3:])
         way_out = nearest or "; the words that are: minigen.prompts.VOCABULARY"
-        raise ValueError(f"'{w}' is not known{way_out}")
+        raise DataError(f"'{w}' is not known{way_out}")
     if len(words) > LONGEST - 2:
-        raise ValueError(f"the prompt has {len(words)} words, and at most {LONGEST - 2} can be "
+        raise DataError(f"the prompt has {len(words)} words, and at most {LONGEST - 2} can be "
                          "read: leave some out")
     return words
 
@@ -96,7 +97,7 @@ def tokenise(prompts: Sequence[str]) -> Tensor:
 
     The empty sentence, "", is start and end alone: the null caption, of which nothing is known.
     Shapes: N sentences → (N, L) integers below `len(VOCABULARY)`.
-    Raises: ValueError for an unknown word, with the nearest known one, and for too many words.
+    Raises: DataError for an unknown word, with the nearest known one, and for too many words.
     """
     if isinstance(prompts, str) or not len(prompts):
         refuse("prompts", "a list of sentences", repr(prompts))
@@ -115,7 +116,7 @@ def words_of(ids: Tensor) -> list[str]:
 def read(prompt: str) -> dict[str, str]:
     """What a sentence says of a face: {attribute: value}, such as {"hair": "red"}.
 
-    Raises: ValueError for a sentence that contradicts itself, or says what no face can be, or has a
+    Raises: DataError for a sentence that contradicts itself, or says what no face can be, or has a
     colour that belongs to nothing; and as `tokenise`.
     """
     words = _sentence(prompt)
@@ -125,7 +126,7 @@ def read(prompt: str) -> dict[str, str]:
     def tell(name: str, value: str) -> None:
         if told.setdefault(name, value) != value:
             thing = name.replace("_", " ")
-            raise ValueError(f"the prompt contradicts itself: {thing} both {told[name]} and "
+            raise DataError(f"the prompt contradicts itself: {thing} both {told[name]} and "
                              f"{value}. Leave one out")
 
     describing = {w for table in MEANING.values() for w in table}
@@ -148,11 +149,11 @@ def read(prompt: str) -> dict[str, str]:
                     tell(name, MEANING[name][words[i]])
             if not any(words[i] in MEANING[name] for name in names):
                 possible = listed(w for name in names for w in MEANING[name])
-                raise ValueError(f"the {word} of a ToyFace cannot be '{words[i]}': it can be "
+                raise DataError(f"the {word} of a ToyFace cannot be '{words[i]}': it can be "
                                  f"{possible}")
     for k, word in enumerate(words):
         if word in describing and k not in used:
-            raise ValueError(f"'{word}' belongs to nothing: say of what, such as "
+            raise DataError(f"'{word}' belongs to nothing: say of what, such as "
                              f"'{word} {_owner(word)}'")
     return told
 

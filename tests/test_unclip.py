@@ -45,7 +45,8 @@ def test_a_prior_learns_which_picture_a_sentence_means():
 
 
 def test_what_is_not_told_is_a_vector_of_its_own():
-    prior, x, t = unclip.Prior(16, width=32, depth=1), unclip.scaled(directions(4)), torch.tensor([5])
+    prior = unclip.Prior(16, width=32, depth=1)
+    x, t = unclip.scaled(directions(4)), torch.tensor([5])
     with torch.no_grad():
         prior.nothing.normal_()
         torch.testing.assert_close(prior(x, t), prior(x, t, prior.nothing.expand(4, -1)))

@@ -111,7 +111,8 @@ def test_guidance_that_runs_away_is_said(tmp_path):
 
 def test_the_defaults_are_the_papers():
     assert defaults(drawing.Sampler) == dict(
-        seed=0, steps=500, eta=0.0, label=None, scale=1.0, batch_size=64, device=None)
+        seed=0, steps=500, eta=0.0, label=None, scale=1.0, batch_size=64, device=None,
+        prompt=None, negative="")
     assert defaults(drawing.draw_images) == dict(png=False, as_zip=False, progress=True)
 
 
