@@ -65,6 +65,27 @@ def mirrored(word, pair, most=99):
     return merged(word[::-1], pair[::-1], "".join(pair), most=most)[::-1]
 
 
+def overwritten(words):
+    c = {}
+    for word, n in words.items():
+        for pair in neighbours(word):
+            c[pair] = n
+    pair = min(c, key=lambda p: (-c[p], p))
+    return pair, {merged(w, pair): n for w, n in words.items()}
+
+
+def cut_short(word, pair):
+    new, i = [], 0
+    while i < len(word) - 1:
+        if (word[i], word[i + 1]) == pair:
+            new.append(word[i] + word[i + 1])
+            i += 2
+        else:
+            new.append(word[i])
+            i += 1
+    return tuple(new)
+
+
 def in_place(words):
     pair, new = step(words)
     words.clear()
@@ -231,6 +252,7 @@ WRONG = {
     "bpe_step": [
         (lambda w: step(w, times=lambda n: 1), "counted each word once"),
         (lambda w: step(w, pairs=lambda x: set(neighbours(x))), "stands twice in a word"),
+        (overwritten, "add up over the words"),
         (lambda w: step(w, best=lambda c: c.most_common(1)[0][0]), "the one seen first"),
         (lambda w: step(w, best=lambda c: max(reversed(c), key=c.get)), "the one seen last"),
         (lambda w: step(w, best=lambda c: max(c, key=lambda p: (c[p], p))), "the last in it"),
@@ -258,6 +280,7 @@ WRONG = {
         (lambda w: step(w, merge=mirrored, most=1), "only the last of a word"),
         (lambda w: step(w, merge=mirrored), "from left to right"),
         (lambda w: step(w, keep=lambda old, new: old != new), "yours are lost"),
+        (lambda w: step(w, merge=cut_short), "The last symbol of a word is lost"),
         (lambda w: step(w, skip=1), "second symbol is still there"),
         (lambda w: step(w, merge=lambda x, p: tuple(s for s in merged(x, p, "") if s)),
          "there is nothing now"),
@@ -286,6 +309,7 @@ WRONG = {
         (lambda u, v, s: agreed(F.normalize(u), v, s, norm=as_it_is), "Only u's rows"),
         (lambda u, v, s: agreed(u, F.normalize(v), s, norm=as_it_is), "Only v's rows"),
         (lambda *a: agreed(*a, norm=lambda x: F.normalize(x, dim=0)), "you took the columns"),
+        (lambda *a: agreed(*a, norm=lambda x: x / x.norm()), "all numbers together"),
         (lambda *a: agreed(*a, norm=lambda x: x / x.square().sum(1, keepdim=True)),
          "squares of a row's length"),
         (lambda u, v, s: agreed(u, v, 1.0), "The scale is missing"),
@@ -339,6 +363,8 @@ WRONG = {
         (lambda u, v: found(u, v, told=torch.sum) / len(u) ** 2, "divide them by N"),
         (lambda u, v: found(u, v, told=as_it_is), "the mean of the hits"),
         (lambda u, v: None, "Is there a `return`?"),
+        (lambda u, v: 0.9 * found(u, v), "is 0.9 times what is wanted"),
+        (lambda u, v: 0.37, "For 14 rows the value is 0.37; "),
     ],
     "read_by_sentences": [
         (lambda u, v: read(u, v, norm=as_it_is), "not brought to length 1"),
@@ -463,6 +489,8 @@ WRONG = {
         (lambda *a: prior_of(*a, tell=lambda t: 19 - t), "the other way"),
         (lambda *a: prior_of(*a, tell=lambda t: t[0]), "one time step for each row"),
         (lambda *a: prior_of(*a, tell=lambda t: 5), "takes three tensors"),
+        (lambda p, *a: prior_of(lambda x, t, y: p(x, t), *a), "takes three tensors"),
+        (lambda p, *a: prior_of(lambda x, t, y: p(x), *a), "takes three tensors"),
         (lambda p, *a: prior_of(lambda x, t, y: p(x, y, t), *a), "second, the sentences third"),
         (lambda *a: prior_of(*a, say=lambda y, x: a[1]), "which it has to guess"),
         (lambda *a: prior_of(*a, say=lambda y, x: a[4]), "you gave it the noise"),

@@ -36,8 +36,23 @@ def agree(got: Sequence, wanted: Sequence, mistakes: Values, told: Sequence[str]
         for words, values in mistakes:
             if all(map(alike, got, values)):
                 raise Wrong(words)
+        _another_number(got, wanted, told)
     for mine, want, given in zip(got, wanted, told, strict=True):
         expect(mine, want, given)
+
+
+def _another_number(got: Sequence, wanted: Sequence, told: Sequence[str]) -> None:
+    """Raise `Wrong` with a number that is wrong, unless all are by one factor, which is told."""
+    try:
+        mine, want = (torch.tensor([float(v) for v in values]) for values in (got, wanted))
+    except (TypeError, ValueError, RuntimeError):
+        return
+    factors = mine / want
+    if not bool(factors.isfinite().all()) or bool((factors - factors[0]).abs().max() < 1e-3):
+        return
+    for a, b, given in zip(mine.tolist(), want.tolist(), told, strict=True):
+        if not alike(a, b):
+            raise Wrong(f"For {given} the value is {a:.4g}; {b:.4g} is wanted.", named=False)
 
 
 def by_sentence(found: Sequence[Mapping[str, Any]]) -> Values:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ def _random() -> Iterator[Words]:
         yield {**words, ("a", "b", "c"): 2}
 
 
-def _neighbours(symbols: Symbols) -> Iterator[Pair]:
+def _neighbours(symbols: Sequence[str]) -> Iterator[Pair]:
     return itertools.pairwise(symbols)
 
 
@@ -58,6 +58,11 @@ def _counts(words: Words, pairs: Callable[[Any], Any] = _neighbours, weighed: bo
         for pair in pairs(symbols):
             counts[pair] += n if weighed else 1
     return counts
+
+
+def _last_counts(words: Words) -> Counter[Pair]:
+    """Of every pair the count of the last word that it stands in."""
+    return Counter({pair: n for symbols, n in words.items() for pair in _neighbours(symbols)})
 
 
 def _best(counts: Counter[Pair]) -> Pair | None:
@@ -89,6 +94,8 @@ def _turned(words: Words) -> Words:
 
 
 WRONG_PAIRS: tuple[tuple[str, Callable[[Words], Pair | None]], ...] = (
+    ("A pair's counts add up over the words: yours keeps the last word's.",
+     lambda words: _best(_last_counts(words))),
     ("A word counts as often as it occurs: you counted each word once.",
      lambda words: _best(_counts(words, weighed=False))),
     ("A pair that stands twice in a word counts twice: you counted it once a word.",
@@ -128,6 +135,9 @@ WRONG_MERGES: tuple[tuple[str, Callable[[Words, Pair], Any]], ...] = (
      lambda words, pair: _turned(_merge(_turned(words), pair[::-1], "".join(pair)))),
     ("Words without the pair stay as they are: yours are lost.",
      lambda words, pair: {w: n for w, n in _merge(words, pair).items() if w not in words}),
+    ("The last symbol of a word is lost where the pair does not end it.",
+     lambda words, pair: {w if len(w[-1]) > len(old[-1]) else w[:-1]: n for (w, n), old
+                          in zip(_merge(words, pair).items(), words, strict=True)}),
     ("The new symbol stands for both: the pair's second symbol is still there in yours.",
      lambda words, pair: _merge(words, pair, skip=1)),
     ("The new symbol is missing: where the pair stood there is nothing now.",

@@ -1,5 +1,7 @@
 """Excursion 2's prior, checked: what it is asked about, and what it is to answer."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ class _Prior(nn.Module):
         self.dim = dim
         self.asked: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def forward(self, x: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def forward(self, x: Any, t: Any = None, text: Any = None) -> Tensor:
         if not all(isinstance(v, Tensor) for v in (x, t, text)):
             raise Wrong("prior takes three tensors: the noisy embeddings x, the time steps t and "
                         "the sentences' embeddings: prior(x, t, text).")

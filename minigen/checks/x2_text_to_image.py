@@ -44,8 +44,9 @@ def _mistakes_of_nce(u: Tensor, v: Tensor, scale: float) -> dict[str, Tensor]:
     n = len(u)
     own = torch.arange(n)
 
-    def both(logits: Tensor, **how: str) -> Tensor:
-        return (F.cross_entropy(logits, own, **how) + F.cross_entropy(logits.T, own, **how)) / 2
+    def both(logits: Tensor, how: str = "mean") -> Tensor:
+        parts = (F.cross_entropy(table, own, reduction=how) for table in (logits, logits.T))
+        return sum(parts, torch.tensor(0.0)) / 2
 
     a, b = F.normalize(u, dim=1), F.normalize(v, dim=1)
     logits = scale * a @ b.T
@@ -66,6 +67,8 @@ def _mistakes_of_nce(u: Tensor, v: Tensor, scale: float) -> dict[str, Tensor]:
         "Only v's rows have length 1: u's too.": both(scale * u @ b.T),
         "Each row gets length 1, dim=1: you took the columns.":
             both(scale * F.normalize(u, dim=0) @ F.normalize(v, dim=0).T),
+        "Each row gets length 1 by itself: you divided by the length of all numbers together.":
+            both(scale * (u / u.norm()) @ (v / v.norm()).T),
         "The squares of a row's length were taken: divide by the length, its root.":
             both(scale * (a / u.norm(dim=1, keepdim=True)) @ (b / v.norm(dim=1, keepdim=True)).T),
         "The scale is missing, or was lost as rows were brought to length 1 after it.":
@@ -77,8 +80,8 @@ def _mistakes_of_nce(u: Tensor, v: Tensor, scale: float) -> dict[str, Tensor]:
         "The scale is there twice.": both(scale * logits),
         "There is no √D here: the scale stands in its place.": both(logits / u.shape[1] ** 0.5),
         "The minus is missing: cross-entropy is −log of the own one's share.": -both(logits),
-        "You summed over the rows: take the mean.": both(logits, reduction="sum"),
-        "One number for all rows: take the mean.": both(logits, reduction="none"),
+        "You summed over the rows: take the mean.": both(logits, "sum"),
+        "One number for all rows: take the mean.": both(logits, "none"),
         "Only each row's own column counts, the diagonal: you averaged all log-shares.":
             -(rows + columns).mean() / 2,
         "The logarithm is missing: −log of the share.":
