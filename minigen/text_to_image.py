@@ -30,6 +30,15 @@ WAYS = ("words", "pooled", "both")
 NULL = ""                           # the null caption: a start and an end, and no word
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """softmax(Q Kᵀ / √d) V, in which words that the mask leaves out have no weight.
+
+    Shapes: q (B, heads, L, d), k and v (B or 1, heads, M, d), mask (B or 1, M), True where there is
+    a word → (B, heads, L, d). Source: Vaswani et al. 2017, Eq. 1.
+    """
+    return F.scaled_dot_product_attention(q, k, v, mask[:, None, None])
+
+
 class CrossAttention(nn.Module):
     """Every place of a picture looks at every word: x + W_o softmax(Q Kᵀ / √d) V.
 
@@ -39,6 +48,7 @@ class CrossAttention(nn.Module):
     → (B, L, dim); weights (B, heads, L, M), rows sum to 1.
     Source: Rombach et al. 2022, §3.3; Vaswani et al. 2017, §3.2.
     """
+    mix = staticmethod(attend)          # excursion 2 puts the learner's own in its place
 
     def __init__(self, dim: int, width: int, heads: int):
         super().__init__()
@@ -58,14 +68,12 @@ class CrossAttention(nn.Module):
         tensor(words, "words", ("B", "M", self.key_value.in_features))
         q = self.query(F.layer_norm(x, x.shape[-1:], eps=1e-6))
         k, v = self.key_value(words).chunk(2, -1)
-        split = (u.unflatten(-1, (self.heads, -1)).transpose(1, 2) for u in (q, k, v))
-        q, k, v = split
+        q, k, v = (u.unflatten(-1, (self.heads, -1)).transpose(1, 2) for u in (q, k, v))
         return q, k, v
 
     def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
         q, k, v = self._qkv(x, words)
-        there = mask[:, None, None]                                   # (B or 1, 1, 1, M)
-        mixed = F.scaled_dot_product_attention(q, k, v, there)        # (B, heads, L, dim / heads)
+        mixed = self.mix(q, k, v, mask)                               # (B, heads, L, dim / heads)
         return x + self.out(mixed.transpose(1, 2).flatten(2))
 
     def weights(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
