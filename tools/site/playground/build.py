@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The playground: the course's networks in the reader's browser, as a folder of plain files.
 
     python tools/site/playground/build.py OUT_FOLDER
@@ -21,7 +20,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 PAGES = HERE / "pages"
-PACKAGES = HERE / "node_modules"            # npm's folder, which git ignores
+PACKAGES = HERE.parents[2] / "build" / "playground"     # npm's packages, which git ignores
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 MOST = 15_000_000                           # bytes of all networks together
 CHAPTERS = ("notebooks", "chapters")        # where a site may keep them
@@ -38,6 +37,8 @@ class Toy(NamedTuple):
     networks: tuple[str, ...]
 
 
+# A further toy is a line here, pages/NAME.html and pages/NAME.js, and its networks in export.py and
+# in SHAPES of pages/networks.js.
 READER = "classifier"                       # every toy tells in words what it shows
 TOYS = (
     Toy("vae", "A face as numbers",
@@ -64,25 +65,29 @@ class Missing(Exception):
 
 
 def installed() -> Path:
-    """The folder of npm's packages, installed as the lock file says.
+    """The folder of onnxruntime-web, installed by npm as the lock file says.
 
     Raises: Missing where there is no npm, or npm does not get what it needs.
     """
     wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["onnxruntime-web"]
-    there = PACKAGES / "onnxruntime-web" / "package.json"
-    if there.is_file() and json.loads(there.read_text())["version"] == wanted:
-        return PACKAGES
+    there = PACKAGES / "node_modules" / "onnxruntime-web"
+    card = there / "package.json"
+    if card.is_file() and json.loads(card.read_text())["version"] == wanted:
+        return there
     npm = shutil.which("npm")
     if npm is None:
         raise Missing("The playground needs npm, which comes with Node.js: install it (on Debian "
                       "and Ubuntu: apt-get install npm), then build again.")
+    PACKAGES.mkdir(parents=True, exist_ok=True)
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(HERE / name, PACKAGES / name)
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=PACKAGES, capture_output=True, text=True)
     if done.returncode:
         said = " ".join(done.stderr.split())[-300:]
         raise Missing(f"npm could not install the playground's packages ({said}); it needs a "
                       "network the first time.")
-    return PACKAGES
+    return there
 
 
 def link(out: Path, toy: Toy) -> str:
@@ -122,8 +127,12 @@ def index_page(out: Path, size: dict[str, int]) -> str:
                      f'<p class="note">{link(out, toy)} · loads {mega:.0f} MB</p></li>')
     sees = ("The course's networks, in your browser: nothing is installed, and nothing that you do "
             "leaves this page.")
-    return page(title="Playground", sees=sees, script="", way='<a href="../index.html">minigen</a>',
-                body=f'<ul class="toys">{"".join(items)}</ul>')
+    home = (out / "index.html").is_file()
+    runs = ('<p class="note">ONNX Runtime Web, by Microsoft under the MIT <a '
+            'href="runtime/LICENSE.txt">licence</a>, runs the networks.</p>')
+    return page(title="Playground", sees=sees, script="",
+                way='<a href="../index.html">minigen</a>' if home else "minigen",
+                body=f'<ul class="toys">{"".join(items)}</ul>\n{runs}')
 
 
 def build(out: Path) -> dict[str, float]:
@@ -137,11 +146,12 @@ def build(out: Path) -> dict[str, float]:
     except ModuleNotFoundError as e:
         raise Missing(f"The playground is built with {e.name}, which is not installed: pip install "
                       "-r tools/site/playground/requirements.txt") from None
-    packages, folder = installed(), out / "playground"
+    runtime, folder = installed(), out / "playground"
     for name in ("models", "runtime"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name in RUNTIME:
-        shutil.copy(packages / "onnxruntime-web" / "dist" / name, folder / "runtime" / name)
+        shutil.copy(runtime / "dist" / name, folder / "runtime" / name)
+    shutil.copy(PAGES / "runtime-licence.txt", folder / "runtime" / "LICENSE.txt")
     far = export.write(folder / "models")
     files = [f"runtime/{RUNTIME[1]}", *(f"models/{name}.onnx" for name in far)]
     size = {name: (folder / name).stat().st_size for name in files}

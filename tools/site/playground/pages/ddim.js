@@ -1,7 +1,7 @@
 // Chapter 6: the film of one face out of noise, by its number of steps, η and seed.
 
 import { sample } from "./diffusion.js";
-import { breathe, canvas, find, follow, latest, open, paint, read, showTokens, words }
+import { SIDE, breathe, canvas, find, follow, latest, open, paint, read, showTokens, words }
   from "./page.js";
 import { Generator } from "./random.js";
 
@@ -11,8 +11,8 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
   const noisy = canvas(""), guess = canvas(""), strip = find("strip");
   find("noisy").append(noisy);
   find("guess").append(guess);
-  strip.width = FRAMES * (32 + GAP) - GAP;
-  strip.height = 2 * 32 + GAP;
+  strip.width = FRAMES * (SIDE + GAP) - GAP;
+  strip.height = 2 * SIDE + GAP;
   let film = [];
 
   // state k of the film decoded: [what is there, the guess of the end]
@@ -28,8 +28,10 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
     const { image, tokens } = await decoded(k);
     const before = k > 0 ? (await decoded(k - 1)).tokens.slice(16) : tokens.slice(16);
     paint(noisy, image, 0);
-    paint(guess, image, 1);
-    showTokens(find("tokens"), tokens.slice(16), before);
+    if (k) paint(guess, image, 1);
+    else guess.getContext("2d").clearRect(0, 0, SIDE, SIDE);
+    if (k) showTokens(find("tokens"), tokens.slice(16), before);
+    else showTokens(find("tokens"), Array(16).fill("–"));
     const [, seen] = await read(networks, tables, image);
     const steps = film.length - 1, time = k ? film[k].t : "noise alone";
     const moved = tokens.slice(16).filter((token, i) => token !== before[i]).length;
@@ -58,14 +60,14 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
     film = states;
     find("frame").max = steps;
     find("frame").value = steps;
+    await look();
     const shown = Math.min(FRAMES, steps + 1), context = strip.getContext("2d");
     context.clearRect(0, 0, strip.width, strip.height);
     for (let i = 0; i < shown; i++) {
       const k = Math.round((i * steps) / Math.max(1, shown - 1)), { image } = await decoded(k);
-      paint(strip, image, 0, i * (32 + GAP), 0);
-      paint(strip, image, 1, i * (32 + GAP), 32 + GAP);
+      paint(strip, image, 0, i * (SIDE + GAP), 0);
+      if (k) paint(strip, image, 1, i * (SIDE + GAP), SIDE + GAP);
     }
-    await look();
   });
 
   let playing = null;

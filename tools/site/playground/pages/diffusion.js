@@ -8,14 +8,16 @@ export function timesteps(T, steps) {
   return Array.from({ length: steps }, (_, i) => Math.floor((T * (steps - i)) / steps + 0.5) - 1);
 }
 
-// The network's answer to label y, guided: v_u + scale (v_c − v_u).
+// The network's answer to a label, guided: v_u + scale (v_c − v_u), both asked for at once.
 async function guided(denoiser, x, t, hair, scale) {
-  const count = x.length / SIZE;
-  const ask = async (label) => (await denoiser({ z: x, t: [t], y: Array(count).fill(label) })).v;
-  if (hair === NONE || scale === 0) return ask(NONE);
-  if (scale === 1) return ask(hair);
-  const conditional = await ask(hair), without = await ask(NONE);
-  return without.map((u, i) => u + scale * (conditional[i] - u));
+  const labels = Array(x.length / SIZE).fill(scale === 0 ? NONE : hair);
+  const once = hair === NONE || scale === 0 || scale === 1;
+  if (once) return (await denoiser({ z: x, t: [t], y: labels })).v;
+  const twice = new Float32Array(2 * x.length);
+  twice.set(x);
+  twice.set(x, x.length);
+  const y = [...labels, ...labels.map(() => NONE)], { v } = await denoiser({ z: twice, t: [t], y });
+  return v.slice(x.length).map((u, i) => u + scale * (v[i] - u));
 }
 
 // Yields { t, x, x0 } a step: the state after it, and the guess of the clean latents behind it.

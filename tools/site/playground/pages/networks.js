@@ -5,6 +5,12 @@ import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
 const RUNTIME = "runtime/ort-wasm-simd-threaded.wasm";
 ort.env.wasm.numThreads = 1;           // more need headers that a plain host of files does not send
 
+// of one input's values, by network and input
+const SHAPES = {
+  vae: { z: [32] }, vqvae: { tokens: [4, 4] }, ivqvae: { z: [4, 4, 4] },
+  fftd: { z: [4, 4, 4], t: [], y: [] }, classifier: { image: [3, 32, 32] },
+};
+
 async function fetched(path, told) {
   const answer = await fetch(path);
   if (!answer.ok) throw new Error(`${path} is not there: ${answer.status}`);
@@ -17,21 +23,26 @@ async function fetched(path, told) {
   }
 }
 
-// The tables and the bytes of the named networks; told(bytes so far, all bytes).
+// The tables and the named networks, each made ready while the others still come.
+// told(bytes so far, all bytes) is called with each piece.
 export async function load(names, told) {
   const tables = await (await fetch("tables.json")).json();
   const paths = [RUNTIME, ...names.map((name) => `models/${name}.onnx`)];
   const all = paths.reduce((sum, path) => sum + tables.bytes[path], 0);
   let sofar = 0;
-  const add = (bytes) => told((sofar += bytes), all);
-  const [runtime, ...models] = await Promise.all(paths.map((path) => fetched(path, add)));
-  ort.env.wasm.wasmBinary = runtime;
-  return { tables, models };
+  const coming = paths.map((path) => fetched(path, (bytes) => told((sofar += bytes), all)));
+  ort.env.wasm.wasmBinary = await coming[0];
+  const networks = {};
+  for (const [i, name] of names.entries()) {
+    networks[name] = await network(await coming[i + 1], name);
+  }
+  return { tables, networks };
 }
 
 // A network as a function: await run({ z: numbers, … }) → { image: numbers, … }.
 // The first input says how many there are in a batch.
-export async function network(bytes, shapes) {
+async function network(bytes, name) {
+  const shapes = SHAPES[name];
   const session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   return async (inputs) => {
     const feeds = {};

@@ -1,12 +1,9 @@
 // What every toy's page shares: loading, pictures, tokens, and what is said to a screen reader.
 
-import { load, network } from "./networks.js";
+import { load } from "./networks.js";
 
 export const SIDE = 32, IMAGE = 3 * SIDE * SIDE;
-const SHAPES = {
-  vae: { z: [32] }, vqvae: { tokens: [4, 4] }, ivqvae: { z: [4, 4, 4] },
-  fftd: { z: [4, 4, 4], t: [], y: [] }, classifier: { image: [3, SIDE, SIDE] },
-};
+let start = 0;                         // when the last byte had come
 
 export const find = (id) => document.getElementById(id);
 export const breathe = () => new Promise((go) => setTimeout(go));     // time for the page to paint
@@ -20,41 +17,53 @@ export function make(tag, properties = {}, ...children) {
 
 function failed(error) {
   find("loading").hidden = false;
-  find("said").textContent = `This toy has stopped (${error.message}). Load the page again; if it ` +
-    "stops again, another browser may do.";
+  find("said").textContent = `This toy has stopped (${error.message}). Load the page again; if ` +
+    "it stops again, another browser may do.";
 }
 
 // Fetch the named networks and the reader, show how far it is, then let the toy begin.
 export async function open(names, begin) {
   window.addEventListener("unhandledrejection", (event) => failed(event.reason));
   const all = [...names, "classifier"], bar = find("bar"), mega = (n) => (n / 1e6).toFixed(1);
-  const { tables, models } = await load(all, (sofar, total) => {
+  const { tables, networks } = await load(all, (sofar, total) => {
     bar.max = total;
     bar.value = sofar;
-    find("said").textContent = `Loading: ${mega(sofar)} of ${mega(total)} MB.`;
+    find("said").textContent = sofar < total ? `Loading: ${mega(sofar)} of ${mega(total)} MB.`
+                                             : "Getting ready.";
+    start = performance.now();
   });
-  const start = performance.now(), networks = {};
-  for (const [i, name] of all.entries()) networks[name] = await network(models[i], SHAPES[name]);
-  await begin(networks, tables);
   find("loading").hidden = true;
   find("toy").hidden = false;
-  document.documentElement.dataset.first = Math.round(performance.now() - start);
+  await begin(networks, tables);
+  document.documentElement.dataset.ready = true;
 }
 
-// Only the newest call counts: one runs, one waits, those between are dropped.
+// Only the newest call counts: one runs, one waits, those between are dropped. While any runs,
+// the page is marked as busy.
+let running = 0;
+function busy(change) {
+  running += change;
+  document.documentElement.toggleAttribute("data-busy", running > 0);
+}
+
 export function latest(work) {
-  let waiting = null, busy = null;
+  let waiting = null, going = null;
   async function go() {
-    while (waiting) {
-      const given = waiting;
-      waiting = null;
-      await work(...given);
+    busy(1);
+    try {
+      while (waiting) {
+        const given = waiting;
+        waiting = null;
+        await work(...given);
+      }
+    } finally {
+      going = null;
+      busy(-1);
     }
-    busy = null;
   }
   const run = (...given) => {
     waiting = given;
-    return (busy ??= go());
+    return (going ??= go());
   };
   run.stale = () => waiting !== null;
   return run;
@@ -70,6 +79,7 @@ export function paint(canvas, images, k = 0, x = 0, y = 0) {
   }
   canvas.getContext("2d").putImageData(pixels, x, y);
   canvas.values = values;
+  document.documentElement.dataset.first ??= Math.round(performance.now() - start);
 }
 
 export function canvas(label) {
@@ -98,8 +108,9 @@ export async function read(networks, tables, images) {
 // Such a reading in words.
 export function words(seen) {
   const mouth = { frown: "a frown", neutral: "a straight mouth", smile: "a smile" }[seen.smile];
+  const length = seen.hair_length === "medium" ? "medium-long" : seen.hair_length;
   const turned = seen.pose === "centre" ? "looking ahead" : `turned ${seen.pose}`;
-  return `a face with ${seen.hair_length} ${seen.hair} hair, ${seen.skin} skin, ${mouth}, ` +
+  return `a face with ${length} ${seen.hair} hair, ${seen.skin} skin, ${mouth}, ` +
     `${seen.glasses === "yes" ? "glasses" : "no glasses"}, ${turned}, a ${seen.shirt} shirt`;
 }
 
@@ -109,6 +120,9 @@ export function showTokens(table, tokens, before = tokens) {
     ...tokens.slice(row, row + 4).map((token, i) => make("td",
       { textContent: token, className: token === before[row + i] ? "" : "changed" })))));
 }
+
+// A number with one decimal, and no minus before a zero.
+export const tenths = (value) => (Math.round(value * 10) / 10 || 0).toFixed(1);
 
 // Every input with an <output for> beside it shows its value; each change calls `then`.
 export function follow(ids, then) {

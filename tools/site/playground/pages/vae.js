@@ -1,6 +1,6 @@
 // Chapter 2: the VAE's code by sliders, and attributes added to it.
 
-import { canvas, find, latest, make, open, paint, read, words } from "./page.js";
+import { canvas, find, latest, make, open, paint, read, tenths, words } from "./page.js";
 import { Generator } from "./random.js";
 
 const SHOWN = 16;                      // units in sight; the others are folded away
@@ -23,7 +23,7 @@ open(["vae"], async (networks, tables) => {
     input.addEventListener("input", () => changed(Number(input.value)));
     const set = (value) => {
       if (Math.abs(input.value - value) > 0.051) input.value = value;
-      input.setAttribute("aria-valuetext", (output.value = value.toFixed(1)));
+      input.setAttribute("aria-valuetext", (output.value = tenths(value)));
     };
     return { row, set };
   }
@@ -67,7 +67,9 @@ open(["vae"], async (networks, tables) => {
   };
   faces.forEach((face, i) => find("face").append(new Option(`${i + 1}: ${face.name}`, i)));
   find("face").append(new Option("none: a code drawn from N(0, I)", "drawn"));
-  for (const id of ["face", "seed"]) find(id).addEventListener("input", () => begin(chosen()));
+  for (const id of ["face", "seed"]) {
+    find(id).addEventListener("input", () => find("seed").checkValidity() && begin(chosen()));
+  }
   find("reset").addEventListener("click", () => begin(chosen()));
   await begin(chosen());
 });

@@ -32,7 +32,9 @@ open(["vqvae"], async (networks, tables) => {
     tokens[place] = token;
     show();
   };
-  choices.forEach((c) => c.button.addEventListener("click", () => put(Number(c.label.textContent))));
+  for (const { label, button } of choices) {
+    button.addEventListener("click", () => put(Number(label.textContent)));
+  }
   find("code").max = codes - 1;
   find("code").addEventListener("input", () => {
     if (find("code").checkValidity() && find("code").value) put(Number(find("code").value));
