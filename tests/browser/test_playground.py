@@ -184,7 +184,7 @@ def test_a_toy_loads_its_own_networks_and_tells_how_far_it_is(visit, numbers):
     while not held or one.page.locator("#bar").evaluate("b => b.value / b.max") < 0.9:
         assert time.time() < end
         one.page.wait_for_timeout(50)
-    needed = ("runtime/ort-wasm-simd-threaded.wasm", "models/vae.onnx", "models/classifier.onnx")
+    needed = ("runtime/ort.wasm", "models/vae.onnx", "models/classifier.onnx")
     whole = sum(numbers["bytes"][path] for path in needed) / 1e6
     assert f"of {whole:.1f} MB" in one.page.locator("#said").inner_text()
     assert not one.page.locator("#toy").is_visible()
@@ -193,6 +193,27 @@ def test_a_toy_loads_its_own_networks_and_tells_how_far_it_is(visit, numbers):
     assert one.page.locator("#toy").is_visible() and not one.page.locator("#bar").is_visible()
     asked = {u.rsplit("/", 1)[1] for u in one.requests}
     assert {a for a in asked if a.endswith(".onnx")} == {"vae.onnx", "classifier.onnx"}
+
+
+def test_the_page_itself_forbids_other_hosts(visit):
+    one = visit("index")
+    one.page.goto(f"{one.address}playground/index.html")
+    refused = one.page.evaluate("""() => new Promise((done) => {
+        document.addEventListener("securitypolicyviolation", (e) => done(e.violatedDirective));
+        fetch("http://127.0.0.2:9/").catch(() => {});
+    })""")
+    assert refused == "connect-src"
+    one.requests.clear()
+
+
+def test_the_scheme_chosen_on_the_site_is_kept(visit):
+    one = visit("vae", color_scheme="light")
+    colour = "() => getComputedStyle(document.body).backgroundColor"
+    one.open()
+    light = one.page.evaluate(colour)
+    one.page.evaluate("() => localStorage.setItem('mode', 'dark')")
+    one.open()
+    assert light == "rgb(255, 255, 255)" != one.page.evaluate(colour)
 
 
 def test_a_file_that_does_not_come_is_told(visit):

@@ -21,7 +21,8 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parent
 PAGES = HERE / "pages"
 PACKAGES = HERE.parents[2] / "build" / "playground"     # npm's packages, which git ignores
-RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+# its files -> what they are called here: not every host knows what .mjs is
+RUNTIME = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm"}
 MOST = 15_000_000                           # bytes of all networks together
 CHAPTERS = ("notebooks", "chapters")        # where a site may keep them
 
@@ -120,7 +121,7 @@ def index_page(out: Path, size: dict[str, int]) -> str:
     """All toys, each with what one sees and how much it loads."""
     items = []
     for toy in TOYS:
-        parts = [f"runtime/{RUNTIME[1]}", *(f"models/{n}.onnx" for n in toy.networks)]
+        parts = ["runtime/ort.wasm", *(f"models/{n}.onnx" for n in toy.networks)]
         mega = sum(size[part] for part in parts) / 1e6
         items.append(f'<li><h2><a href="{toy.name}.html">{html.escape(toy.title)}</a></h2>'
                      f"<p>{html.escape(toy.sees)}</p>"
@@ -149,11 +150,11 @@ def build(out: Path) -> dict[str, float]:
     runtime, folder = installed(), out / "playground"
     for name in ("models", "runtime"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for name in RUNTIME:
-        shutil.copy(runtime / "dist" / name, folder / "runtime" / name)
+    for theirs, ours in RUNTIME.items():
+        shutil.copy(runtime / "dist" / theirs, folder / "runtime" / ours)
     shutil.copy(PAGES / "runtime-licence.txt", folder / "runtime" / "LICENSE.txt")
     far = export.write(folder / "models")
-    files = [f"runtime/{RUNTIME[1]}", *(f"models/{name}.onnx" for name in far)]
+    files = ["runtime/ort.wasm", *(f"models/{name}.onnx" for name in far)]
     size = {name: (folder / name).stat().st_size for name in files}
     heavy = sum(n for name, n in size.items() if name.startswith("models/"))
     if heavy > MOST:

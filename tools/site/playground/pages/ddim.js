@@ -13,7 +13,7 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
   find("guess").append(guess);
   strip.width = FRAMES * (SIDE + GAP) - GAP;
   strip.height = 2 * SIDE + GAP;
-  let film = [];
+  let film = [], playing = null;
 
   // state k of the film decoded: [what is there, the guess of the end]
   async function decoded(k) {
@@ -40,6 +40,7 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
     noisy.setAttribute("aria-label", `What the latents of step ${k} decode to.`);
     guess.setAttribute("aria-label", k ? `The guess at step ${k}: ${words(seen)}.`
                                        : "No guess yet: the noise.");
+    if (playing) return;               // nobody wants every frame read aloud
     find("status").textContent = k
       ? `Step ${k} of ${steps}, t = ${time}: ${moved} tokens of the guess changed. ` +
         `The classifier reads ${words(seen)}.`
@@ -49,10 +50,10 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
   const draw = latest(async () => {
     const steps = Number(find("steps").value), eta = Number(find("eta").value);
     const random = new Generator(Number(find("seed").value)), states = [];
+    find("status").textContent = "Sampling.";
     for await (const state of sample(networks.fftd, tables.alpha_bar, random, { steps, eta })) {
       states.push(state);
       if (states.length % 5 === 0) {
-        find("status").textContent = `Sampling: step ${states.length - 1} of ${steps}.`;
         await breathe();
         if (draw.stale()) return;
       }
@@ -70,11 +71,11 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
     }
   });
 
-  let playing = null;
   const stop = () => {
     clearInterval(playing);
     playing = null;
     find("play").textContent = "Play the film";
+    return look();
   };
   find("play").addEventListener("click", () => {
     if (playing) return stop();
@@ -88,7 +89,7 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
   });
   find("frame").addEventListener("input", look);
   follow(["steps", "eta", "seed"], () => {
-    stop();
+    if (playing) stop();
     draw();
   });
   await draw();

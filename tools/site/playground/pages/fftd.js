@@ -44,9 +44,9 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
     const random = new Generator(Number(find("seed").value));
     find("scale").disabled = hair === NONE;
     let last, done = 0;
+    find("status").textContent = "Sampling.";
     for await (last of sample(networks.fftd, tables.alpha_bar, random, options)) {
       if (done++ % 3 === 0) {
-        find("status").textContent = `Sampling: step ${done - 1} of ${options.steps}.`;
         await breathe();
         if (draw.stale()) return;
       }

@@ -1,8 +1,8 @@
 // Files of this folder, fetched with their progress told, and the networks in them.
 
-import * as ort from "./runtime/ort.wasm.bundle.min.mjs";
+import * as ort from "./runtime/ort.js";
 
-const RUNTIME = "runtime/ort-wasm-simd-threaded.wasm";
+const RUNTIME = "runtime/ort.wasm";
 ort.env.wasm.numThreads = 1;           // more need headers that a plain host of files does not send
 
 // of one input's values, by network and input

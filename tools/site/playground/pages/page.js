@@ -141,7 +141,12 @@ const decimals = (input) => (input.step.split(".")[1] ?? "").length;
 
 // The theme chosen on the site's other pages, where it can be read; else the system's.
 export function followTheme() {
-  const chosen = localStorage.getItem("mode");
+  let chosen;
+  try {
+    chosen = localStorage.getItem("mode");
+  } catch {
+    return;                            // a reader may have forbidden it
+  }
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
 }
 
