@@ -1,10 +1,12 @@
 """The playground: its networks answer as torch does, weigh little, and name no host."""
 
 import html.parser
+import importlib.util
 import json
 import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,21 +19,46 @@ from minigen.files import load_weights
 from minigen.metrics import predict_attributes
 from minigen.vae import VAE
 from minigen.vqvae import VQVAE
-from tests.site.conftest import PLAYGROUND
+from tests.conftest import peer
 
+PLAYGROUND = Path(__file__).resolve().parents[2] / "tools" / "site" / "playground"
 PAGES = PLAYGROUND / "pages"
 SCRIPTS = sorted(PAGES.glob("*.js"))
 NAMES = ("vae", "vqvae", "ivqvae", "fftd", "classifier")
 TOYS = ("vae", "vqvae", "ddim", "fftd")
 
 
+@pytest.fixture(scope="module")
+def playground():
+    """tools/site/playground/build.py as a module; what it imports itself can be imported too."""
+    sys.path.insert(0, str(PLAYGROUND))
+    spec = importlib.util.spec_from_file_location("playground_build", PLAYGROUND / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    sys.path.remove(str(PLAYGROUND))
+
+
+@pytest.fixture(scope="module")
+def export(playground):
+    """tools/site/playground/export.py as a module."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        peer(name)
+    return importlib.import_module("export")
+
+
+@pytest.fixture(scope="module")
+def networks(export, tmp_path_factory):
+    """All networks written: (their folder, {name: difference to torch})."""
+    folder = tmp_path_factory.mktemp("models")
+    return folder, export.write(folder)
+
+
 def read(path):
     return path.read_text(encoding="utf-8")
 
 
-def test_every_network_answers_as_torch_does(playground, networks):
-    import export
-
+def test_every_network_answers_as_torch_does(export, networks):
     folder, far = networks
     assert tuple(far) == NAMES and export.CLOSE == 1e-3
     for name in NAMES:
@@ -39,9 +66,7 @@ def test_every_network_answers_as_torch_does(playground, networks):
         assert max(far[name], one) < 1e-4, name
 
 
-def test_a_network_that_answers_otherwise_is_refused(playground, monkeypatch, tmp_path):
-    import export
-
+def test_a_network_that_answers_otherwise_is_refused(export, monkeypatch, tmp_path):
     other = export.NETWORKS["vae"]
     built = other.build()
     with torch.no_grad():
@@ -59,7 +84,7 @@ def test_the_networks_weigh_little(playground, networks):
         assert sizes[name] < 2.1 * toys + 100_000, name    # two bytes a weight, and the graph
 
 
-def test_weights_in_16_bits_are_exact(playground, networks):
+def test_weights_in_16_bits_are_exact(networks):
     import onnx
     from onnx import numpy_helper
 
@@ -73,7 +98,7 @@ def test_weights_in_16_bits_are_exact(playground, networks):
     assert all(x.size < 64 for x in kept if x.dtype == np.float32)
 
 
-def test_no_file_tells_where_it_was_made(playground, networks):
+def test_no_file_tells_where_it_was_made(networks):
     for name in NAMES:
         content = (networks[0] / f"{name}.onnx").read_bytes()
         for word in (b"http", b"site-packages", str(PLAYGROUND.parents[2]).encode()):

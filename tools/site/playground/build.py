@@ -5,7 +5,8 @@
 writes OUT_FOLDER/playground/: a page for each toy, the networks as ONNX files, and the runtime that
 runs them (the npm package onnxruntime-web, as pinned in package-lock.json). No page asks anything
 of another host, and a policy in each forbids it. A page links to its chapter where OUT_FOLDER holds
-it.
+it. Another version of the runtime: change it in package.json and run `npm install
+--package-lock-only` in this folder.
 """
 
 import argparse
