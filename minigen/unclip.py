@@ -16,7 +16,7 @@ from minigen.common import generator as seeded
 from minigen.ddpm import Denoiser, ask, diffusion_of, last, prediction_of, schedule_of
 from minigen.diffusion import check_training
 from minigen.fftd import FFTD, TIME_FEATURES
-from minigen.inputs import number, refuse, tensor, times, whole, wholes
+from minigen.inputs import labels, number, refuse, tensor, times, whole, wholes
 from minigen.ivqvae import IVQVAE
 from minigen.latents import decode
 
@@ -89,20 +89,28 @@ def scaled(embedding: Tensor) -> Tensor:
 
 
 class Steered(nn.Module):
-    """A model told by vectors, with guidance: ε = ε_u + s (ε_c − ε_u), ε_u for y=None."""
+    """A model told by vectors, with guidance: ε = ε_u + s (ε_c − ε_u), ε_u being told nothing.
 
-    def __init__(self, model: Denoiser, scale: float = 1.0):
+    A sample's label y is the number of its vector. scale s: 1 is the plain model, asked once.
+    Shapes: vectors (M, D); y (B,) integers 0 … M − 1; else as the model's.
+    """
+
+    vectors: Tensor
+
+    def __init__(self, model: Denoiser, vectors: Tensor, scale: float = 1.0):
         super().__init__()
         self.model, self.scale = model, number(scale, "scale", 0)
         self.prediction, self.schedule = prediction_of(model), schedule_of(model)
+        self.register_buffer("vectors", tensor(vectors, "vectors", ("M", "D")), persistent=False)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         if y is None:
-            raise ValueError("guidance needs y, a vector for each sample")
+            raise ValueError("which vector? Pass y, the number of each sample's vector")
+        told = ask(self.model, x, t, self.vectors[labels(y, len(x), len(self.vectors))])
         if self.scale == 1:
-            return ask(self.model, x, t, y)
+            return told
         nothing = ask(self.model, x, t)
-        return nothing + self.scale * (ask(self.model, x, t, y) - nothing)
+        return nothing + self.scale * (told - nothing)
 
 
 def embeddings_of(
@@ -115,9 +123,9 @@ def embeddings_of(
     """
     text = scaled(embed_texts(clip, sentences))
     noise = torch.randn(text.shape, generator=seeded(seed))
-    model = Steered(prior, scale)
-    drawn = last(ddim.ddim_sample(model, diffusion_of(model), noise, text, steps=steps, eta=1.0,
-                                  generator=seeded(seed + 1)))
+    model = Steered(prior, text, scale)
+    drawn = last(ddim.ddim_sample(model, diffusion_of(model), noise, torch.arange(len(text)),
+                                  steps=steps, eta=1.0, generator=seeded(seed + 1)))
     return F.normalize(drawn, dim=1)
 
 
@@ -132,8 +140,8 @@ def decoded(
     c = decoder.config
     shape = (len(embedding), c["latent_channels"], c["grid"], c["grid"])
     xT = torch.randn(shape, generator=seeded(seed)) if noise is None else noise
-    model = Steered(decoder, scale)
+    model = Steered(decoder, scaled(embedding), scale)
     with evaluating(decoder):
-        z = last(ode.multistep_sample(model, diffusion_of(model), xT, scaled(embedding),
-                                      steps=steps))
+        z = last(ode.multistep_sample(model, diffusion_of(model), xT,
+                                      torch.arange(len(embedding)), steps=steps))
     return decode(tokenizer, z, made_with=decoder.card["tokenizer"])

@@ -4,11 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from minigen import ddpm, unclip
+from minigen import clip, ddpm, unclip
 from minigen.common import generator
 from minigen.data import batches
 from minigen.fftd import FFTD
 from minigen.files import load_weights, save_weights
+from minigen.ivqvae import IVQVAE
+from minigen.latents import fingerprint
 
 SMALL = dict(dim=32, heads=4, prediction="v", schedule="cosine")
 
@@ -72,10 +74,29 @@ def test_guidance_by_a_vector():
     with torch.no_grad():
         told, untold = model(z, t, y), model(z, t)
         for scale in (0.0, 1.0, 2.5):
-            got = unclip.Steered(model, scale)(z, t, y)
+            which = torch.tensor([2, 0, 1])
+            got = unclip.Steered(model, y[[1, 2, 0]], scale)(z, t, which)
             torch.testing.assert_close(got, untold + scale * (told - untold), rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="guidance needs y, a vector for each sample"):
-        unclip.Steered(model)(z, t)
+    with pytest.raises(ValueError, match="which vector"):
+        unclip.Steered(model, y)(z, t)
+
+
+def test_faces_and_embeddings_are_drawn():
+    tokenizer, model = load_weights(IVQVAE, "ivqvae"), decoder()
+    model.card = dict(tokenizer=fingerprint(tokenizer))
+    y = directions(3)
+    x = unclip.decoded(model, tokenizer, y, steps=3)
+    assert x.shape == (3, 3, 32, 32)
+    assert torch.equal(unclip.decoded(model, tokenizer, y, steps=3), x)
+    assert not torch.equal(unclip.decoded(model, tokenizer, y, steps=3, seed=1), x)
+    z = torch.randn(3, 4, 4, 4, generator=generator(0))
+    torch.testing.assert_close(unclip.decoded(model, tokenizer, y, steps=3, noise=z), x)
+    drawn = unclip.embeddings_of(unclip.Prior(16, 32, 1), clip.CLIP(dim=16, image_width=8),
+                                 ["a sad face", "red hair"], steps=4)
+    torch.testing.assert_close(drawn.norm(dim=1), torch.ones(2))
+    with pytest.raises(ValueError, match="these latents were made with the autoencoder"):
+        model.card = dict(tokenizer="another")
+        unclip.decoded(model, tokenizer, y, steps=3)
 
 
 def test_weights_come_back(tmp_path):
@@ -94,7 +115,7 @@ def test_weights_come_back(tmp_path):
      r"y must be \(B, 16\)"),
     (lambda: unclip.Prior(16)(torch.randn(2, 16), torch.tensor([1]), torch.randn(3, 16)),
      r"y must be \(2, 16\)"),
-    (lambda: unclip.Steered(decoder(), -1.0), "scale must be"),
+    (lambda: unclip.Steered(decoder(), torch.zeros(2, 16), -1.0), "scale must be"),
     (lambda: unclip.scaled(torch.randn(3)), r"embedding must be \(N, D\)"),
 ])
 def test_bad_input(wrong, sentence):
