@@ -184,16 +184,17 @@ def test_the_phrases_stand_in_the_chapters():
         for word, phrase in glossary.PHRASES.get(stem.split("_")[0], {}).items():
             assert word in named, f"{stem}: {word}"
             marked = "\n".join(glossary.marked(stem, cells))
-            pattern = rf'<a class="word" id="[^"]+" href="[^"]+">{re.escape(phrase)}</a>'
+            pattern = rf'<a class="word" id="[^"]+" href="[^"]+">{glossary.spaced(phrase)}</a>'
             assert re.search(pattern, marked, re.I), f"{stem}: {phrase}"
 
 
 def test_every_reproduced_table_is_drawn(site, pages):
     text = (site / "claims.html").read_text(encoding="utf-8")
+    words = re.sub(r"<[^>]+>", "", text)
     for name, table in TABLES.items():
         assert f'src="pictures/{name}.svg"' in text
         assert (site / "pictures" / f"{name}.svg").stat().st_size > 5000
-        assert f"python -m minigen reproduce {name}<" in text
+        assert f"python -m minigen reproduce {name}" in words
         for row in table.rows:
             assert len(claims.values(name, row, table.columns[0])) >= 3, (name, row)
     assert text.count("<table") == len(TABLES) + 1
@@ -216,15 +217,22 @@ def test_the_verdicts_are_those_of_chapter_7():
 
 
 def test_solutions_stand_apart_from_the_exercises(site, pages):
-    """A chapter leads to its solutions in its last part only, and prints none."""
+    """A chapter leads to its solutions below its last exercise, and prints none.
+
+    Chapter 0 also names them in its head, where it explains how a chapter works.
+    """
     for stem in STEMS:
         text = (site / "chapters" / f"{stem}.html").read_text(encoding="utf-8")
         article = text[text.index("<article"): text.index("</article>")]
         assert "BEGIN SOLUTION" not in article
-        first = article.index("Exercise ")
-        last = max(m.start() for m in re.finditer(r'id="c\w+-exercise-', article))
+        heads = [m.start() for m in re.finditer(r"<h[23]>", article)]
+        tasks = [m.end() for m in re.finditer(r"<h3>Exercise ", article)]
+        assert len(tasks) == len(chapters.exercises(stem))
         spots = [m.start() for m in re.finditer(r'href="\.\./solutions/', article)]
-        assert spots and min(spots) > max(last, article.index("Summary")) > first, stem
+        assert max(spots) > article.index("<h2>Summary") > tasks[-1], stem
+        for start in tasks:
+            end = min(head for head in heads if head > start)
+            assert not any(start < spot < end for spot in spots), stem
         answers = (site / "solutions" / f"{stem}.html").read_text(encoding="utf-8")
         assert "### BEGIN" not in answers and "NotImplementedError" not in answers
         for name, _ in chapters.exercises(stem):

@@ -104,10 +104,10 @@ def _link(word: Word, text: str, name: str) -> str:
 def _explained(word: Word, cells: list[str]) -> tuple[int, int, int] | None:
     """(cell, start, end) of the place where a word is explained."""
     bare = re.sub(r" \(.*\)", "", word.english)
-    stem = re.escape(bare).replace(r"\ ", r"\s+")
+    stem = spaced(bare)
     wanted = [rf"\*\*{stem}s?\*\*", rf"(?<![\w-]){stem}(?!\w*[`(])s?"]
     if phrase := PHRASES.get(word.stem.split("_")[0], {}).get(word.english):
-        wanted.insert(0, re.escape(phrase))
+        wanted.insert(0, spaced(phrase))
     order = [*range(1, len(cells)), 0]             # the head only announces
     for pattern in wanted:
         for k in order:
@@ -116,6 +116,11 @@ def _explained(word: Word, cells: list[str]) -> tuple[int, int, int] | None:
                 if not any(a < m.end() and m.start() < b for a, b in closed):
                     return k, *m.span()
     return None
+
+
+def spaced(phrase: str) -> str:
+    """What finds a phrase, wherever its lines are broken."""
+    return r"\s+".join(re.escape(word) for word in phrase.split())
 
 
 def pinyin(chinese: str) -> bytes:
