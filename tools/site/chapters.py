@@ -52,8 +52,9 @@ def _stored(encoded: str, pictures: Path) -> str:
     name = f"{hashlib.sha256(png).hexdigest()[:16]}.png"
     (pictures / name).write_bytes(png)
     width, height = (int.from_bytes(png[k : k + 4], "big") for k in (16, 20))
+    kind = "figure wide dark-light" if width > 600 else "figure dark-light"
     return (f'<img src="../pictures/{name}" width="{width}" height="{height}" loading="lazy" '
-            'class="figure"')
+            f'class="{kind}"')
 
 
 def target(stem: str, kind: str, number: str) -> str:

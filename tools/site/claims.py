@@ -110,7 +110,8 @@ def _told(name: str, pictures: Path, rank: str = "##") -> str:
     where = paper_map.told_in(name)
     source = f"`python -m minigen reproduce {name}`" + (f" · {where}" if where else "")
     return "\n\n".join([
-        f"{rank} {table.title}", f'<img class="figure" src="pictures/{name}.svg" alt="{words}">',
+        f"{rank} {table.title}",
+        f'<img class="figure dark-light" src="pictures/{name}.svg" alt="{words}">',
         _values(name, table), *table.note.split("\n"), source])
 
 
@@ -137,11 +138,14 @@ def _drawn(table: Table) -> list[str]:
 
 
 def chart(name: str, table: Table):
-    """Dots: a row for each variant, a panel for each column, three panels a line."""
+    """Dots: a row for each variant, a panel for each column, two panels a line.
+
+    Narrow, so that a telephone need not shrink it much.
+    """
     columns, rows = _drawn(table), list(table.rows)
-    wide = min(3, len(columns))
+    wide = min(2, len(columns))
     high = -(-len(columns) // wide)
-    fig, axes = panels(high, wide, height=(0.7 + 0.24 * len(rows)))
+    fig, axes = panels(high, wide, height=0.7 + 0.24 * len(rows), width=4.8)
     for k, ax in enumerate(axes.flat):
         if k >= len(columns):
             ax.remove()

@@ -1,5 +1,5 @@
 /* What is wider than its column scrolls by itself; a keyboard must be able to get there. */
-const WIDE = ".pst-scrollable-table-container, mjx-container[display], div.math, pre";
+const WIDE = ".pst-scrollable-table-container, mjx-container[display], div.math, pre, .text_html";
 
 function stops() {
   for (const box of document.querySelectorAll(WIDE)) {
