@@ -111,7 +111,8 @@ def card(stem: str) -> str:
 
 def solutions_index(stems: list[str]) -> str:
     lines = ["# Solutions", "", "The solved exercises, a page a chapter. Try first: a hint is "
-             "folded below every exercise, and `check` names the mistake.", "", "```{toctree}", ""]
+             "folded below every exercise, and `check` names the mistake.", "", "```{toctree}", ":maxdepth: 1",
+             ""]
     return "\n".join([*lines, *stems, "```", ""])
 
 
