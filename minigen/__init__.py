@@ -22,6 +22,11 @@
     flows         coupling layers, likelihoods                excursion x1
     glow          a flow of images at several scales          excursion x1
     flow_matching straight paths, velocities, reflow          excursion x1
+    captions      sentences about faces, kinds held out       excursion x2
+    prompts       words as numbers, sentences read            excursion x2
+    clip          pictures and sentences in one space         excursion x2
+    text_to_image FFTD told by a sentence, cross-attention    excursion x2
+    unclip        DALL-E 2's prior and decoder                excursion x2
     engine        the two stages on real photographs          chapter 8
     paper         the paper's tables at small scale           chapter 4 on
     gallery       new faces from every model                  chapter 0
@@ -37,6 +42,8 @@
     common        what several lessons share                  every chapter
     arguments     argparse in sentences, the near word        python -m minigen
     commands      what the command line understands           python -m minigen
+    examples      what each command's help ends with          python -m minigen
+    sample_command   what `sample` and `fid` do               python -m minigen
     names         the near one of a mistyped name             python -m minigen
     stops         Ctrl-C and SIGTERM, answered alike          chapter 8
     environment   scale switch, device, what is installed     every chapter

@@ -114,98 +114,16 @@ def _encode(a: Namespace) -> None:
     say(f"Latents are in {path}")
 
 
-def _sampler(a: Namespace) -> Any:
-    from minigen.engine import drawing
-    from minigen.files import weights_file
-
-    weights = weights_file(a.weights or "fftd", "FFTD")
-    autoencoder = weights_file(a.autoencoder, "IVQVAE")
-    return drawing.Sampler(weights, autoencoder, a.seed, a.steps, a.eta, a.label, a.scale,
-                           a.batch_size, a.device)
-
-
 def _sample(a: Namespace) -> None:
-    from minigen.engine import drawing
+    from minigen import sample_command
 
-    one = a.out.suffix.lower() == ".png" if a.out else not (a.weights or a.png or a.zip)
-    if one and (a.png or a.zip):
-        raise DataError(f"--png and --zip write into a folder, and '{a.out}' is one picture: "
-                        "choose --out runs/samples.")
-    if one and not _first():                              # one process draws one picture
-        return
-    images, steps = (16, 50) if one else (64, 500)
-    a.images = images if a.images is None else a.images
-    a.steps = steps if a.steps is None else a.steps
-    count, sampler = names.how_many(a.images, "image"), _sampler(a)
-    classes = drawing.classes_of(sampler.model)
-    a.out = a.out or Path("runs") / (_picture_name(a, sampler.label, classes) if one else "samples")
-    if one:
-        seconds = drawing.draw_picture(sampler, a.out, a.images)
-        how = f"{names.how_many(a.steps, sampler.step)} on {sampler.device}"
-        say(f"{count} in {a.out}, drawn in {seconds:.1f} s ({how}).")
-    else:
-        seconds = drawing.draw_images(sampler, a.out, a.images, a.png, a.zip)
-        each = 1000 * seconds / a.images
-        say(f"{count} in {a.out}, {seconds:.1f} s, {each:.1f} ms an image.")
-    if one and not a.weights:
-        say(f"Try next (hair is {names.listed(classes)}):\n  "
-            + "\n  ".join(_next(a, sampler.label, classes)))
-
-
-def _next(a: Namespace, label: int | None, classes: list[str]) -> list[str]:
-    """Two commands for other pictures: what was asked for, with one thing changed."""
-    from minigen.arguments import PROGRAM, written
-
-    hair = None if label is None else classes[label]
-    asked = dict(images=(a.images, 16), steps=(a.steps, 50), seed=(a.seed, 0), label=(hair, None),
-                 scale=(a.scale, 1), eta=(a.eta, 0), device=(a.device, ""))
-
-    def command(**change: Any) -> str:
-        values = {k: (change.get(k, value), usual) for k, (value, usual) in asked.items()}
-        options = [f"--{k} {written(v)}" for k, (v, usual) in values.items() if v != usual]
-        return " ".join([PROGRAM, "sample", *options])
-
-    if hair is None:
-        other = command(label="red")
-    elif a.scale == 1:
-        other = command(scale=2)
-    else:
-        other = command(label="red" if hair != "red" else "blond")
-    return [command(seed=a.seed + 1), other]
-
-
-def _picture_name(a: Namespace, label: int | None, classes: list[str]) -> str:
-    """faces.png, with what was asked for in its name.
-
-    So a picture of something else is not replaced.
-    """
-    hair = None if label is None else classes[label]
-    asked = dict(images=(a.images, 16), seed=(a.seed, 0), hair=(hair, None), scale=(a.scale, 1),
-                 steps=(a.steps, 50), eta=(a.eta, 0))
-    words = [f"{name}-{value:g}" if isinstance(value, float) else f"{name}-{value}"
-             for name, (value, usual) in asked.items() if value != usual]
-    return "_".join(["faces", *words]) + ".png"
+    sample_command.sample(a, _first())
 
 
 def _fid(a: Namespace) -> None:
-    import itertools
+    from minigen import sample_command
 
-    from minigen.engine import drawing, evaluate, images, parts, processes, settings
-
-    settings.check_number("images", a.images, int, low=evaluate.FEWEST, high=settings.MANY)
-    sampler = _sampler(a)
-    data = images.Images(a.data, sampler.decoder.config["size"], verify=True)
-    if len(data) < evaluate.FEWEST:
-        raise DataError(f"'{a.data}' holds {names.how_many(len(data), 'image')}; at least "
-                        f"{evaluate.FEWEST} are needed to compare with.")
-    network = evaluate.network_of(a.features, sampler.device)     # before an hour goes into drawing
-    drawing.draw_images(sampler, a.out, a.images)
-    if processes.rank() == 0:
-        protocol = {f"{sampler.step}s".replace(" ", "_"): a.steps} | dict(
-            eta=a.eta, seed=a.seed, label=a.label, guidance=a.scale, weights="EMA")
-        drawn = itertools.islice(parts.drawn(a.out), a.images)
-        say(evaluate.evaluate(drawn, data, features=(a.features, network), cache=a.cache,
-                              protocol=protocol)["line"])
+    sample_command.fid(a)
 
 
 def _bench(a: Namespace) -> None:

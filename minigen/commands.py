@@ -25,50 +25,17 @@ from minigen.arguments import (
     written,
 )
 from minigen.engine import presets, settings
+from minigen.examples import EXAMPLES
 from minigen.names import near
 
 Commands = argparse._SubParsersAction  # what add_subparsers returns
-PAIR = "--weights runs/fftd/fftd.safetensors --autoencoder runs/ivqvae/ivqvae.safetensors"
-EXAMPLES = {
-    "sample": [
-        "",
-        "--images 64 --seed 3",
-        "--label red --scale 2",
-        f"{PAIR} --images 1000 --png --out runs/samples",
-    ],
-    "prepare": [
-        "my_photos --size 64 --out data/my_photos",
-        "archive.zip --split train --out data/photos256",
-        "my_photos --classes labels.csv --out data/labelled",
-    ],
-    "verify": ["data/my_photos"],
-    "train-ivqvae": [
-        "--data toyfaces:4096 --steps 1000",
-        "--data toyfaces:4096 --steps 1000 --resume",
-        "--preset fast --data data/photos256 --out runs/photos",
-    ],
-    "encode": [
-        "toyfaces:4096 --autoencoder ivqvae",
-        "data/photos256 --autoencoder runs/photos/ivqvae.safetensors --overwrite",
-    ],
-    "train-fftd": [
-        "--autoencoder ivqvae --steps 1000",
-        "--autoencoder ivqvae --steps 1000 --resume",
-    ],
-    "fid": [
-        "--data toyfaces:2000 --features toy --images 500 --steps 50 --out runs/toy",
-        f"{PAIR} --data data/photos256 --images 50000 --out runs/fid",
-    ],
-    "bench": ["", "--preset paper --seconds 10", "--quality 1 5 --seeds 0 1 2"],
-    "plan": ["", "--preset colab", "--preset fast --images 14630 --share 0.3"],
-    "reproduce": ["table1", "table3 --seeds 0 --steps 200 --out runs/short.json"],
-}
 RESULTS = "results file (default: {}.json in runs/reproduce, or in reproduce of MINIGEN_HOME)"
 BRIEF = f"""\
 minigen {minigen.__version__}: image generation from first principles, in notebooks. Try:
 
   {PROGRAM} sample                          16 new faces in one picture
   {PROGRAM} sample --label red --scale 2    the same with red hair
+  {PROGRAM} sample --prompt "a sad person"  and with a sad face
   {PROGRAM} reproduce table1                the paper's Table 1, small
   {PROGRAM} --help                          all commands
 """
@@ -148,7 +115,6 @@ def _add_fid(commands: Commands) -> None:
     option(p, "--images", WHOLE, "how many", 64)
     option(p, "--steps", WHOLE, "DDIM steps, 1 to 1000", 500)
     _add_sampling(p)
-    p.set_defaults(weights="fftd")
     option(p, "--out", PATH, "folder of the images", Path("runs/samples"))
     features = "network that images are compared by; toy is for 32×32 faces, and not FID"
     option(p, "--features", choice("inception", "toy"), features, "inception")
@@ -163,11 +129,17 @@ def _add_sampling(p: Parser) -> None:
         "chestnut, blond, red or grey (default: any)"
     )
     option(p, "--label", dict(metavar="CLASS"), label)
-    option(p, "--scale", NUMBER, "guidance towards --label, from 0: 1 is none, 2 exaggerates", 1.0)
+    prompt = "ask for the course's faces in a sentence, in quotes (default: any face)"
+    option(p, "--prompt", dict(metavar="SENTENCE"), prompt)
+    negative = "with --prompt: what shall not be there, such as glasses (default: nothing)"
+    option(p, "--negative", dict(metavar="SENTENCE"), negative, "")
+    scale = "guidance, from 0: 1 is none, 2 exaggerates (default: 1, with --prompt 2)"
+    option(p, "--scale", NUMBER, scale)
     eta = "0: all chance lies in the first noise; 1: as much new noise as DDPM"
     option(p, "--eta", NUMBER, eta, 0.0)
     text = "an {}.safetensors, or the name of weights of the course"
-    option(p, "--weights", WEIGHTS, f"stage 2: {text.format('fftd')} (default fftd)")
+    option(p, "--weights", WEIGHTS, f"stage 2: {text.format('fftd')} (default: fftd, "
+           "with --prompt text_fftd)")
     option(p, "--autoencoder", WEIGHTS, f"stage 1: {text.format('ivqvae')}", "ivqvae")
     _add_machine(p)
 
@@ -291,7 +263,7 @@ def _add_reproduce(commands: Commands) -> None:
     )
     tables = (
         "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9, beyond, "
-        "flow, guidance, likelihoods, losses, origins, predictions or prices"
+        "flow, guidance, likelihoods, losses, origins, predictions, prices, prompting or sentences"
     )
     p.add_argument("table", help=tables)
     option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")

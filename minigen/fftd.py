@@ -191,9 +191,17 @@ class FFTD(nn.Module):
     def forward(self, z: Tensor, t: Tensor, y: Tensor | None = None,
                 trace: list[Tensor] | None = None) -> Tensor:
         """trace: a list that is given every block's output, as maps, for pictures."""
+        self._check(z)
+        return self.through(z, self.condition(t, y, len(z)), trace)
+
+    def _check(self, z: Tensor) -> None:
         channels, grid = self.config["latent_channels"], self.config["grid"]
         tensor(z, "the latents", ("B", channels, grid, grid), like=self.embed.weight)
-        c = F.silu(self.condition(t, y, len(z)))                      # (B or 1, D)
+
+    def through(self, z: Tensor, condition: Tensor, trace: list[Tensor] | None = None,
+                *more: Tensor) -> Tensor:
+        """The way from latents to the prediction. condition (B or 1, dim); more: for each block."""
+        c = F.silu(condition)                                         # (B or 1, D)
         modulations = [norm(c).view(len(c), 6, -1) for norm in self.norms]    # (B or 1, 6, D) each
         x = to_tokens(self.embed(z)) + self.get_buffer("positions0")  # (B, L, D)
         outputs: list[Tensor] = []                                    # of the blocks so far
@@ -208,7 +216,7 @@ class FFTD(nn.Module):
             partner = len(self.blocks) - 1 - i                        # across the U
             if partner < len(self.links):
                 x = self.links[partner](outputs[partner], x)
-            x = block(x, modulations[level])
+            x = block(x, modulations[level], *more)
             outputs.append(x)
             before = level
             if trace is not None:

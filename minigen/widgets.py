@@ -43,9 +43,10 @@ def explore(draw: Callable[..., Figure], static: Figure, caption: str, **control
     """Show controls whose values go to `draw(**values) -> Figure`, and the picture beside them.
 
     A control is (low, high, start) of integers or floats, a slider; or (list of choices, start): a
-    menu where the choices are words, a slider where they are numbers. Where no kernel runs, the
-    figure `static` stands there, its caption below. A line under the live picture says when it is
-    being drawn, and answers a value that `draw` cannot take; the picture then stays as it was.
+    menu where the choices are words, a slider where they are numbers; or words, a line to write in.
+    Where no kernel runs, the figure `static` stands there, its caption below. A line under the live
+    picture says when it is being drawn, and answers a value that `draw` cannot take; the picture
+    then stays as it was.
     Returns: the widget (None where ipywidgets is missing, which is said).
     """
     if not callable(draw):
@@ -108,14 +109,17 @@ def _in_words(chosen: Mapping[str, Any]) -> str:
 
 def _control(w: Any, name: str, spec: Any, label: str) -> Any:
     """The widget of a control; w is ipywidgets, label the width of its name."""
-    listed = isinstance(spec, list | tuple) and len(spec) > 0
-    choosing = listed and isinstance(spec[0], list) and len(spec) == 2 and len(spec[0]) > 0
-    if not choosing and not (listed and len(spec) == 3 and all(map(is_number, spec))):
-        wanted = "(low, high, start) or ([choices], start)"
-        refuse(f"the control '{name}'", wanted, described(spec))
     layout = w.Layout(flex="1 1 25em", max_width="34em", min_width="0", margin="2px 8px 2px 0")
     style = dict(description=name.replace("_", " "), style={"description_width": label},
                  layout=layout)
+    if isinstance(spec, str):
+        layout.max_width = "52em"                 # continuous_update off: drawn when Enter is hit
+        return w.Text(value=spec, continuous_update=False, **style)
+    listed = isinstance(spec, list | tuple) and len(spec) > 0
+    choosing = listed and isinstance(spec[0], list) and len(spec) == 2 and len(spec[0]) > 0
+    if not choosing and not (listed and len(spec) == 3 and all(map(is_number, spec))):
+        wanted = "(low, high, start), ([choices], start) or words"
+        refuse(f"the control '{name}'", wanted, described(spec))
     # continuous_update off: one redraw a drag, not one a step
     slider = style | dict(continuous_update=False)
     if choosing:

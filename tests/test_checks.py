@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from minigen import checks, ddpm, flow_matching, flows, gan, ivqvae, pixelcnn, vae, vqvae
 from minigen.checks import board, chapters, compare, flows_answers
+from tests import test_checks_x2
 
 
 @pytest.fixture(autouse=True)
@@ -2448,6 +2449,7 @@ WRONG |= {
         (lambda v, x, n: again(v, x.mul_(2), n), "not x1 as it was given"),
     ],
 }
+WRONG |= test_checks_x2.WRONG
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
@@ -2635,6 +2637,7 @@ def in_the_mean(model, d, x, g, clip):
     ("euler", carried), ("euler", by_times), ("euler", lambda *a: by_times(*a, number=float)),
     ("heun", again), ("heun", lambda *a: by_times(*a, second=True)),
     ("heun", lambda *a: again(*a, go=lambda x, d, n, v, w: (x + (x - v / n) - w / n) / 2)),
+    *test_checks_x2.RIGHT,
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):
     assert sentence(name, fn, capsys) == f"{name}: passed."
@@ -2712,7 +2715,7 @@ def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
 STANDING_IN = {"00 start here": "start_answers", "01 GAN": "gan_answers",
                "02 VAE": "vae_answers", "03 VQ-VAE": "vqvae_answers",
                "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers",
-               "x1 flows": "flows_answers"}
+               "x1 flows": "flows_answers", "x2 sentences": "text_answers"}
 
 
 @pytest.mark.parametrize(("name", "module"), [

@@ -64,7 +64,7 @@ def test_the_brief_help_names_commands(capsys):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     lines = [re.split(r"  +", line.strip())[0] for line in out.splitlines() if "python -m" in line]
-    assert len(lines) == 4 and lines[-1].endswith("--help") and len(out.splitlines()) < 10
+    assert len(lines) == 5 and lines[-1].endswith("--help") and len(out.splitlines()) < 10
     for line in lines[:-1]:
         commands.parse(shlex.split(line)[3:])
 
@@ -119,9 +119,10 @@ def test_sample_is_parsed_as_it_says():
         None,
         None,
     )
-    assert (a.seed, a.eta, a.label, a.scale, a.png, a.zip) == (0, 0.0, None, 1.0, False, False)
+    assert (a.seed, a.eta, a.label, a.scale, a.png, a.zip) == (0, 0.0, None, None, False, False)
+    assert (a.prompt, a.negative) == (None, "")
     a = commands.parse(["fid", "--data", "toyfaces:9"])
-    assert (a.weights, a.autoencoder, a.images, a.steps) == ("fftd", "ivqvae", 64, 500)
+    assert (a.weights, a.autoencoder, a.images, a.steps) == (None, "ivqvae", 64, 500)
     assert commands.parse(["sample", "--seed", "-1", "--eta=-0.5"]).seed == -1
 
 

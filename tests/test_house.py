@@ -16,15 +16,18 @@ ROOT = Path(minigen.__file__).parent
 LESSONS = (
     "gaussian", "gan", "vae", "vqvae", "pixelcnn", "perceptual", "ivqvae", "diffusion", "ddpm",
     "unet", "vlb", "details", "ddim", "ode", "guidance", "latents", "fusion", "fftd",
-    "flows", "glow", "flow_matching",                              # excursions, beside the line
+    # excursions, beside the line
+    "flows", "glow", "flow_matching", "captions", "prompts", "clip", "text_to_image", "unclip",
 )
 # what stands above the lessons, each part with those above it
 ABOVE = {
-    "engine": {"engine", "paper", "checks.ch08_celebahq", "commands", "__main__"},
+    "engine": {"engine", "paper", "checks.ch08_celebahq", "commands", "sample_command",
+               "__main__"},
     "paper": {"paper", "__main__"},
     "gallery": set(),
     "checks": {"checks", "__init__"},
     "commands": {"__main__"},
+    "sample_command": {"__main__"},
     "__main__": set(),
 }
 

@@ -4,17 +4,34 @@ import json
 import shutil
 
 import pretrain
+import pretrain_text
 import pytest
 import torch
 from safetensors import safe_open
 
-from minigen import fftd, files, flows, gan, glow, ivqvae, metrics, pixelcnn, unet, vae, vqvae
-from minigen.data import ToyFaces, shrunk
+from minigen import (
+    clip,
+    fftd,
+    files,
+    flows,
+    gan,
+    glow,
+    ivqvae,
+    metrics,
+    pixelcnn,
+    text_to_image,
+    unclip,
+    unet,
+    vae,
+    vqvae,
+)
+from minigen.data import ATTRIBUTES, ToyFaces, shrunk
 
 
 @pytest.fixture
 def out(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "OUT", tmp_path)
+    monkeypatch.setattr(pretrain_text, "OUT", tmp_path)
     return tmp_path
 
 
@@ -117,3 +134,22 @@ def test_the_card_inside_every_committed_file_names_its_recipe():
             card = json.loads((f.metadata() or {}).get("card", "{}"))
         if path.stem != "toy_reference":
             assert path.stem in pretrain.RECIPES and {"steps", "seed", "data"} <= set(card)
+
+
+def test_recipes_of_text_write_what_they_measured(out):
+    shutil.copy(files.data_path("pretrained", "ivqvae.safetensors"), out)
+    card = pretrain_text.clip_(steps=2, batch_size=8)
+    assert files.load_weights(clip.CLIP, out / "clip.safetensors").card == card
+    assert card["zero_shot"].keys() == ATTRIBUTES.keys() and len(card["recall_at_1"]) == 2
+    card = pretrain_text.text_fftd(steps=2, batch_size=8, faces=200, captions_a_kind=8)
+    model = files.load_weights(text_to_image.TextFFTD, out / "text_fftd.safetensors")
+    assert model.card == card and card["obedience"].keys() >= {"seen", "held_out", "new_words"}
+    card = pretrain_text.prior_(steps=2, batch_size=8, faces=200)
+    assert files.load_weights(unclip.Prior, out / "prior.safetensors").card == card
+    assert -1 <= card["cosine_to_the_picture"] <= 1
+    card = pretrain_text.unclip_(steps=2, batch_size=8, faces=200)
+    model = files.load_weights(unclip.EmbeddedFFTD, out / "unclip.safetensors")
+    assert model.card == card and card["kept"].keys() == ATTRIBUTES.keys()
+    pretrain.card()
+    text = (out / "README.md").read_text(encoding="utf-8")
+    assert "`python tools/pretrain.py text_fftd`" in text and "obedience" in text

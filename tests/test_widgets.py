@@ -138,6 +138,24 @@ def test_words_get_a_menu_and_numbers_a_slider(shown):
     assert [c.description for c in parts(box)[0]] == ["n", "x", "among", "word"]
 
 
+def test_words_alone_are_a_line_to_write_in(shown):
+    def draw(level, prompt):
+        if prompt == "dark red":
+            raise ValueError("'dark' is not known")
+        return grey(level if prompt else 0)
+
+    box = widgets.explore(draw, grey(0), "x", level=(0.0, 0.8, 0.5), prompt="")
+    (_, line), picture, message = parts(box)
+    assert type(line).__name__ == "Text" and line.description == "prompt"
+    assert not line.continuous_update                 # drawn when Enter is hit, not at each letter
+    assert png_of(picture.value) == to_png(grey(0))
+    line.value = "light"
+    assert png_of(picture.value) == to_png(grey(0.5))
+    line.value = "dark red"
+    assert message.value == "Not drawn: 'dark' is not known"
+    assert png_of(picture.value) == to_png(grey(0.5))
+
+
 def test_the_still_picture_and_its_caption_come_first_then_the_controls(shown):
     box = widgets.explore(grey, grey(-1), """A 'grey' & "square"
         image.""", level=(-1.0, 1.0, 0.0))

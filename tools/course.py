@@ -89,6 +89,12 @@ EXCURSIONS = {
         "likelihood; flow matching: loss and sampler written, straight paths, reflow",
         ("flows", "glow", "flow_matching", "paper/straight"), "Table 5's Glow", 1.2, 200,
         after="chapter 2; chapter 6 for its second half, chapter 7 for its end"),
+    "x2_text_to_image": Chapter(
+        "A sentence becomes a face",
+        "captions and byte pairs, CLIP's loss written and what it is blind to, cross-attention "
+        "written and looked at, obedience counted under guidance, DALL-E 2's detour",
+        ("captions", "prompts", "clip", "text_to_image", "unclip", "paper/sentences"), "–", 1.6,
+        190, after="chapter 7"),
 }
 
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pretrain_text
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
@@ -35,10 +36,12 @@ from minigen import (
     metrics,
     ode,
     pixelcnn,
+    text_to_image,
     unet,
     vae,
     vqvae,
 )
+from minigen.captions import captions
 from minigen.common import generator as seeded
 from minigen.data import (
     ATTRIBUTES,
@@ -57,7 +60,7 @@ from minigen.files import (
     write_text,
 )
 from minigen.gaussian import GaussianMixture, GaussianModel
-from minigen.paper import likelihoods, losses, transformer
+from minigen.paper import likelihoods, losses, sentences, transformer
 from minigen.perceptual import ToyPerceptual
 
 OUT = data_path("pretrained")
@@ -677,6 +680,15 @@ def _tokens_and_prior() -> tuple[int, Tensor]:
     return parameters, tokens.decode_indices(codes)
 
 
+def _told() -> tuple[int, Tensor]:
+    """Parameters and samples of the FFTD told by a sentence, each for a caption of its own."""
+    net = load_weights(text_to_image.TextFFTD, "text_fftd")
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    texts = captions(ToyFaces(metrics.N_SAMPLES, seed=31).labels, seed=7)
+    parameters = _size(tokenizer, net) + tokenizer.quantizer.codebook.numel()  # a buffer
+    return parameters, sentences.faces_for(net, texts, 7, 1.0)
+
+
 # a row of the results table: its chapter, and what gives the number of parameters and the samples
 ROWS: dict[str, tuple[int | str, Callable[[], tuple[int, Tensor]]]] = {
     "real faces (fresh)": (0, lambda: (0, ToyFaces(metrics.N_SAMPLES, seed=21).images())),
@@ -692,6 +704,7 @@ ROWS: dict[str, tuple[int | str, Callable[[], tuple[int, Tensor]]]] = {
     "IVQ-VAE + FFTD, v, 100 steps": (7, lambda: _latents("fftd", 100)),
     "IVQ-VAE + narrow FFTD, flow, 10 steps": ("x1", lambda: _straight("flow", 10)),
     "IVQ-VAE + narrow FFTD, reflow, 1 step": ("x1", lambda: _straight("flow_straight", 1)),
+    "IVQ-VAE + FFTD, told by a sentence": ("x2", _told),
 }
 
 
@@ -728,7 +741,8 @@ differ in the last digits, and after thousands of GAN steps visibly).
 MEASURED = ("test_accuracy", "test_l1", "test_perceptual", "test_loss", "test_bits", "toy_frechet",
             "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes",
             "cpu_minutes", "straightness", "toy_frechet_1", "toy_frechet_2", "toy_frechet_10",
-            "gaussian_bits", "frechet_at_16", "real_faces")
+            "gaussian_bits", "frechet_at_16", "real_faces",
+            "recall_at_1", "zero_shot", "kept", "cosine_to_the_picture", "cosine_of_the_sentence")
 
 
 def _in_words(entries: Card) -> str:
@@ -784,6 +798,7 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "flow": flow_,
     "flow_straight": flow_straight,
     "glow": glow_,
+    **pretrain_text.RECIPES,
     "results": results,
     "card": card,
 }

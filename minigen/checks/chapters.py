@@ -18,6 +18,7 @@ CHAPTERS = {
     "07 FFTD": "ch07_fftd",
     "08 CelebA-HQ": "ch08_celebahq",
     "x1 flows": "x1_flows",
+    "x2 sentences": "x2_text_to_image",
 }
 
 

@@ -16,7 +16,17 @@ from PIL import Image, PngImagePlugin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from minigen import ddim, ddpm, fftd, flow_matching, ivqvae, latents, room, stops
+from minigen import (
+    ddim,
+    ddpm,
+    fftd,
+    flow_matching,
+    ivqvae,
+    latents,
+    room,
+    stops,
+    text_to_image,
+)
 from minigen.data import ATTRIBUTES, to_uint8
 from minigen.engine.loop import generator_of
 from minigen.engine.parts import MARK, check_export, export, is_ours, parts
@@ -26,6 +36,7 @@ from minigen.errors import DataError, Diverged
 from minigen.files import load_weights, replacing
 from minigen.guidance import Guided
 from minigen.names import how_many, listed, near
+from minigen.prompts import read
 
 PART = 64                                         # images
 MOST_IN_A_PICTURE = 1024
@@ -59,6 +70,18 @@ def _label_of(label: str | int | None, model: Any) -> int | None:
     return number
 
 
+def _check_asked(label: str | int | None, prompt: str | None, negative: str) -> None:
+    """Raises: DataError for a prompt beside a label, and a negative prompt without one."""
+    if prompt is None:
+        if negative:
+            raise DataError("--negative says what a --prompt shall not bring: give that too.")
+        return
+    if label is not None:
+        raise DataError("--prompt and --label are two ways of asking: leave one out.")
+    for sentence in (prompt, *filter(None, [negative])):
+        read(sentence)
+
+
 class Sampler:
     """Faces from weights of both stages. Algorithm 3: DDIM, or a flow's Euler, quantise, decode.
 
@@ -66,17 +89,22 @@ class Sampler:
 
     steps, eta: DDIM's, or of a flow steps alone; `step` is what one is called, "DDIM step" or
     "Euler step". label: a class for all, by number or name, or None. scale: guidance, 0 to 1000.
-    Raises: DataError for weights that do not belong together, and for settings outside their range.
+    prompt, negative: in the place of a label, sentences of what is wanted and what is not.
+    Raises: DataError for weights that do not belong together, for settings outside their range, and
+    for a prompt that nobody can draw.
     """
 
     def __init__(
         self, weights: Path | str, autoencoder: Path | str, seed: int = 0, steps: int = 500,
         eta: float = 0.0, label: str | int | None = None, scale: float = 1.0,
-        batch_size: int = 64, device: str | None = None,
+        batch_size: int = 64, device: str | None = None, prompt: str | None = None,
+        negative: str = "",
     ) -> None:
+        _check_asked(label, prompt, negative)
         self.device = pick_device(device or "")
         self.seed = check_number("seed", seed, int, *SEEDS)
-        self.model: Any = load_weights(fftd.FFTD, weights)
+        told = text_to_image.TextFFTD if prompt is not None else fftd.FFTD
+        self.model: Any = load_weights(told, weights)
         self.diffusion = ddpm.diffusion_of(self.model)
         self.steps = check_number("steps", steps, int, low=1, high=self.diffusion.T)
         self.eta = check_number("eta", eta, low=0, high=1)
@@ -90,13 +118,16 @@ class Sampler:
         if self.model.card.get("tokenizer") != latents.fingerprint(self.decoder):
             raise DataError(f"{Path(weights).name} was trained on latents of another autoencoder "
                             f"than {Path(autoencoder).name}: name its own with --autoencoder.")
-        if label is None and self.scale != 1:
-            raise DataError(f"--scale {scale} guides towards a class: name one with --label.")
+        if label is None and prompt is None and self.scale != 1:
+            raise DataError(f"--scale {scale} guides towards a class: name one with --label, or "
+                            "say what is wanted with --prompt.")
+        self.prompt, self.negative = prompt, negative
         self.label = _label_of(label, self.model)
         self.model.to(self.device)
         self.decoder.to(self.device)
         self.key: dict[str, Any] = dict(
             seed=self.seed, steps=self.steps, eta=self.eta, label=self.label, scale=self.scale,
+            prompt=prompt, negative=negative,
             weights=latents.fingerprint(self.model)[:16],
             autoencoder=latents.fingerprint(self.decoder)[:16])
 
@@ -109,6 +140,9 @@ class Sampler:
         if self.label is not None:
             net = Guided(self.model, self.model.num_classes, self.scale)
             y = torch.full((last - first,), self.label, device=self.device)
+        if self.prompt is not None:
+            net = text_to_image.Prompted(self.model, [self.prompt], self.scale, self.negative)
+            y = torch.zeros(last - first, dtype=torch.long, device=self.device)
         if self.model.prediction == "velocity":
             states: Any = flow_matching.euler_sample(
                 net, z_T, y, steps=self.steps, batch_size=self.batch_size)

@@ -5,7 +5,7 @@ Its arguments stand row by row.
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,11 +14,11 @@ from minigen import ddim, ddpm, fftd, guidance, ivqvae, latents, metrics, ode, u
 from minigen.common import generator as seeded
 from minigen.data import ATTRIBUTES, ToyFaces, batches
 from minigen.files import load_weights
-from minigen.paper.likelihoods import likelihood_cell
+from minigen.paper import excursions
 from minigen.paper.losses import losses_cell
 from minigen.paper.pixels import origins_cell, pixels_cell
 from minigen.paper.prices import DISTANCES, price_cell
-from minigen.paper.straight import STEPS, flow_cell
+from minigen.paper.table import Table
 from minigen.paper.transformer import TINY, WAYS, beyond_cell, fftd_cell
 from minigen.perceptual import ToyPerceptual
 
@@ -27,26 +27,10 @@ PLAIN = SMALL | dict(multipliers=(1, 2, 4, 4))
 GAINS = dict(fusion_start="norms")
 # digits behind the point of a column, 1 for the others
 DIGITS = {"loss": 4, "sharpness": 2}
-DIGITS |= dict.fromkeys(("parameters", *WAYS, *DISTANCES, *STEPS), 0)
+DIGITS |= dict.fromkeys(("parameters", *WAYS, *DISTANCES), 0)
 DIGITS |= dict.fromkeys(("l1", "perceptual", "hair", "smile", "both", "diversity", "colour_off",
-                         "red", "clear", "bits"), 3)
-
-
-class Table(NamedTuple):
-    """A table to reproduce.
-
-    rows {name: arguments of `cell`}, the columns measured, and the paper's values beside them.
-    steps: how much goes into every cell, counted in `unit`.
-    """
-
-    title: str
-    cell: Callable[..., dict[str, float]]
-    steps: int
-    columns: tuple[str, ...]
-    rows: dict[str, dict[str, Any]]
-    paper: dict[str, str]
-    note: str
-    unit: str = "training steps"
+                         "red", "clear"), 3)
+DIGITS |= excursions.DIGITS
 
 
 def ivqvae_cell(seed: int, steps: int, mixed: bool = True, **options: Any) -> dict[str, float]:
@@ -215,27 +199,7 @@ TABLES = {
          "v, cosine": dict(prediction="v", schedule="cosine")}, {},
         "Toy Fréchet distances of 2,000 faces, DDIM steps in the columns: one network, one "
         "training, five ways to draw. 2,000 fresh real faces have 13.9."),
-    "flow": Table(
-        "Excursion 1: the same FFTD as a flow", flow_cell, 1200, tuple(STEPS),
-        {"uniform times": {}, "uniform, then reflow": dict(reflowed=True),
-         "uniform, twice as long": dict(rounds=2), "logit-normal times": dict(law="logit-normal")},
-        {}, "The paper has no such table. Toy Fréchet distances of 2,000 faces, Euler's steps in "
-        "the columns; trained and drawn as in `beyond`, whose networks are diffusions. 2,000 fresh "
-        "real faces have 13.9.\n"
-        "The second and third row are trained for 2,400 steps: for half of them on pairs that the "
-        "first half made, or on new noise throughout."),
-    "likelihoods": Table(
-        "Excursion 1: what a face costs, in bits per dimension", likelihood_cell, 256, ("bits",),
-        {"Gaussian, 16×16, exact": dict(model="gaussian", size=16),
-         "Glow, 16×16, exact": dict(model="glow", size=16),
-         "Gaussian, 32×32, exact": dict(model="gaussian"),
-         "VAE, 32×32, bound": dict(model="vae"),
-         "U-Net, 32×32, bound": dict(model="unet"),
-         "PixelCNN, 32×32, tokens only": dict(model="tokens")}, {},
-        "The paper has no such table. 256 levels a value, 256 unseen faces a cell, the U-Net's of "
-        "four. A bound is no less than the cost itself. The tokens' row pays nothing for what they "
-        "lose.",
-        "images"),
+    **excursions.TABLES,
     "table3": Table(
         "Table 3: sampling steps, FFTD in the latent space", steps_cell, 300, ("frechet", "ms"),
         {f"DDIM {n}": dict(model="fftd_eps", steps=n) for n in (5, 10, 20, 50, 100, 500)}

@@ -104,6 +104,18 @@ def note_offsite(page, url, address):
 
 
 @pytest.fixture(scope="module")
+def chrome():
+    """Chromium without a window."""
+    browser_path = chromium()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as pw:
+        browser = pw.chromium.launch(executable_path=browser_path, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
 def page(tmp_path_factory):
     """Chapter 1, without its stored outputs, opened in JupyterLab with an idle kernel."""
     browser_path = chromium()

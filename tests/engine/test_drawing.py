@@ -111,7 +111,8 @@ def test_guidance_that_runs_away_is_said(tmp_path):
 
 def test_the_defaults_are_the_papers():
     assert defaults(drawing.Sampler) == dict(
-        seed=0, steps=500, eta=0.0, label=None, scale=1.0, batch_size=64, device=None)
+        seed=0, steps=500, eta=0.0, label=None, scale=1.0, batch_size=64, device=None,
+        prompt=None, negative="")
     assert defaults(drawing.draw_images) == dict(png=False, as_zip=False, progress=True)
 
 
@@ -229,3 +230,43 @@ def test_labels_that_are_none(label, names, words):
         drawing._label_of(label, with_card(classes=names and list(names)))
     with pytest.raises(DataError, match="trained without classes"):
         drawing._label_of(label, with_card(0))
+
+
+TOLD = data_path("pretrained", "text_fftd.safetensors")
+
+
+def test_a_prompt_is_obeyed_and_image_k_is_the_same_alone():
+    sampler = drawing.Sampler(TOLD, PAIR[1], steps=10, scale=2.0, batch_size=8,
+                              prompt="a grey-haired person on a pink background")
+    x = sampler(0, 20)
+    for attribute, value in (("hair", 4), ("background", 3)):
+        assert obedience(from_uint8(x), attribute, torch.full((20,), value)) > 0.8
+    assert int((sampler(7, 9).int() - x[7:9].int()).abs().max()) <= 1
+
+
+def test_a_negative_prompt_takes_glasses_off():
+    how = dict(steps=10, scale=3.0, prompt="a person with red hair")
+    shares = [obedience(from_uint8(drawing.Sampler(TOLD, PAIR[1], negative=n, **how)(0, 32)),
+                        "glasses", torch.ones(32).long()) for n in ("", "glasses")]
+    assert shares[0] > 0.2 and shares[1] < shares[0] / 2
+
+
+@pytest.mark.parametrize(("asked", "sentence"), [
+    (dict(prompt="a face", label="red"), "--prompt and --label are two ways of asking"),
+    (dict(negative="glasses"), "--negative says what a --prompt shall not bring"),
+    (dict(prompt=""), "the prompt is empty"),
+    (dict(prompt="a face", negative="spectacles"), "did you mean 'glasses'?"),
+    (dict(prompt="blue hair"), "the hair of a ToyFace cannot be 'blue'"),
+    (dict(scale=2.0), "name one with --label, or say what is wanted with --prompt"),
+])
+def test_what_cannot_be_asked_for_is_said(asked, sentence):
+    with pytest.raises(DataError) as e:
+        drawing.Sampler(TOLD if "prompt" in asked else PAIR[0], PAIR[1], **asked)
+    assert sentence in str(e.value)
+
+
+def test_a_prompt_needs_a_network_that_reads():
+    with pytest.raises(DataError, match=r"fftd.safetensors holds FFTD, not TextFFTD"):
+        drawing.Sampler(*PAIR, prompt="a face")
+    with pytest.raises(DataError, match=r"text_fftd.safetensors holds TextFFTD, not FFTD"):
+        drawing.Sampler(TOLD, PAIR[1])
