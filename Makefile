@@ -87,13 +87,13 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/.ready-to-test: $(VENV)/.ready requirements-test.txt
+# what the site and its playground are built with
+SITE_NEEDS := tools/site/requirements.txt tools/site/playground/requirements.txt
+
+$(VENV)/.ready-to-test: $(VENV)/.ready requirements-test.txt $(SITE_NEEDS)
 	$(PY) -m pip install -q -r requirements-test.txt
 	touch $@
 
-# the playground has packages of its own, where there is one
-SITE_NEEDS := $(wildcard tools/site/requirements.txt tools/site/playground/requirements.txt)
-
 $(VENV)/.ready-for-site: $(VENV)/.ready $(SITE_NEEDS)
-	$(PY) -m pip install -q $(addprefix -r ,$(SITE_NEEDS))
+	$(PY) -m pip install -q $(SITE_NEEDS:%=-r %)
 	touch $@

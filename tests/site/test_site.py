@@ -28,7 +28,7 @@ import teachers  # noqa: E402
 
 from minigen.paper.tables import TABLES  # noqa: E402
 
-STEMS = list(course.everything())
+STEMS = links.published()
 # what a browser fetches by itself; a link that is followed by hand may lead anywhere
 FETCHED = {"script": ("src",), "img": ("src", "srcset"), "source": ("src", "srcset"),
            "iframe": ("src",), "video": ("src", "poster"), "audio": ("src",), "object": ("data",),
@@ -191,13 +191,15 @@ def test_the_phrases_stand_in_the_chapters():
 def test_every_reproduced_table_is_drawn(site, pages):
     text = (site / "claims.html").read_text(encoding="utf-8")
     words = re.sub(r"<[^>]+>", "", text)
-    for name, table in TABLES.items():
+    known = {p.stem for p in (ROOT / "data" / "reproduce").glob("*.json")} & TABLES.keys()
+    assert len(known) >= 15
+    for name in known:
         assert f'src="pictures/{name}.svg"' in text
         assert (site / "pictures" / f"{name}.svg").stat().st_size > 5000
         assert f"python -m minigen reproduce {name}" in words
-        for row in table.rows:
-            assert len(claims.values(name, row, table.columns[0])) >= 3, (name, row)
-    assert text.count("<table") == len(TABLES) + 1
+        for row in TABLES[name].rows:
+            assert len(claims.values(name, row, TABLES[name].columns[0])) >= 3, (name, row)
+    assert text.count("<table") == len(known) + 1
 
 
 def test_the_verdicts_are_those_of_chapter_7():

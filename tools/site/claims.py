@@ -74,12 +74,13 @@ def verdict(claim: Claim, column: str) -> tuple[float, float, str]:
 
 def page(pictures: Path) -> str:
     """The page, and its charts in `pictures`."""
-    paper = [name for name in TABLES if TABLES[name].paper]
+    known = [name for name in TABLES if reproduce.read(name)]
+    paper = [name for name in known if TABLES[name].paper]
     parts = [(HERE / "pages" / "claims.md").read_text(encoding="utf-8"), _verdicts()]
     parts += [_told(name, pictures) for name in sorted(paper)]
     parts += ["## Beyond the paper",
               "Tables that the paper does not have, measured and kept alike."]
-    parts += [_told(name, pictures, "###") for name in TABLES if name not in paper]
+    parts += [_told(name, pictures, "###") for name in known if name not in paper]
     return "\n\n".join(parts) + "\n"
 
 

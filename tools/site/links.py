@@ -22,6 +22,11 @@ HEADINGS = {
 LINK = re.compile(r"(```.*?```|`[^`\n]*`)|(?<=\]\()([^()\s]+)(?=\))", re.S)
 
 
+def published() -> list[str]:
+    """The chapters and excursions whose notebook is there."""
+    return [s for s in course.everything() if (ROOT / "notebooks" / f"{s}.ipynb").exists()]
+
+
 def module_page(path: str) -> str:
     """minigen/engine/loop.py is described in api/minigen.engine.loop.md."""
     name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")

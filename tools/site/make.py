@@ -38,7 +38,7 @@ def write(source: Path, play: bool) -> None:
     for folder in ("chapters", "solutions", "api", "data", "extra/pictures"):
         (source / folder).mkdir(parents=True)
     pictures, words, uses = source / "extra" / "pictures", [], []
-    stems = [s for s in course.everything() if (links.ROOT / "notebooks" / f"{s}.ipynb").exists()]
+    stems = links.published()
     for stem in stems:
         text, found = chapters.chapter(stem, pictures, play)
         words += found
@@ -111,8 +111,8 @@ def card(stem: str) -> str:
 
 def solutions_index(stems: list[str]) -> str:
     lines = ["# Solutions", "", "The solved exercises, a page a chapter. Try first: a hint is "
-             "folded below every exercise, and `check` names the mistake.", "", "```{toctree}", ":maxdepth: 1",
-             ""]
+             "folded below every exercise, and `check` names the mistake.", "", "```{toctree}",
+             ":maxdepth: 1", ""]
     return "\n".join([*lines, *stems, "```", ""])
 
 

@@ -62,11 +62,14 @@ def _home(module: str, name: str) -> str:
 
 def placed(cell: str) -> str:
     """"chapter 4, §1 and §4" with its sections as links."""
-    stems = {course.number(stem): stem for stem in course.everything()}
+    stems = {course.number(stem): stem for stem in links.published()}
     number, out = "", []
     for part in re.split(r"((?:chapter|excursion) \w+|§\d+)", cell):
-        if found := re.fullmatch(r"(?:chapter|excursion) (\w+)", part):
-            number = found[1]
+        found = re.fullmatch(r"(?:chapter|excursion) (\w+)", part)
+        number = found[1] if found else number
+        if number not in stems:
+            out.append(part)
+        elif found:
             out.append(f"[{part}](chapters/{stems[number]}.ipynb)")
         elif part.startswith("§"):
             out.append(f"[{part}](#{target(stems[number], 'section', part[1:])})")
