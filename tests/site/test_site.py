@@ -27,6 +27,7 @@ import references  # noqa: E402
 import teachers  # noqa: E402
 
 from minigen.paper.tables import TABLES  # noqa: E402
+from tests.conftest import peer  # noqa: E402
 
 STEMS = links.published()
 # what a browser fetches by itself; a link that is followed by hand may lead anywhere
@@ -66,6 +67,8 @@ def site(tmp_path_factory):
     """
     if there := os.environ.get("SITE"):
         return Path(there)
+    peer("sphinx")
+    peer("myst_nb")
     folder = tmp_path_factory.mktemp("built") / "site"
     command = [sys.executable, ROOT / "tools" / "site" / "make.py", "--no-playground", folder]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
@@ -274,8 +277,18 @@ def test_the_weeks_cover_every_chapter_and_exercise():
     assert [week for week, _, _ in teachers.FOURTEEN] == list(range(1, 15))
     for stem in course.CHAPTERS:
         parts = [part for _, s, part in teachers.FOURTEEN if s == stem]
-        taught = [name for part in parts for name in teachers._within(stem, part)]
+        taught = [name for part in parts for s in teachers.within(stem, part)
+                  for name in s.exercises]
         assert sorted(taught) == sorted(name for name, _ in chapters.exercises(stem)), stem
+        told = sum(s.minutes for s in chapters.sections(stem))
+        assert 0.9 * course.CHAPTERS[stem].read <= told <= 1.1 * course.CHAPTERS[stem].read
+
+
+def test_a_playground_is_linked_from_the_front_and_every_chapter(tmp_path):
+    text, _ = chapters.chapter("01_gan", tmp_path, play=True)
+    assert "../playground/index.html" in text
+    assert 'href="playground/index.html"' in make.front(STEMS, play=True)
+    assert "playground" not in make.front(STEMS, play=False)
 
 
 def test_docstrings_become_paragraphs():

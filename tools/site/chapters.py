@@ -5,6 +5,7 @@ import copy
 import hashlib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import course
 import glossary
@@ -102,15 +103,22 @@ def exercises(stem: str) -> list[tuple[str, int]]:
     return [(name, words.count("★")) for words, _, name in EXERCISE.findall(prose)]
 
 
-def places(stem: str) -> list[tuple[str, int]]:
-    """(name, number of the section) of a chapter's exercises."""
+class Section(NamedTuple):
+    """A numbered section: the minutes that it announces (0 where it does not), its exercises."""
+
+    number: int
+    minutes: int
+    exercises: list[str]
+
+
+def sections(stem: str) -> list[Section]:
+    """The numbered sections of a chapter."""
     book = nbformat.read(links.ROOT / "notebooks" / f"{stem}.ipynb", 4)
-    section, found = 0, []
-    for cell in book.cells:
-        if cell.cell_type == "markdown":
-            for line in cell.source.split("\n"):
-                if match := SECTION.match(line):
-                    section = int(match[1])
-                elif match := EXERCISE.match(line):
-                    found.append((match[3], section))
+    prose = "\n\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    found = []
+    for part in re.split(r"^(?=## )", prose, flags=re.M):
+        if match := SECTION.match(part):
+            minutes = re.match(r"[^\n]*\n\n\*(\d+) minutes", part)
+            names = [name for _, _, name in EXERCISE.findall(part)]
+            found.append(Section(int(match[1]), int(minutes[1]) if minutes else 0, names))
     return found

@@ -42,13 +42,14 @@ def page(stems: list[str]) -> str:
     hours = course.hours()
     return "\n".join([
         "# For teachers", "",
-        f"The nine chapters take about {hours} hours with all exercises. They need no GPU and no "
-        "network, keep no account of anyone, and run in two minutes or less each, so a class can "
-        "begin in its first hour. Solutions are on [pages of their own](solutions/index.md); "
+        f"The {len(course.CHAPTERS)} chapters take about {hours} hours with all exercises. They "
+        "need no GPU and no network, send nothing anywhere, and run in two minutes or less each, "
+        "so a class can begin in its first hour. Solutions are on [pages of their own](solutions/index.md); "
         "whoever hands in somebody's code can explain it or cannot, so ask.", "",
         "## What each chapter needs and gives", "", *_chapters(stems), "",
-        "## Eight weeks", "", "A chapter a week; chapter 8 is read, not run.", "", *_weeks(EIGHT),
-        "", "## Fourteen weeks", "", "Half the pace, with time for a project.", "",
+        "## Eight weeks", "", "A chapter a week; chapter 8 is read, not run. The minutes are a "
+        "learner's, exercises included.", "", *_weeks(EIGHT),
+        "", "## Fourteen weeks", "", "Slower, with time for a project.", "",
         *_weeks(FOURTEEN),
         "", "## Handing in and grading", "", grading])
 
@@ -64,24 +65,26 @@ def _chapters(stems: list[str]) -> list[str]:
 
 
 def _weeks(weeks: tuple) -> list[str]:
-    lines = ["| week | chapter | of it | exercises |", "|---|---|---|---|"]
+    lines = ["| week | chapter | of it | minutes | exercises |", "|---|---|---|---|---|"]
     for week, stem, part in weeks:
         if stem is None:
-            lines.append(f"| {week} | – | {part} | – |")
+            lines.append(f"| {week} | – | {part} | – | – |")
             continue
-        names = ", ".join(f"`{name}`" for name in _within(stem, part))
-        lines.append(f"| {week} | {_link(stem)} | {part} | {names} |")
+        taken = within(stem, part)
+        whole = course.everything()[stem].read
+        minutes = whole if part == "all" else min(whole, sum(s.minutes for s in taken))
+        names = ", ".join(f"`{name}`" for s in taken for name in s.exercises)
+        lines.append(f"| {week} | {_link(stem)} | {part} | {minutes} | {names} |")
     return lines
 
 
-def _within(stem: str, part: str) -> list[str]:
-    """The exercises of "§1 to §3" or "all", by the sections they stand in."""
+def within(stem: str, part: str) -> list[chapters.Section]:
+    """The sections of a chapter that "§1 to §3", "all but §10" or "all" means."""
     span = re.match(r"§(\d+) to §(\d+)", part)
     left_out = re.match(r"all but §(\d+)", part)
     first, last = map(int, span.groups()) if span else (0, 99)
     out = int(left_out[1]) if left_out else None
-    return [name for name, section in chapters.places(stem)
-            if first <= section <= last and section != out]
+    return [s for s in chapters.sections(stem) if first <= s.number <= last and s.number != out]
 
 
 def _link(stem: str) -> str:
