@@ -5,7 +5,6 @@ Sources: Radford et al. 2021 (CLIP); van den Oord et al. 2018 (InfoNCE).
 
 import itertools
 import math
-import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from minigen.captions import WORDS, captions, in_combination
 from minigen.common import Batches, counted, evaluating, one_cycle
 from minigen.common import generator as seeded
-from minigen.data.toyfaces import ATTRIBUTES, ToyFaces, attribute_values, draw_faces
+from minigen.data.toyfaces import ToyFaces, attribute_values, draw_faces
 from minigen.inputs import alike, images, in_range, number, refuse, tensor, whole, wholes
 from minigen.prompts import END, LONGEST, VOCABULARY, tokenise
 
@@ -168,50 +167,21 @@ def train_clip(model: CLIP, data: Batches, *, steps: int, lr: float = 2e-3) -> I
         yield CLIPStep(step, loss.item(), model.scale().item())
 
 
-def twins(labels: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Each face once more with one attribute changed, and which one: hard negatives.
-
-    A batch of strangers can be told apart by backgrounds and hair, so nothing smaller is learned
-    from it; from a twin a face differs in one thing only. Where a twin would have a held-out
-    combination, the face itself stands in its place.
-    Shapes: labels (N, 9) → (N, 9), (N,) numbers of attributes.
-    Source: Yuksekgonul et al. 2023 (with changed sentences; here the pictures are changed too).
-    """
-    tensor(labels, "labels", ("N", len(ATTRIBUTES)), integers=True)
-    counts = torch.tensor([len(values) for values in ATTRIBUTES.values()])
-    which = torch.randint(len(counts), (len(labels),), generator=generator)
-    rows, shift = torch.arange(len(labels)), torch.rand(len(labels), generator=generator)
-    twin = labels.clone()
-    moved = 1 + (shift * (counts[which] - 1)).long()                  # 1 … count − 1
-    twin[rows, which] = (labels[rows, which] + moved) % counts[which]
-    return torch.where(in_combination(twin)[:, None], labels, twin), which
-
-
 def pair_batches(
-    faces: ToyFaces, batch_size: int = 128, with_twins: bool = True, seed: int = 0
+    faces: ToyFaces, batch_size: int = 128, told: Sequence[str] | None = None, seed: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches (pictures, ids) of faces without the held-out combinations, and new captions.
 
-    with_twins: a quarter of the batch has another quarter for its `twins`, and the captions of such
-    a pair tell the same attributes: what was changed, and up to two others.
+    told: the attributes that all captions tell; without it any part of them, as in `captions`.
     Shapes: (B, 3, size, size), (B, L).
     """
-    whole(batch_size, "batch_size", 4)
+    whole(batch_size, "batch_size")
     kept, generator = (~in_combination(faces.labels)).nonzero().flatten(), seeded(seed)
-    rng, pairs = random.Random(seed), batch_size // 4 if with_twins else 0
     for step in itertools.count():
-        n = batch_size - pairs
-        picked = kept[torch.randint(len(kept), (n,), generator=generator)]
-        rows, jitter = faces.labels[picked], faces.jitter[picked]
-        twin, which = twins(rows[:pairs], generator)
-        texts = captions(rows[pairs:], seed=seed * 1_000_003 + step)
-        for k in range(pairs):
-            told = {list(ATTRIBUTES)[which[k]], *rng.sample(list(ATTRIBUTES), rng.randint(0, 2))}
-            texts += captions(torch.stack([rows[k], twin[k]]), rng.getrandbits(32), sorted(told))
-        both = torch.stack([rows[:pairs], twin], 1).flatten(0, 1)     # pair by pair
-        rows = torch.cat([rows[pairs:], both])
-        jitter = torch.cat([jitter, jitter.roll(1, 0)])[: len(rows)]
-        yield draw_faces(rows, jitter, faces.size), tokenise(texts)
+        picked = kept[torch.randint(len(kept), (batch_size,), generator=generator)]
+        labels, jitter = faces.labels[picked], faces.jitter[picked]
+        texts = captions(labels, seed=seed * 1_000_003 + step, told=told)
+        yield draw_faces(labels, jitter, faces.size), tokenise(texts)
 
 
 def embed_images(model: CLIP, x: Tensor, batch_size: int = 500) -> Tensor:

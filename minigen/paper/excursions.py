@@ -33,7 +33,6 @@ TABLES = {
         "Excursion 2: how a sentence comes in", sentences_cell, 2000, (*SHARES, "frechet"),
         {"one vector, CLIP's encoder": dict(way="pooled", frozen=True),
          "words, CLIP's encoder": dict(way="words", frozen=True),
-         "both, CLIP's encoder": dict(way="both", frozen=True),
          "words, an encoder of its own": dict(way="words", frozen=False)}, {},
         "The paper has no such table. Width 64, 2,000 steps of batch 64; guidance 2, 10 steps of "
         "second order, 1,000 captions of a kind. seen, held out, new words: share of what a "
