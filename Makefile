@@ -2,7 +2,7 @@
 # make lab         open JupyterLab on chapter 0          make lab ARGS="--no-browser --port 8899"
 # make test        the linter, the type checker, every test and every notebook
 # make test-full   the same and the slow tests
-# make test-browser   chapter 1 in a real JupyterLab, in headless Chromium
+# make test-browser   chapter 1 in a real JupyterLab, the site and its playground, in headless Chromium
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
 # make grade       points and feedback for a folder of students' notebooks           make grade SUBMISSIONS=submitted
 # make site        the course as a site in build/site, which needs no network to be read

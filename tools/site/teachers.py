@@ -45,7 +45,8 @@ def page(stems: list[str]) -> str:
         f"The {len(course.CHAPTERS)} chapters take about {hours} hours with all exercises. They "
         "need no GPU and no network, send nothing anywhere, and run in two minutes or less each, "
         "so a class can begin in its first hour. Solutions are on [pages of their "
-        "own](solutions/index.md); whoever hands in somebody's code can explain it or cannot, so ask.", "",
+        "own](solutions/index.md); whoever hands in somebody's code can explain it or cannot, "
+        "so ask.", "",
         "## What each chapter needs and gives", "", *_chapters(stems), "",
         "## Eight weeks", "",
         "A chapter a week; chapter 8 is read, not run. The minutes are a learner's, exercises "
