@@ -2,9 +2,10 @@
 # make lab         open JupyterLab on chapter 0          make lab ARGS="--no-browser --port 8899"
 # make test        the linter, the type checker, every test and every notebook
 # make test-full   the same and the slow tests
-# make test-browser   chapter 1 in a real JupyterLab, in headless Chromium
+# make test-browser   chapter 1 in a real JupyterLab, the site and its playground, in headless Chromium
 # make notebooks   rebuild notebooks/ and solutions/*.ipynb from solutions/*.py     make notebooks ARGS=01_gan
 # make grade       points and feedback for a folder of students' notebooks           make grade SUBMISSIONS=submitted
+# make site        the course as a site in build/site, which needs no network to be read
 # make gallery     redraw the pictures of the README from the committed weights
 # make gpu         every path of a CUDA GPU tried in ten minutes, with a report     make gpu ARGS=--dry-run
 # make pretrained  retrain data/pretrained from its seeds (about four hours)        make pretrained ARGS=gan
@@ -24,7 +25,7 @@ ifneq ($(words $(VENV)),1)
 $(error VENV must be one path without spaces; it is '$(VENV)')
 endif
 
-.PHONY: help lab test test-full test-browser notebooks grade gallery gpu pretrained install lock clean
+.PHONY: help lab test test-full test-browser notebooks grade site gallery gpu pretrained install lock clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -47,6 +48,9 @@ notebooks: $(VENV)/.ready
 grade: $(VENV)/.ready
 	@test -n "$(SUBMISSIONS)" || { echo "Name the folder: make grade SUBMISSIONS=submitted"; exit 2; }
 	$(PY) tools/grade.py $(ARGS) "$(SUBMISSIONS)"
+
+site: $(VENV)/.ready-for-site
+	$(PY) tools/site/make.py $(ARGS) build/site
 
 gallery: $(VENV)/.ready
 	$(PY) tools/gallery.py
@@ -83,6 +87,13 @@ $(VENV)/.ready: requirements.txt pyproject.toml
 	$(PY) -m pip install -q -r requirements.txt
 	touch $@
 
-$(VENV)/.ready-to-test: $(VENV)/.ready requirements-test.txt
+# what the site and its playground are built with
+SITE_NEEDS := tools/site/requirements.txt tools/site/playground/requirements.txt
+
+$(VENV)/.ready-to-test: $(VENV)/.ready requirements-test.txt $(SITE_NEEDS)
 	$(PY) -m pip install -q -r requirements-test.txt
+	touch $@
+
+$(VENV)/.ready-for-site: $(VENV)/.ready $(SITE_NEEDS)
+	$(PY) -m pip install -q $(SITE_NEEDS:%=-r %)
 	touch $@
