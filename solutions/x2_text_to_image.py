@@ -590,7 +590,7 @@ for k, name in enumerate(ATTRIBUTES):
 
 # %% [markdown]
 r"""
-OBEYTEXT
+Nearly all of it comes out, and more with guidance. What is missed are eyes, of two pixels each, which chapter 7's tokens do not keep too well in the first place.
 
 **Guidance** is chapter 6's: the network was shown no caption in 15 % of its training, so it can be asked with the sentence and without, and the difference exaggerated. The longer-trained network, 1,000 captions of each kind, three seeds:
 """
@@ -697,7 +697,7 @@ for name, pattern in SWAPS.items():
 
 # %% [markdown]
 r"""
-BINDTEXT
+CLIP takes the right sentence nearly always where both things are large, and is helpless about eyes: it does not see them. So here it is no bag of words: its captions name many things at once, and a batch is full of pictures that differ in which thing has which colour. (On web captions that seldom happens, and there the same loss leaves a bag of words.) The generator binds colours well; its own text encoder had to learn it.
 
 ### Where the CLIP score misleads
 
@@ -723,7 +723,7 @@ print(f"correlation of score and obedience: "
 
 # %% [markdown]
 r"""
-CLIPTEXT
+The score does not tell obedient pictures from disobedient ones. It mostly tells how *much* a sentence says: a short one fits everything and points nowhere in particular, so its cosine is low for the most obedient of pictures. Compare CLIP scores for the same sentences only. And even so: what this CLIP does not see, a wrong mouth, costs nothing in its score. It is a fine measure of backgrounds.
 
 ## 6. DALL-E 2's detour
 
@@ -748,7 +748,7 @@ print(f"the two means point apart by a cosine of "
 
 # %% [markdown]
 r"""
-GAPTEXT
+A sentence is nearer to its picture than another's is, which is all that the loss asked for. But pictures lie in one region and sentences in another: that is known as the **modality gap** (Liang et al. 2022). A decoder trained on pictures' vectors has never seen a vector from over there.
 
 ### Exercise x2.7 · `prior_loss` · ★★ · 10 minutes
 
@@ -791,7 +791,7 @@ for t in (50, 500, 950):
 
 # %% [markdown]
 r"""
-PRIORTEXT
+At high noise the sentence is all there is to go by, and the right one helps most; near t = 0 the picture's vector is still there to be read off, whatever the sentence says.
 
 What is the detour good for? The decoder takes the vector of *any* picture, so a given face has **variations**: what CLIP saw in it is kept, what CLIP overlooked is drawn anew.
 """
@@ -936,6 +936,7 @@ r"""
 - Liu, Li, Du, Torralba, Tenenbaum 2022, *Compositional Visual Generation with Composable Diffusion Models*, [arXiv:2206.01714](https://arxiv.org/abs/2206.01714): negation by guidance.
 - Tong, Liu, Zhai, Ma, LeCun, Xie 2024, *Eyes Wide Shut? Exploring the Visual Shortcomings of Multimodal LLMs*, [arXiv:2401.06209](https://arxiv.org/abs/2401.06209): what CLIP does not see.
 - Yuksekgonul et al. 2023, *When and Why Vision-Language Models Behave like Bags-of-Words, and What to Do About It?*, [arXiv:2210.01936](https://arxiv.org/abs/2210.01936).
+- Liang, Zhang, Kwon, Yeung, Zou 2022, *Mind the Gap*, [arXiv:2203.02053](https://arxiv.org/abs/2203.02053): pictures' and sentences' vectors lie apart.
 - Hessel, Holtzman, Forbes, Le Bras, Choi 2021, *CLIPScore*, [arXiv:2104.08718](https://arxiv.org/abs/2104.08718).
 - Birhane, Prabhu, Kahembwe 2021, *Multimodal datasets: misogyny, pornography, and malignant stereotypes*, [arXiv:2110.01963](https://arxiv.org/abs/2110.01963).
 - Bianchi et al. 2023, *Easily Accessible Text-to-Image Generation Amplifies Demographic Stereotypes at Large Scale*, [arXiv:2211.03759](https://arxiv.org/abs/2211.03759).

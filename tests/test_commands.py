@@ -30,16 +30,6 @@ def test_every_command_is_run_by_something_and_has_examples():
     assert known == set(RUN) == set(NAMES) and set(ALONE) <= known
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_examples_at_the_end_of_a_help_are_commands(name, capsys):
-    end = help_of(capsys, name).split("\nexamples:\n")[1].replace(" \\\n", "").strip().splitlines()
-    assert 1 <= len(end) <= 4 and len(end) == len(commands.EXAMPLES[name])
-    for line in end:
-        words = shlex.split(line)
-        assert words[:4] == ["python", "-m", "minigen", name]
-        assert commands.parse(words[3:]).command == name
-
-
 @pytest.mark.parametrize("name", ["", *NAMES])
 @pytest.mark.parametrize("columns", [60, 80])
 def test_a_help_fits_the_terminal(name, columns, monkeypatch, capsys):

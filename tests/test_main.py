@@ -258,26 +258,6 @@ def test_what_to_try_next_keeps_what_was_asked_for(asked, second, tmp_path, monk
     assert first == f"{few} --seed 5 {asked}".strip() and other == f"{few} --seed 4 {second}"
 
 
-def test_a_sentence_is_drawn_and_names_its_picture(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    few = ["sample", "--images=2", "--steps=2"]
-    assert main([*few, "--prompt", "A sad, red-haired person"]) == 0
-    first, *hints = capsys.readouterr().out.splitlines()
-    name = "faces_images-2_prompt-a-sad-red-haired-person_steps-2.png"
-    assert first.startswith(f"2 images in {Path('runs') / name}, drawn in ")
-    asked = 'python -m minigen sample --images 2 --steps 2 --seed 1 --prompt "A sad, red-haired'
-    assert hints[0] == "Try next:" and hints[1].strip().startswith(asked) and len(hints) == 3
-    for hint in hints[1:]:
-        assert main(shlex.split(hint)[3:]) == 0
-    long = "a smiling person with short red hair and with blue eyes, wearing glasses, looking"
-    for last in ("left", "right"):                     # long ones that end otherwise
-        assert main([*few, "--prompt", f"{long} {last}"]) == 0
-    assert main([*few, "--prompt", "a face", "--negative", "glasses", "--scale", "3"]) == 0
-    names = sorted(p.name for p in Path("runs").iterdir())
-    assert len(names) == 6 and max(map(len, names)) < 150
-    assert "faces_images-2_prompt-a-face_negative-glasses_scale-3_steps-2.png" in names
-
-
 def test_pictures_and_folders_are_chosen_by_out_and_weights(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few = ["--steps=1", "--images=2"]
