@@ -32,7 +32,7 @@ class Prior(nn.Module):
     """
     card: dict  # what load_weights finds beside the weights
 
-    def __init__(self, dim: int = 64, width: int = 256, depth: int = 3, prediction: str = "x0",
+    def __init__(self, dim: int = 64, width: int = 128, depth: int = 3, prediction: str = "x0",
                  schedule: str | None = "cosine"):
         super().__init__()
         check_training(prediction, schedule)
