@@ -8,6 +8,7 @@ import http.server
 import importlib.util
 import json
 import os
+import random
 import sys
 import threading
 import time
@@ -17,7 +18,9 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 
-from minigen import ddpm, latents, vae
+from minigen import ddpm, latents, prompts, text_to_image, vae
+from minigen.captions import captions
+from minigen.data import ToyFaces
 from minigen.data.toyfaces import ATTRIBUTES
 from minigen.ddim import ddim_sample, timesteps
 from minigen.fftd import FFTD
@@ -28,7 +31,7 @@ from minigen.metrics import predict_attributes
 from minigen.vqvae import VQVAE
 
 FOLDER = Path(__file__).resolve().parents[2] / "tools" / "site" / "playground"
-TOYS = ("vae", "vqvae", "ddim", "fftd")
+TOYS = ("vae", "vqvae", "ddim", "fftd", "sentence")
 CLOSE = 1e-3
 
 
@@ -83,6 +86,12 @@ class Visit:
                 e.value = value;
                 e.dispatchEvent(new Event("input", { bubbles: true }));
             }""", str(value))
+        self.settle()
+
+    def write(self, field, text):
+        """Write a sentence into a field, press Enter, and wait for the pictures."""
+        self.page.locator(f"#{field}").fill(text)
+        self.page.locator(f"#{field}").press("Enter")
         self.settle()
 
     def settle(self):
@@ -377,6 +386,112 @@ def test_no_hair_in_particular(visit, decode):
     x, _ = noise(8, 3)
     images, _ = decode(ddpm.last(ddim_sample(model, ddpm.diffusion_of(model), x, steps=10)))
     assert far(one.picture(), images[:1]) < CLOSE
+
+
+START = "a grey-haired person with glasses on a pink background"
+
+
+@pytest.fixture(scope="module")
+def text_model():
+    return load_weights(text_to_image.TextFFTD, "text_fftd"), load_weights(IVQVAE, "ivqvae")
+
+
+@pytest.mark.parametrize(("prompt", "negative", "scale", "steps", "seed"), [
+    (START, "", 2, 10, 0),
+    ("a smiling person with short red hair", "glasses", 3.5, 7, 4),
+    ("a person with a green shirt", "red hair", 0, 5, 1),
+    ("", "", 8, 1, 2),
+])
+def test_faces_for_a_sentence(visit, text_model, prompt, negative, scale, steps, seed):
+    one = visit("sentence").open()
+    for name, value in (("scale", scale), ("steps", steps), ("seed", seed)):
+        one.set(name, value)
+    one.write("negative", negative)
+    one.write("prompt", prompt)
+    images = text_to_image.draw(*text_model, [prompt] * 8, scale=scale, negative=negative,
+                                steps=steps, seed=seed)
+    for k in range(8):
+        small = one.picture(f"#faces button:nth-child({k + 1}) canvas")
+        assert far(small, images[k : k + 1]) < CLOSE
+    one.page.locator("#faces button").nth(5).click()
+    assert far(one.picture(), images[5:6]) < CLOSE
+    tokens = torch.tensor(one.tokens()).view(1, 4, 4)
+    assert far(text_model[1].decode_indices(tokens), images[5:6]) < CLOSE
+    # what the sentence says, how many obey, and the tokens that the network is given
+    seen, said = predict_attributes(images), prompts.read(prompt) if prompt else {}
+    right = {name: seen[name] == ATTRIBUTES[name].index(value) for name, value in said.items()}
+    rows = [[name.replace("_", " "), value, f"{int(right[name].sum())} of 8"]
+            for name, value in said.items()]
+    shown = one.page.locator("#told tr").all()
+    assert [r.locator("th, td").all_inner_texts() for r in shown] == rows
+    if said:
+        obeyed = int(torch.stack(list(right.values())).all(0).sum())
+        assert one.said().startswith(f"All that the sentence says is in {obeyed} of 8 faces")
+    else:
+        assert one.said() == "Eight faces of which the sentence says nothing."
+    for field, sentence in (("sentence", prompt), ("negative", negative)):
+        (ids,) = prompts.tokenise([sentence])
+        wanted = [f"{w} {k}" for w, k in zip(prompts.words_of(ids), ids.tolist(), strict=True)]
+        assert one.page.locator(f"#{field}-words li").all_inner_texts() == wanted
+    one.shot(f"sentence_{seed}")
+
+
+def answer(prompt):
+    """What Python reads in a sentence, or its refusal, which names the list of words otherwise."""
+    try:
+        return prompts.read(prompt)
+    except ValueError as e:
+        return str(e).replace("minigen.prompts.VOCABULARY", "the list below")
+
+
+REFUSED = ("a woman with red hair", "a person with blak hair", "a person without glasses",
+           "a person with a xylophone", "eine Frau mit roten Haaren", "red hair " * 30, "?!",
+           "a person with red hair and grey hair", "a person with blue hair", "a red person")
+
+
+def test_what_nobody_can_draw_is_refused(visit):
+    one = visit("sentence").open()
+    before, words = one.picture(), one.page.locator("#sentence-words").inner_text()
+    for prompt in REFUSED:
+        one.write("prompt", prompt)
+        assert one.said() == f"Sentence refused: {answer(prompt)}"
+        assert one.page.locator("#prompt").get_attribute("aria-invalid") == "true"
+        assert torch.equal(one.picture(), before)
+    assert one.page.locator("#sentence-words").inner_text() == words
+    one.shot("sentence_refused")
+    one.write("prompt", "a sad face")
+    assert one.said().startswith("All that the sentence says is in ")
+    assert one.page.locator("#prompt").get_attribute("aria-invalid") is None
+    after = one.picture()
+    assert far(after, before) > CLOSE
+    one.page.locator("#negative").fill("spectacles")
+    one.page.get_by_role("button", name="Draw").click()
+    one.settle()
+    assert one.said() == ("Negative prompt refused: 'spectacles' is not known: did you mean "
+                          "'glasses'?")
+    assert torch.equal(one.picture(), after)
+
+
+def test_sentences_are_read_as_python_reads_them(visit):
+    """The rules, ported: captions, words in any order, and words with a letter lost."""
+    one, rng = visit("index"), random.Random(0)
+    one.page.goto(f"{one.address}playground/index.html")
+    known = [*prompts.VOCABULARY[3:], *prompts.MEANT, *prompts.DENIALS]
+    sentences = [*REFUSED, "", "constructor", "A RED-haired İ person", "Ⅷ faces²",
+                 *captions(ToyFaces(100, seed=1).labels)]
+    sentences += [" ".join(rng.choices(known[:-25], k=rng.randint(1, 6))) for _ in range(300)]
+    for word in rng.choices(known, k=300):
+        k = rng.randrange(len(word))
+        sentences.append(f"a face with {word[:k]}{rng.choice(['', 'e', 'x'])}{word[k + 1:]} hair")
+    read = one.page.evaluate("""async (sentences) => {
+        const { reader } = await import("./prompts.js");
+        const { read } = reader((await (await fetch("tables.json")).json()).prompts);
+        return sentences.map((sentence) => {
+            try { return read(sentence); } catch (error) { return error.message; }
+        });
+    }""", sentences)
+    wanted = [answer(sentence) for sentence in sentences]
+    assert sum(isinstance(w, dict) for w in wanted) > 120 and read == wanted
 
 
 @pytest.mark.parametrize("toy", ("index", *TOYS))

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from minigen import prompts
 from minigen.data import ToyFaces
 from minigen.ddpm import diffusion_of
 from minigen.fftd import FFTD
 from minigen.files import load_weights
 from minigen.metrics import predict_attributes
+from minigen.text_to_image import TextFFTD
 from minigen.vae import VAE
 from minigen.vqvae import VQVAE
 from tests.conftest import peer
@@ -24,8 +26,8 @@ from tests.conftest import peer
 PLAYGROUND = Path(__file__).resolve().parents[2] / "tools" / "site" / "playground"
 PAGES = PLAYGROUND / "pages"
 SCRIPTS = sorted(PAGES.glob("*.js"))
-NAMES = ("vae", "vqvae", "ivqvae", "fftd", "classifier")
-TOYS = ("vae", "vqvae", "ddim", "fftd")
+NAMES = ("vae", "vqvae", "ivqvae", "fftd", "words", "text_fftd", "classifier")
+TOYS = ("vae", "vqvae", "ddim", "fftd", "sentence")
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +82,28 @@ def test_a_network_that_answers_otherwise_is_refused(export, monkeypatch, tmp_pa
 def test_the_networks_weigh_little(playground, networks):
     sizes = {name: (networks[0] / f"{name}.onnx").stat().st_size for name in NAMES}
     assert sum(sizes.values()) <= 15_000_000 == playground.MOST
-    for name, toys in (("fftd", 2_424_042), ("vae", 381_091), ("ivqvae", 664_227)):
-        assert sizes[name] < 2.1 * toys + 100_000, name    # two bytes a weight, and the graph
+    for name, weights in (("fftd", 2_424_042), ("vae", 381_091), ("ivqvae", 664_227),
+                          ("words", 110_336), ("text_fftd", 1_528_692)):
+        assert sizes[name] < 2.1 * weights + 100_000, name    # two bytes a weight, and the graph
+
+
+def test_the_sentence_networks_are_the_course_s_own(networks):
+    """The two files together answer to real sentences as TextFFTD does, which is one network."""
+    import onnxruntime
+
+    model = load_weights(TextFFTD, "text_fftd").eval()
+    ids = prompts.tokenise(["", "a smiling person with red hair"])
+    filled = torch.nn.functional.pad(ids, (0, prompts.LONGEST - ids.shape[1]), value=prompts.PAD)
+    z, t, y = torch.randn(3, 4, 4, 4), torch.tensor([700]), torch.tensor([1, 0, 1])
+    with torch.no_grad():
+        features, wanted = model.read(ids).words, model(z, t, ids[y])
+    encoder, denoiser = (onnxruntime.InferenceSession(str(networks[0] / f"{name}.onnx"))
+                         for name in ("words", "text_fftd"))
+    (words,) = encoder.run(None, {"ids": filled.numpy()})
+    given = dict(z=z, t=t, y=y, ids=filled)
+    (v,) = denoiser.run(None, {n: x.numpy() for n, x in given.items()} | {"words": words})
+    assert np.abs(words[:, : ids.shape[1]] - features.numpy()).max() < 1e-4
+    assert np.abs(v - wanted.numpy()).max() < 1e-4
 
 
 def test_weights_in_16_bits_are_exact(networks):
@@ -157,8 +179,9 @@ def test_a_page_has_what_its_script_asks_for(pages, name):
     tags = Tags(pages[name])
     ids = [attrs["id"] for _, attrs in tags.found if "id" in attrs]
     assert len(ids) == len(set(ids))
-    used = set(re.findall(r'find\("([\w-]+)"\)', read(PAGES / f"{name}.js")))
-    used |= set(re.findall(r'find\("([\w-]+)"\)', read(PAGES / "page.js")))
+    own = read(PAGES / f"{name}.js")
+    scripts = [own, *(read(PAGES / n) for n in re.findall(r'from "\./(\w+\.js)"', own))]
+    used = {id for script in scripts for id in re.findall(r'find\("([\w-]+)"\)', script)}
     assert len(used) > 5 and used <= set(ids), used - set(ids)
     for script in SCRIPTS:
         for target in re.findall(r'from "\./(\S+)"', read(script)):
@@ -199,7 +222,7 @@ def test_a_page_leads_to_its_chapter_where_there_is_one(playground, tmp_path):
 
 def test_every_toys_chapter_is_one_of_the_course(playground):
     for toy in playground.TOYS:
-        assert (PLAYGROUND.parents[2] / "notebooks" / f"{toy.stem}.ipynb").is_file()
+        assert (PLAYGROUND.parents[2] / "solutions" / f"{toy.stem}.py").is_file()
 
 
 def test_without_npm_one_sentence_says_so(playground, monkeypatch, tmp_path):
@@ -305,3 +328,14 @@ def test_frequent_tokens_are_so(numbers):
 def test_the_schedule_is_the_networks_own(numbers):
     own = diffusion_of(load_weights(FFTD, "fftd")).alpha_bar
     assert torch.equal(torch.tensor(numbers["alpha_bar"], dtype=torch.float64), own)
+    assert torch.equal(own, diffusion_of(load_weights(TextFFTD, "text_fftd")).alpha_bar)
+
+
+def test_sentences_are_read_by_pythons_own_tables(numbers):
+    given = json.loads(json.dumps(numbers["prompts"]))
+    assert tuple(given["vocabulary"]) == prompts.VOCABULARY and given["longest"] == prompts.LONGEST
+    assert given["vocabulary"].index("<pad>") == prompts.PAD == 0
+    assert tuple(given["denials"]) == prompts.DENIALS and given["meant"] == prompts.MEANT
+    assert given["meaning"] == prompts.MEANING and list(given["meaning"]) == list(prompts.MEANING)
+    for name, table in (("told_by", prompts.TOLD_BY), ("by_itself", prompts.SAYS_BY_ITSELF)):
+        assert {word: tuple(row) for word, row in given[name].items()} == table, name

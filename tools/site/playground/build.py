@@ -59,6 +59,11 @@ TOYS = (
         "You see eight faces that chapter 7's FFTD draws, with the hair colour you ask for and as "
         "much insistence as you choose.",
         "Chapter 7, FFTD", "07_fftd", ("fftd", "ivqvae", READER)),
+    Toy("sentence", "A face asked for in words",
+        "You see eight faces that excursion x2's network draws from a sentence of yours, how the "
+        "sentence was read, and why another one is refused.",
+        "Excursion x2, A sentence becomes a face", "x2_text_to_image",
+        ("words", "text_fftd", "ivqvae", READER)),
 )
 
 

@@ -24,6 +24,8 @@ from minigen.fftd import FFTD
 from minigen.files import data_path, load_weights, replacing
 from minigen.ivqvae import IVQVAE
 from minigen.metrics import AttributeClassifier
+from minigen.prompts import LONGEST, PAD, VOCABULARY
+from minigen.text_to_image import Sentences, TextFFTD
 from minigen.vae import VAE
 from minigen.vqvae import VQVAE, nearest_code
 
@@ -78,6 +80,34 @@ class Denoiser(nn.Module):
         return self.model(z, t, y)
 
 
+class Words(nn.Module):
+    """Sentences of 48 tokens, ids (N, 48), padding among them → their words' features (N, 48, 64).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = load_weights(TextFFTD, "text_fftd").text
+
+    def forward(self, ids: Tensor) -> Tensor:
+        # as the encoder's own forward; told that the mask is causal, torch need not look at it
+        x = self.model.words(ids) + self.model.places
+        return self.model.layers(x, mask=self.model.get_buffer("hidden"), is_causal=True)
+
+
+class TextDenoiser(nn.Module):
+    """Noisy latents z (B, 4, 4, 4), time t (1,), the number y (B,) of each one's sentence, 0 or 1,
+    and the two sentences, words (2, 48, 64) and ids (2, 48) → v as z.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = load_weights(TextFFTD, "text_fftd")
+
+    def forward(self, z: Tensor, t: Tensor, y: Tensor, words: Tensor, ids: Tensor) -> Tensor:
+        own, mask = words[y], ids[y] != PAD                      # the end's features are not used
+        return self.model.told(z, t, Sentences(own, mask, own[:, 0]))
+
+
 class Reader(nn.Module):
     """image (B, 3, 32, 32) → the logits of all attributes' values, one attribute after another."""
 
@@ -90,16 +120,30 @@ class Reader(nn.Module):
 
 
 class Network(NamedTuple):
-    """A file of the playground: what builds it, the names of inputs and outputs, an example."""
+    """A file of the playground: what builds it, the names of inputs and outputs, an example, and
+    which inputs are of one size, however large the batch.
+    """
 
     build: Callable[[], nn.Module]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     example: Callable[[int, torch.Generator], tuple[Tensor, ...]]
+    fixed: tuple[str, ...] = ()
 
 
 def _latents(n: int, g: torch.Generator) -> Tensor:
     return torch.randn(n, 4, 4, 4, generator=g)
+
+
+def _time(g: torch.Generator) -> Tensor:
+    return torch.randint(1000, (1,), generator=g)
+
+
+def _sentences(n: int, g: torch.Generator) -> Tensor:
+    """Words at random, of any number, and padding behind them. Shapes: → (n, 48)."""
+    length = torch.randint(2, LONGEST + 1, (n, 1), generator=g)
+    ids = torch.randint(1, len(VOCABULARY), (n, LONGEST), generator=g)
+    return ids.masked_fill(torch.arange(LONGEST) >= length, PAD)
 
 
 NETWORKS = {
@@ -110,8 +154,14 @@ NETWORKS = {
     "ivqvae": Network(LatentDecoder, ("z",), ("image", "tokens"),
                       lambda n, g: (_latents(n, g),)),
     "fftd": Network(Denoiser, ("z", "t", "y"), ("v",),
-                    lambda n, g: (_latents(n, g), torch.randint(1000, (1,), generator=g),
-                                  torch.randint(6, (n,), generator=g))),
+                    lambda n, g: (_latents(n, g), _time(g),
+                                  torch.randint(6, (n,), generator=g)), ("t",)),
+    "words": Network(Words, ("ids",), ("words",), lambda n, g: (_sentences(n, g),)),
+    "text_fftd": Network(TextDenoiser, ("z", "t", "y", "words", "ids"), ("v",),
+                         lambda n, g: (_latents(n, g), _time(g),
+                                       torch.randint(2, (n,), generator=g),
+                                       torch.randn(2, LONGEST, 64, generator=g),
+                                       _sentences(2, g)), ("t", "words", "ids")),
     "classifier": Network(Reader, ("image",), ("logits",),
                           lambda n, g: (torch.rand(n, 3, 32, 32, generator=g) * 2 - 1,)),
 }
@@ -141,7 +191,7 @@ def exported(name: str) -> onnx.ModelProto:
     network = NETWORKS[name]
     example = network.example(2, torch.Generator().manual_seed(0))
     batch = torch.export.Dim("batch", min=1, max=64)
-    shapes = tuple({0: batch} if n != "t" else None for n in network.inputs)
+    shapes = tuple(None if n in network.fixed else {0: batch} for n in network.inputs)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad(), _symbolic_lengths():
         warnings.simplefilter("ignore")

@@ -1,10 +1,11 @@
-"""The numbers the playground's pages begin with: faces as codes, arrows, frequent tokens, ᾱ."""
+"""What the playground's pages begin with: faces as codes, arrows, frequent tokens, ᾱ, words."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from minigen import prompts
 from minigen.data import ToyFaces
 from minigen.data.toyfaces import ATTRIBUTES
 from minigen.ddpm import diffusion_of
@@ -36,6 +37,16 @@ def tables() -> dict[str, Any]:
         alpha_bar=diffusion_of(load_weights(FFTD, "fftd")).alpha_bar.tolist(),
         vae=_vae(seen, fresh, names),
         vqvae=_vqvae(seen, fresh, names),
+        prompts=_prompts(),
+    )
+
+
+def _prompts() -> dict[str, Any]:
+    """What minigen.prompts reads sentences by."""
+    return dict(
+        vocabulary=prompts.VOCABULARY, longest=prompts.LONGEST, denials=prompts.DENIALS,
+        meant=prompts.MEANT, told_by=prompts.TOLD_BY, meaning=prompts.MEANING,
+        by_itself=prompts.SAYS_BY_ITSELF,
     )
 
 

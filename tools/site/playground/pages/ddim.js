@@ -53,10 +53,8 @@ open(["fftd", "ivqvae"], async (networks, tables) => {
     find("status").textContent = "Sampling.";
     for await (const state of sample(networks.fftd, tables.alpha_bar, random, { steps, eta })) {
       states.push(state);
-      if (states.length % 5 === 0) {
-        await breathe();
-        if (draw.stale()) return;
-      }
+      if (states.length % 5 === 0) await breathe();
+      if (draw.stale()) return;
     }
     film = states;
     find("frame").max = steps;

@@ -8,7 +8,8 @@ ort.env.wasm.numThreads = 1;           // more need headers that a plain host of
 // of one input's values, by network and input
 const SHAPES = {
   vae: { z: [32] }, vqvae: { tokens: [4, 4] }, ivqvae: { z: [4, 4, 4] },
-  fftd: { z: [4, 4, 4], t: [], y: [] }, classifier: { image: [3, 32, 32] },
+  fftd: { z: [4, 4, 4], t: [], y: [] }, classifier: { image: [3, 32, 32] }, words: { ids: [48] },
+  text_fftd: { z: [4, 4, 4], t: [], y: [], words: [48, 64], ids: [48] },
 };
 
 async function fetched(path, told) {

@@ -140,14 +140,9 @@ export function follow(ids, then) {
 const decimals = (input) => (input.step.split(".")[1] ?? "").length;
 
 // The theme chosen on the site's other pages, where it can be read; else the system's.
-export function followTheme() {
-  let chosen;
-  try {
-    chosen = localStorage.getItem("mode");
-  } catch {
-    return;                            // a reader may have forbidden it
-  }
+try {
+  const chosen = localStorage.getItem("mode");
   if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
+} catch {
+  // a reader may have forbidden it
 }
-
-followTheme();
