@@ -36,7 +36,7 @@ from minigen.errors import DataError, Diverged
 from minigen.files import load_weights, replacing
 from minigen.guidance import Guided
 from minigen.names import how_many, listed, near
-from minigen.prompts import read
+from minigen.prompts import read, tokenise
 
 PART = 64                                         # images
 MOST_IN_A_PICTURE = 1024
@@ -78,8 +78,8 @@ def _check_asked(label: str | int | None, prompt: str | None, negative: str) -> 
         return
     if label is not None:
         raise DataError("--prompt and --label are two ways of asking: leave one out.")
-    for sentence in (prompt, *filter(None, [negative])):
-        read(sentence)
+    read(prompt)
+    tokenise([negative])
 
 
 class Sampler:

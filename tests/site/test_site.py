@@ -284,9 +284,14 @@ def test_the_weeks_cover_every_chapter_and_exercise():
         assert 0.9 * course.CHAPTERS[stem].read <= told <= 1.1 * course.CHAPTERS[stem].read
 
 
-def test_a_playground_is_linked_from_the_front_and_every_chapter(tmp_path):
-    text, _ = chapters.chapter("01_gan", tmp_path, play=True)
-    assert "../playground/index.html" in text
+def test_a_playground_is_linked_from_the_front_and_each_toy_from_its_chapter(tmp_path):
+    for stem in links.published():
+        text, _ = chapters.chapter(stem, tmp_path, play=True)
+        toy = chapters.TOYS.get(stem)
+        assert (f"../playground/{toy}.html" in text) == ("../playground/" in text) == bool(toy)
+    written = (ROOT / "tools" / "site" / "playground" / "build.py").read_text(encoding="utf-8")
+    toys = re.findall(r'Toy\("(\w+)", .+?, "(\w+)",\s+\(', written, re.S)
+    assert dict(toys) == {toy: stem for stem, toy in chapters.TOYS.items()}
     assert 'href="playground/index.html"' in make.front(STEMS, play=True)
     assert "playground" not in make.front(STEMS, play=False)
 

@@ -13,7 +13,10 @@ import links
 import nbformat
 
 PICTURE = re.compile(r'<img src="data:image/png;base64,([^"]+)"')
-PLAY = '<a href="../playground/index.html">Play in the browser</a>'
+# a chapter's toy in the playground; playground/build.py, which has them too, needs more imported
+TOYS = {"02_vae": "vae", "03_vqvae": "vqvae", "06_ddim": "ddim", "07_fftd": "fftd",
+        "x2_text_to_image": "sentence"}
+PLAY = '<a href="../playground/{}.html">Play with it in the browser</a>'
 EXERCISE = re.compile(r"^### (Exercise (\S+) · `(\w+)` .*)$", re.M)
 SECTION = re.compile(r"^## (\d+)\. ", re.M)
 
@@ -30,10 +33,10 @@ def chapter(stem: str, pictures: Path, play: bool) -> tuple[str, list[glossary.W
     words = glossary.words_of(stem, texts)
     for cell, text in zip(prose, glossary.marked(stem, texts), strict=True):
         cell.source = with_targets(stem, links.relinked(text, file, page))
-    if play:
+    if play and stem in TOYS:
         lines = prose[0].source.split("\n")
         place = next(k for k, line in enumerate(lines) if "colab.research.google" in line)
-        lines[place] = f"{PLAY} · {lines[place]}"
+        lines[place] = f"{PLAY.format(TOYS[stem])} · {lines[place]}"
         prose[0].source = "\n".join(lines)
     for cell in book.cells:
         if cell.cell_type == "code" and "google.colab" in cell.source:
