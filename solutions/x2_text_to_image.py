@@ -544,7 +544,13 @@ for a, b in ((1, 0), (2, 1)):
 
 # %% [markdown]
 r"""
-SENTTEXT
+Three things, and none of them is what a poster would say.
+
+- **A borrowed encoder brings the words along.** In 2,000 steps a network that must learn to read *and* to draw has learned next to no reading: 0.37 is little more than the 0.28 of a network that is not told at all. With CLIP's encoder 0.82 comes out.
+- **And it brings its blindness along.** More than 0.82 it cannot be: mouths and eyes, two of nine attributes, stay at chance, since "smiling" and "frowning" are the same to that encoder. There is nothing to be learned from its features about them. This is the second time you meet the two lines.
+- **One vector or the words: no difference.** Our sentences tell at most nine things, and 64 numbers hold nine things. Cross-attention pays where sentences are longer than a vector.
+
+The network of the first figure has an encoder of its own too, but four times the steps of twice the batch, and more width. By then it reads, mouths included. Which camp is right is a question of what you can afford, and of what the borrowed encoder was taught.
 
 ## 5. Does it obey?
 
@@ -608,11 +614,33 @@ for ax, keys in zip(axes.flat, lines.values(), strict=True):
         ax.fill_between(at, v.amin(1), v.amax(1), color=COLOURS[k], alpha=0.2)
     ax.set(xlabel="guidance", ylim=(0, None))
     legend(ax)
-show(fig, """GUIDEFIG""")
+show(fig, """Over the guidance scale, with the range of three seeds. Left: obedience is at a
+     quarter without guidance (scale 0), near one from scale 1 on, a little lower for what was
+     held out, and falls slightly at 8. Middle: the diversity of eight faces of a sentence
+     falls steadily from scale 1 on; the CLIP score stays level. Right: the distance is
+     lowest at 1 to 1.5 and higher by a third at 5.""")
 
 # %% [markdown]
 r"""
-GUIDETEXT
+At scale 1, the plain conditional model, nearly everything is obeyed already; a scale of 2 adds the last per cent, for the price of some variety. Beyond that only the price rises. In large models the turning point lies at 5 to 10, because there the plain model obeys much less.
+
+What was held out comes out nearly as well. Words in new order are no difficulty; and of the new combinations:
+"""
+
+# %% tags=["nbval-ignore-output"]
+for k, combination in enumerate(COMBINATIONS):
+    rows = ToyFaces(20_000, seed=51).labels
+    asked_for = captions(rows[in_combination(rows, k)][:64], seed=k, told=list(combination))
+    got, told = read_labels(faces_for(asked_for)), labels_told(asked_for)
+    right = ((got == told) | (told < 0)).all(1)
+    wrong = [name for j, name in enumerate(ATTRIBUTES)
+             if name in combination and not bool((got[:, j] == told[:, j]).all())]
+    print(f"{float(right.float().mean()):6.1%} all right:  {', '.join(combination.values())}"
+          f"{'   missed: ' if wrong else ''}{', '.join(wrong)}")
+
+# %% [markdown]
+r"""
+COMBTEXT
 
 ### What cannot be said
 

@@ -141,7 +141,7 @@ def test_recipes_of_text_write_what_they_measured(out):
     card = pretrain_text.clip_(steps=2, batch_size=8)
     assert files.load_weights(clip.CLIP, out / "clip.safetensors").card == card
     assert card["zero_shot"].keys() == ATTRIBUTES.keys() and len(card["recall_at_1"]) == 2
-    card = pretrain_text.text_fftd(steps=2, batch_size=8, faces=200, captions_a_kind=8)
+    card = pretrain_text.text_fftd(steps=2, batch_size=8, faces=200, captions_a_kind=128)
     model = files.load_weights(text_to_image.TextFFTD, out / "text_fftd.safetensors")
     assert model.card == card and card["obedience"].keys() >= {"seen", "held_out", "new_words"}
     card = pretrain_text.prior_(steps=2, batch_size=8, faces=200)

@@ -16,6 +16,7 @@ from minigen.paper import transformer
 from minigen.prompts import labels_told
 
 STEPS = 10                                        # of second order
+DRAWN = 1000                                      # captions of a kind, for a cell
 SCALE = 2.0                                       # of guidance, where a table does not vary it
 
 
@@ -49,7 +50,7 @@ def held_out(n: int, seed: int) -> list[str]:
 
 def faces_for(model: Any, texts: list[str], seed: int, scale: float) -> Tensor:
     """A face for each sentence; each has a noise of its own."""
-    tokenizer, _, _ = transformer.tokens()
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
     return torch.cat([
         t2i.draw(model, tokenizer, texts[i : i + 250], scale=scale, steps=STEPS, seed=seed + i)
         for i in range(0, len(texts), 250)])
@@ -97,7 +98,7 @@ def sentences_cell(seed: int, steps: int, way: str, frozen: bool) -> dict[str, f
         pass
     trained = average.module.eval()
     trained.card = dict(tokenizer=latents.fingerprint(load_weights(ivqvae.IVQVAE, "ivqvae")))
-    return measured(trained, 1000, seed, SCALE)
+    return measured(trained, DRAWN, seed, SCALE)
 
 
 def prompting_cell(seed: int, images: int, scale: float) -> dict[str, float]:

@@ -14,6 +14,10 @@ from minigen.paper.tables import TABLES
 from minigen.prompts import labels_told, read
 
 
+def test_cells_draw_a_thousand_captions_of_a_kind():
+    assert (sentences.DRAWN, sentences.STEPS, sentences.SCALE) == (1000, 10, 2.0)
+
+
 def test_obedience_is_a_count():
     want = torch.tensor([[0, -1, 2, -1], [1, -1, -1, 3]])
     got = torch.tensor([[0, 5, 1, 3], [1, 0, 0, 3]])
@@ -72,6 +76,7 @@ def test_a_network_is_trained_as_the_row_says(perfect, monkeypatch):
     monkeypatch.setattr(transformer, "tokens", lambda: (None, z, z[:1]))
     sentences._faces.cache_clear()
     monkeypatch.setattr(sentences.ddpm, "train_ddpm", train)
+    monkeypatch.setattr(sentences, "DRAWN", 128)
     encoder = load_weights(CLIP, "clip").text_encoder.state_dict()
     for row, options in TABLES["sentences"].rows.items():
         values = sentences.sentences_cell(1, 7, **options)
