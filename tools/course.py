@@ -93,7 +93,7 @@ EXCURSIONS = {
         "A sentence becomes a face",
         "captions and byte pairs, CLIP's loss written and what it is blind to, cross-attention "
         "written and looked at, obedience counted under guidance, DALL-E 2's detour",
-        ("captions", "prompts", "clip", "text_to_image", "unclip", "paper/sentences"), "–", 1.6,
+        ("captions", "prompts", "clip", "text_to_image", "unclip", "paper/sentences"), "–", 1.2,
         190, after="chapter 7"),
 }
 
