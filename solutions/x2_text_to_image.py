@@ -20,6 +20,7 @@ You need chapter 7, and with it chapters 4 to 6. In this excursion you will
 # %%
 import collections
 import statistics
+import textwrap
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,11 @@ size = {
 }[scale]
 print(f"scale: {scale}; everything here runs on the processor")
 
+# %% [markdown]
+r"""
+Here is where it goes: four sentences, and what the network of this excursion draws for them.
+"""
+
 # %% tags=["nbval-ignore-output"]
 tokenizer = load_weights(IVQVAE, "ivqvae")
 net = load_weights(t2i.TextFFTD, "text_fftd")
@@ -87,7 +93,7 @@ Where do the sentences come from? Web pictures come with the text beside them, m
 # %%
 faces = ToyFaces(20_000, seed=0)
 for text in captions(faces.labels[:8], seed=1):
-    print("·", text)
+    print(textwrap.fill(f"· {text}", 90, subsequent_indent="  "))
 
 # %% [markdown]
 r"""
@@ -103,7 +109,7 @@ for k, combination in enumerate(COMBINATIONS):
     print(f"{share:5.1%} of faces:", ", ".join(f"{a} {v}" for a, v in combination.items()))
 print()
 for text in captions(faces.labels[12:15], seed=3, phrasing="new"):
-    print("·", text)
+    print(textwrap.fill(f"· {text}", 90, subsequent_indent="  "))
 
 # %% [markdown]
 r"""
@@ -120,7 +126,8 @@ for prompt in ("a person with spectacles", "a person without glasses",
     try:
         read(prompt)
     except ValueError as e:
-        print(f"\n{prompt}:\n    {e}")
+        print(f"\n{prompt}:")
+        print(textwrap.indent(textwrap.fill(str(e), 86), "    "))
 
 # %% [markdown]
 r"""
@@ -305,8 +312,8 @@ for name, model in (("yours", small), ("trained longer", large)):
     u = clip.embed_images(model, test.images())
     for kind, texts in asked.items():
         v = clip.embed_texts(model, texts)
-        print(f"{name:<15} {kind:<14} own sentence found: {recall_at_1(u, v):6.1%}"
-              f"   own picture: {recall_at_1(v, u):6.1%}   (chance {1 / len(u):.1%})")
+        print(f"{name:<15} {kind:<14} sentence found {recall_at_1(u, v):6.1%}, "
+              f"picture {recall_at_1(v, u):6.1%} (chance {1 / len(u):.1%})")
 
 # %% [markdown]
 r"""
@@ -506,7 +513,7 @@ fig, axes = panels(2, 4, height=1.5)
 for ax, k in zip(axes.flat, shown, strict=False):
     heat(ax, weights[..., k], title=names[k])
 axes.flat[-1].axis("off")
-show(fig, """How much each of 4×4 places looks at seven of the words, each on a scale of its own.
+show(fig, """How much each of 4×4 places looks at seven of the words, each on its own scale.
      "hair" is looked at from the top, up to 0.6 of all attention; "shirt" from the bottom,
      "frowning" from the middle rows, "background" and "azure" from the left and the top
      corner. "red" and "green" get little attention anywhere.""")

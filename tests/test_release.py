@@ -193,7 +193,7 @@ def test_card_of_the_weights_is_true():
     for path in files:
         mend = "run `python tools/pretrain.py card`"
         assert path.name in text and sha256_of(path) in text, f"{path.name}: {mend}"
-    assert sum(p.stat().st_size for p in files) < 40e6
+    assert sum(p.stat().st_size for p in files) < 45e6
     rows = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     chapters = [row["chapter"] for row in rows]
     assert chapters == sorted(chapters, key=str)
