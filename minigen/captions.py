@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from minigen.data.toyfaces import ATTRIBUTES
-from minigen.inputs import refuse, tensor, whole
+from minigen.inputs import in_range, refuse, tensor, whole
 from minigen.names import listed
 
 # attribute -> value -> the words that mean it; one word means one value of an attribute, and may
@@ -32,11 +32,11 @@ WORDS: dict[str, dict[str, tuple[str, ...]]] = {
               "green": ("green",), "white": ("white",), "purple": ("purple", "violet", "lilac")},
     "eyes": {"brown": ("brown", "hazel"), "blue": ("blue",), "green": ("green", "emerald")},
 }
-# attributes that are told in whole phrases; what is not here ("no" of glasses) is never told
 ADJECTIVES: dict[str, dict[str, tuple[str, ...]]] = {
     "smile": {"frown": ("frowning", "sad", "gloomy"), "neutral": ("serious", "calm", "earnest"),
               "smile": ("smiling", "happy", "cheerful")},
 }
+# attributes that are told in whole phrases; what is not here ("no" of glasses) is never told
 PHRASES: dict[str, dict[str, tuple[str, ...]]] = {
     "glasses": {"yes": ("wearing glasses", "with glasses", "in glasses",
                         "with a pair of glasses")},
@@ -109,6 +109,9 @@ def captions(
     tensor(labels, "labels", ("N", len(ATTRIBUTES)), integers=True)
     if phrasing not in ("usual", "new"):
         refuse("phrasing", "'usual' or 'new'", repr(phrasing))
+    for k, (name, values) in enumerate(ATTRIBUTES.items()):
+        in_range(labels[:, k], 0, len(values) - 1, f"labels of {name}")
+    whole(seed, "seed", 0)
     for name in told or ():
         if name not in ATTRIBUTES:
             refuse("told", f"a list of {listed(ATTRIBUTES)}", repr(name))

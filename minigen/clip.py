@@ -23,8 +23,7 @@ HOTTEST = 100.0        # the scale of the similarities is clamped here, as in CL
 # how each value is put when a picture is read by sentences, {} a word of the value
 READINGS = {"background": "a person on a {} background", "skin": "a person with {} skin",
             "hair": "a person with {} hair", "hair_length": "a person with {} hair",
-            "shirt": "a person in a {} shirt", "eyes": "a person with {} eyes",
-            "glasses": "{}", "smile": "{}", "pose": "{}"}
+            "shirt": "a person in a {} shirt", "eyes": "a person with {} eyes"}
 SENTENCES = {"glasses": ("a person", "a person wearing glasses"),
              "smile": ("a frowning person", "a serious person", "a smiling person"),
              "pose": ("a person looking left", "a person looking ahead",
@@ -186,6 +185,7 @@ def pair_batches(
 
 def embed_images(model: CLIP, x: Tensor, batch_size: int = 500) -> Tensor:
     """Embeddings of many pictures, without gradients. Shapes: (N, 3, 32, 32) → (N, dim)."""
+    tensor(x, "x", ("N", 3, 32, 32))
     with evaluating(model):
         return torch.cat([model.image(part) for part in x.split(whole(batch_size, "batch_size"))])
 
@@ -193,7 +193,7 @@ def embed_images(model: CLIP, x: Tensor, batch_size: int = 500) -> Tensor:
 def embed_texts(model: CLIP, sentences: Sequence[str]) -> Tensor:
     """Embeddings of sentences, without gradients. Shapes: N sentences → (N, dim)."""
     with evaluating(model):
-        return model.text(tokenise(sentences))
+        return model.text(tokenise(sentences).to(model.log_scale.device))
 
 
 def retrieval(image: Tensor, text: Tensor) -> tuple[float, float]:

@@ -21,12 +21,13 @@ from minigen.captions import (
 )
 from minigen.data.toyfaces import ATTRIBUTES
 from minigen.errors import DataError
-from minigen.inputs import in_range, refuse, tensor
+from minigen.inputs import described, in_range, refuse, tensor
 from minigen.names import listed, near
 
 LONGEST = 48                       # tokens of a sentence, its start and end among them
 PAD, START, END = 0, 1, 2
-DENIALS = ("no", "not", "without", "never", "nor", "neither", "none")
+DENIALS = ("no", "not", "without", "never", "nor", "neither", "none", "nothing", "nobody", "isn",
+           "aren", "doesn", "don", "hasn", "wasn")
 # everyday words for what captions call otherwise
 MEANT = {"spectacles": "glasses", "eyeglasses": "glasses", "shades": "glasses", "gray": "grey",
          "blonde": "blond", "man": "person", "woman": "person", "boy": "person", "girl": "person",
@@ -50,8 +51,8 @@ SAYS_BY_ITSELF = {"glasses": ("glasses", "yes"), "smile": ("smile", "smile"),
 
 
 def split(sentence: str) -> list[str]:
-    """Lower case, and only letters: "A red-haired face." is a, red, haired, face."""
-    return re.findall(r"[^\W\d_]+", sentence.lower())
+    """Lower case, letters and digits: "A red-haired face." is a, red, haired, face."""
+    return re.findall(r"[^\W_]+", sentence.lower())
 
 
 def _vocabulary() -> tuple[str, ...]:
@@ -92,6 +93,11 @@ def _sentence(prompt: object) -> list[str]:
     return words
 
 
+def _check_list(prompts: object) -> None:
+    if not isinstance(prompts, list | tuple) or not prompts:
+        refuse("prompts", "a list of sentences", described(prompts))
+
+
 def tokenise(prompts: Sequence[str]) -> Tensor:
     """Sentences as numbers of words between a start and an end, filled up with 0 to the longest.
 
@@ -99,8 +105,7 @@ def tokenise(prompts: Sequence[str]) -> Tensor:
     Shapes: N sentences → (N, L) integers below `len(VOCABULARY)`.
     Raises: DataError for an unknown word, with the nearest known one, and for too many words.
     """
-    if isinstance(prompts, str) or not len(prompts):
-        refuse("prompts", "a list of sentences", repr(prompts))
+    _check_list(prompts)
     rows = [[START, *(_NUMBER[w] for w in (_sentence(p) if p != "" else [])), END]
             for p in prompts]
     length = max(map(len, rows))
@@ -148,7 +153,7 @@ def read(prompt: str) -> dict[str, str]:
                 if words[i] in MEANING[name]:
                     tell(name, MEANING[name][words[i]])
             if not any(words[i] in MEANING[name] for name in names):
-                possible = listed(w for name in names for w in MEANING[name])
+                possible = "; its length ".join(listed(MEANING[name]) for name in names)
                 raise DataError(f"the {word} of a ToyFace cannot be '{words[i]}': it can be "
                                  f"{possible}")
     for k, word in enumerate(words):
@@ -166,6 +171,7 @@ def _owner(word: str) -> str:
 
 def labels_told(prompts: Sequence[str]) -> Tensor:
     """What sentences say, as labels: (N, 9) integers, −1 where nothing is said."""
+    _check_list(prompts)
     rows = [read(p) if p != "" else {} for p in prompts]
     return torch.tensor([[ATTRIBUTES[name].index(row[name]) if name in row else -1
                           for name in ATTRIBUTES] for row in rows])

@@ -61,7 +61,7 @@ def _next(a: Namespace, label: int | None, classes: list[str]) -> list[str]:
 
     hair = asked["label"][0]
     if a.prompt is not None:
-        other = command(scale=4.0 if a.scale != 4 else 1.0)
+        other = command(scale=4.0 if a.scale != 4 else 2.0)
     elif hair is None:
         other = command(label="red")
     elif a.scale == 1:
@@ -74,9 +74,16 @@ def _next(a: Namespace, label: int | None, classes: list[str]) -> list[str]:
 def _asked(a: Namespace, label: int | None, classes: list[str]) -> dict[str, tuple[Any, Any]]:
     """What was asked for, and what is usual."""
     return dict(images=(a.images, 16), steps=(a.steps, 50), seed=(a.seed, 0),
-                label=(None if label is None else classes[label], None), prompt=(a.prompt, None),
-                negative=(a.negative, ""), scale=(a.scale, _usual_scale(a)), eta=(a.eta, 0),
+                label=(None if label is None else classes[label], None),
+                prompt=(a.prompt and _words(a.prompt), None),
+                negative=(_words(a.negative), ""), scale=(a.scale, _usual_scale(a)),
+                eta=(a.eta, 0),
                 device=(a.device, ""))
+
+
+def _words(sentence: str) -> str:
+    """A sentence as it is read: nothing in it that a shell or a file's name would mind."""
+    return " ".join(prompts.split(sentence))
 
 
 def _usual_scale(a: Namespace) -> float:
@@ -105,12 +112,11 @@ def _picture_name(a: Namespace, label: int | None, classes: list[str]) -> str:
 
 
 def _short(value: Any) -> str:
-    """A sentence as part of a file's name: its words, of a long one the first and a number."""
+    """A sentence as part of a file's name: its words, of a long one the beginning and a number."""
     if not isinstance(value, str) or value.isalnum():
         return str(value)
-    words = prompts.split(value)
-    cut = [f"{zlib.crc32(' '.join(words).encode()):08x}"] if len(words) > 12 else []
-    return "-".join([*words[:12], *cut])
+    text = value.replace(" ", "-")
+    return text if len(text) <= 60 else f"{text[:60]}-{zlib.crc32(text.encode()):08x}"
 
 
 def fid(a: Namespace) -> None:

@@ -21,10 +21,10 @@ from minigen.common import generator as seeded
 from minigen.ddpm import ask, diffusion_of, last, prediction_of, schedule_of
 from minigen.fftd import FFTD, Block
 from minigen.fusion import kind_of
-from minigen.inputs import labels, number, refuse, tensor, times, whole, wholes
+from minigen.inputs import described, labels, number, refuse, tensor, times, whole, wholes
 from minigen.ivqvae import IVQVAE
 from minigen.latents import decode
-from minigen.prompts import PAD, read, tokenise
+from minigen.prompts import PAD, labels_told, tokenise
 
 WAYS = ("words", "pooled", "both")
 NULL = ""                           # the null caption: a start and an end, and no word
@@ -65,13 +65,16 @@ class CrossAttention(nn.Module):
     def _qkv(self, x: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Q, K and V, each (B or 1, heads, places, dim / heads)."""
         tensor(x, "x", ("B", "L", self.query.in_features), like=self.query.weight)
-        tensor(words, "words", ("B", "M", self.key_value.in_features))
+        tensor(words, "words", ("B", "M", self.key_value.in_features), like=self.query.weight)
         q = self.query(F.layer_norm(x, x.shape[-1:], eps=1e-6))
         k, v = self.key_value(words).chunk(2, -1)
         q, k, v = (u.unflatten(-1, (self.heads, -1)).transpose(1, 2) for u in (q, k, v))
         return q, k, v
 
     def forward(self, x: Tensor, words: Tensor, mask: Tensor) -> Tensor:
+        if not isinstance(mask, Tensor) or mask.dtype != torch.bool or (
+                mask.shape != words.shape[:2]):
+            refuse("mask", f"booleans of shape {tuple(words.shape[:2])}", described(mask))
         q, k, v = self._qkv(x, words)
         mixed = self.mix(q, k, v, mask)                               # (B, heads, L, dim / heads)
         return x + self.out(mixed.transpose(1, 2).flatten(2))
@@ -145,6 +148,11 @@ class TextFFTD(FFTD):
 
     def told_by(self, encoder: TextEncoder) -> "TextFFTD":
         """The same network with the weights of this text encoder."""
+        mine = self.text.words.weight.shape
+        if not isinstance(encoder, TextEncoder) or encoder.words.weight.shape != mine or len(
+                encoder.layers.layers) != len(self.text.layers.layers):
+            refuse("encoder", f"a TextEncoder of width {mine[1]} and depth "
+                   f"{len(self.text.layers.layers)}, such as clip.text_encoder", "another")
         self.text.load_state_dict(encoder.state_dict())
         return self
 
@@ -186,6 +194,9 @@ class Prompted(nn.Module):
                  negative: str = NULL):
         super().__init__()
         self.scale = number(scale, "scale", 0)
+        if negative != NULL and scale <= 1:
+            raise ValueError("a negative prompt works by guidance: the scale must be above 1 with "
+                             f"it; got {scale:g}")
         self.model, self.count = model, len(prompts)
         self.prediction, self.schedule = prediction_of(model), schedule_of(model)
         device = model.embed.weight.device
@@ -239,13 +250,11 @@ def draw(
     noise: where to start from, (N, C, grid, grid); else it is drawn from the seed.
     Shapes: N prompts → (N, 3, H, W).
     """
-    for prompt in prompts:
-        if prompt != NULL:
-            read(prompt)
+    labels_told(prompts)                          # each is read, for its refusal
     c = model.config
     shape = (len(prompts), c["latent_channels"], c["grid"], c["grid"])
     xT = torch.randn(shape, generator=seeded(seed)) if noise is None else noise
     prompted = Prompted(model, prompts, scale, negative)
     z = last(ode.multistep_sample(prompted, diffusion_of(prompted), xT,
                                   torch.arange(len(prompts)), steps=steps))
-    return decode(tokenizer, z, made_with=model.card["tokenizer"])
+    return decode(tokenizer, z, made_with=getattr(model, "card", {}).get("tokenizer"))

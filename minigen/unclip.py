@@ -18,7 +18,7 @@ from minigen.diffusion import check_training
 from minigen.fftd import FFTD, TIME_FEATURES
 from minigen.inputs import labels, number, refuse, tensor, times, whole, wholes
 from minigen.ivqvae import IVQVAE
-from minigen.latents import decode
+from minigen.latents import decode, fingerprint
 
 
 class Prior(nn.Module):
@@ -121,6 +121,10 @@ def embeddings_of(
 
     Shapes: N sentences → (N, dim).
     """
+    made_for = getattr(prior, "card", {}).get("clip")
+    if made_for not in (None, fingerprint(clip)):
+        raise ValueError(f"this prior was trained with the CLIP {made_for[:12]}…, and this is "
+                         "another: each training has a space of its own")
     text = scaled(embed_texts(clip, sentences))
     noise = torch.randn(text.shape, generator=seeded(seed))
     model = Steered(prior, text, scale)
@@ -144,4 +148,4 @@ def decoded(
     with evaluating(decoder):
         z = last(ode.multistep_sample(model, diffusion_of(model), xT,
                                       torch.arange(len(embedding)), steps=steps))
-    return decode(tokenizer, z, made_with=decoder.card["tokenizer"])
+    return decode(tokenizer, z, made_with=getattr(decoder, "card", {}).get("tokenizer"))

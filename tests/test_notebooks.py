@@ -119,6 +119,14 @@ def test_short_cells_more_prose_than_code(stem):
 
 
 @pytest.mark.parametrize("stem", STEMS)
+def test_nothing_waits_to_be_written(stem):
+    """A draft marks what is missing by a word in capitals, SOMETEXT or SOMEFIG."""
+    draft = re.compile(r"\b[A-Z]{2,}(TEXT|FIG|TODO)\b|\bTODO\b")
+    for cell in EDITIONS[stem][0].cells:
+        assert not draft.search(cell.source), cell.source[:80]
+
+
+@pytest.mark.parametrize("stem", STEMS)
 def test_code_fits_a_notebooks_width(stem):
     """JupyterLab shows about 100 columns at 1,280 pixels."""
     for cell in EDITIONS[stem][0].cells:

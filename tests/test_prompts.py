@@ -71,6 +71,8 @@ def test_what_a_sentence_says(prompt, told):
                                   "minigen.prompts.VOCABULARY"),
     ("a person without glasses", "'without' is not known: no caption denies anything"),
     ("a person with no glasses", "goes into the negative prompt"),
+    ("a person with 0 glasses", "'0' is not known"),
+    ("a person whose hair isn't red", "'isn' is not known: no caption denies anything"),
     ("eine Frau mit roten Haaren", "most words of 'eine Frau mit roten Haaren' are not known"),
     ("一个戴眼镜的人", "is not known"),
     ("red hair " * 30, f"the prompt has 60 words, and at most {LONGEST - 2} can be read"),
@@ -96,8 +98,9 @@ def test_labels_told_are_minus_one_where_nothing_is_said():
 
 
 def test_a_list_is_wanted():
-    for wrong in ("red hair", []):
-        with pytest.raises(ValueError, match="prompts must be a list of sentences"):
-            tokenise(wrong)
+    for wrong in ("red hair", [], None):
+        for function in (tokenise, labels_told):
+            with pytest.raises(ValueError, match="prompts must be a list of sentences"):
+                function(wrong)
     with pytest.raises(ValueError, match="ids must be"):
         words_of(torch.zeros(2, 3))

@@ -14,7 +14,7 @@ def test_a_sentence_is_drawn_and_names_its_picture(tmp_path, monkeypatch, capsys
     first, *hints = capsys.readouterr().out.splitlines()
     name = "faces_images-2_prompt-a-sad-red-haired-person_steps-2.png"
     assert first.startswith(f"2 images in {Path('runs') / name}, drawn in ")
-    asked = 'python -m minigen sample --images 2 --steps 2 --seed 1 --prompt "A sad, red-haired'
+    asked = 'python -m minigen sample --images 2 --steps 2 --seed 1 --prompt "a sad red haired'
     assert hints[0] == "Try next:" and hints[1].strip().startswith(asked) and len(hints) == 3
     for hint in hints[1:]:
         assert main(shlex.split(hint)[3:]) == 0

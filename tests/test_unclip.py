@@ -94,6 +94,10 @@ def test_faces_and_embeddings_are_drawn():
     drawn = unclip.embeddings_of(unclip.Prior(16, 32, 1), clip.CLIP(dim=16, image_width=8),
                                  ["a sad face", "red hair"], steps=4)
     torch.testing.assert_close(drawn.norm(dim=1), torch.ones(2))
+    prior = unclip.Prior(16, 32, 1)
+    prior.card = dict(clip="another")
+    with pytest.raises(ValueError, match="this prior was trained with the CLIP another"):
+        unclip.embeddings_of(prior, clip.CLIP(dim=16, image_width=8), ["a sad face"])
     with pytest.raises(ValueError, match="these latents were made with the autoencoder"):
         model.card = dict(tokenizer="another")
         unclip.decoded(model, tokenizer, y, steps=3)

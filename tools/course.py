@@ -94,7 +94,7 @@ EXCURSIONS = {
         "captions and byte pairs, CLIP's loss written and what it is blind to, cross-attention "
         "written and looked at, obedience counted under guidance, DALL-E 2's detour",
         ("captions", "prompts", "clip", "text_to_image", "unclip", "paper/sentences"), "–", 1.2,
-        190, after="chapter 7"),
+        205, after="chapter 7"),
 }
 
 

@@ -36,7 +36,7 @@ from minigen.errors import DataError, Diverged
 from minigen.files import load_weights, replacing
 from minigen.guidance import Guided
 from minigen.names import how_many, listed, near
-from minigen.prompts import read, tokenise
+from minigen.prompts import DENIALS, read, split, tokenise
 
 PART = 64                                         # images
 MOST_IN_A_PICTURE = 1024
@@ -79,7 +79,13 @@ def _check_asked(label: str | int | None, prompt: str | None, negative: str) -> 
     if label is not None:
         raise DataError("--prompt and --label are two ways of asking: leave one out.")
     read(prompt)
-    tokenise([negative])
+    if denied := [word for word in split(negative) if word in DENIALS]:
+        raise DataError(f"--negative names the thing itself, such as glasses, without a word such "
+                        f"as '{denied[0]}'.")
+    try:
+        tokenise([negative])
+    except DataError as e:
+        raise DataError(f"--negative: {e}") from None
 
 
 class Sampler:
@@ -121,6 +127,9 @@ class Sampler:
         if label is None and prompt is None and self.scale != 1:
             raise DataError(f"--scale {scale} guides towards a class: name one with --label, or "
                             "say what is wanted with --prompt.")
+        if negative and self.scale <= 1:
+            raise DataError("--negative works by guidance: --scale must be above 1 with it; got "
+                            f"{scale:g}.")
         self.prompt, self.negative = prompt, negative
         self.label = _label_of(label, self.model)
         self.model.to(self.device)

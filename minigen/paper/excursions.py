@@ -39,7 +39,7 @@ TABLES = {
         "sentence tells that the classifier reads in the picture, for captions as in training, of "
         "combinations that training never had, in phrasings it never had. all right: faces for "
         "captions as in training with nothing wrong.\n"
-        "frechet: toy Fréchet distance of those faces; 1,000 fresh real faces have 23.5 ± 1.3."),
+        "frechet: toy Fréchet distance of those faces; 1,000 fresh real faces have 18 to 29."),
     "prompting": Table(
         "Excursion 2: guidance, obedience and variety", prompting_cell, 1000,
         (*SHARES, "clip", "diversity", "frechet"),

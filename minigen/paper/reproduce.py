@@ -142,9 +142,9 @@ def plan(
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= MANY:
         raise DataError(f"A cell needs at least one of its {table.unit}, a whole number; got "
                         f"{steps!r}.")
-    if table.unit == "images" and steps < 128:
-        raise DataError("A cell needs at least 128 images, or there is no distance of 64 features; "
-                        f"got {steps}.")
+    if table.unit in ("images", "captions") and steps < 128:
+        raise DataError(f"A cell needs at least 128 {table.unit}, or there is no distance of 64 "
+                        f"features; got {steps}.")
     seeds = [check_number("seeds", s, int, 0, 2**32) for s in seeds]
     if unknown := [r for r in rows if r not in table.rows]:
         raise DataError(f"{name} has no row '{unknown[0]}'; it has {', '.join(table.rows)}.")

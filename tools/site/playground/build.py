@@ -76,10 +76,11 @@ def installed() -> Path:
 
     Raises: Missing where there is no npm, or npm does not get what it needs.
     """
-    wanted = json.loads((HERE / "package.json").read_text())["dependencies"]["onnxruntime-web"]
+    package = json.loads((HERE / "package.json").read_text(encoding="utf-8"))
+    wanted = package["dependencies"]["onnxruntime-web"]
     there = PACKAGES / "node_modules" / "onnxruntime-web"
     card = there / "package.json"
-    if card.is_file() and json.loads(card.read_text())["version"] == wanted:
+    if card.is_file() and json.loads(card.read_text(encoding="utf-8"))["version"] == wanted:
         return there
     npm = shutil.which("npm")
     if npm is None:

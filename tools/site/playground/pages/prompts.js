@@ -36,7 +36,7 @@ export function reader({ vocabulary, longest, denials, meant, told_by, meaning, 
   const describing = new Set(Object.values(meaning).flatMap(Object.keys));
 
   function words(prompt) {
-    const found = prompt.toLowerCase().match(/[\p{L}\p{Nl}\p{No}]+/gu) ?? [];
+    const found = prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
     const strange = found.filter((w) => !all.includes(w)), [w] = strange;
     refuse(!found.length, "the prompt is empty: say what the face is like, such as 'a person " +
            "with red hair'");
