@@ -539,8 +539,8 @@ for ax, k in zip(axes.flat, shown, strict=True):
 show(fig, """How much each of 4×4 places looks at eight of the tokens, each on its own scale.
      "hair" is looked at from the top, up to 0.6 of all attention; "shirt" from the bottom,
      "frowning" from the middle rows, "background" and "azure" from the left and the top
-     corner. "red" and "green" get little attention anywhere. The middle looks at the start as much as
-     at "frowning".""")
+     corner. "red" and "green" get little attention anywhere. The middle looks at the start
+     as much as at "frowning".""")
 
 # %% [markdown]
 r"""
