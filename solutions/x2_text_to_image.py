@@ -719,7 +719,8 @@ def unchecked(prompt, n=8, scale=3.0, seed=0):
     """Faces for a sentence that nobody has read."""
     model = t2i.Prompted(net, [prompt], scale)
     z = torch.randn(n, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
-    z = ode.multistep_sample(model, ddpm.diffusion_of(model), z, torch.zeros(n).long(), steps=10)
+    diffusion, first = ddpm.diffusion_of(model), torch.zeros(n).long()
+    z = ode.multistep_sample(model, diffusion, z, first, steps=10)
     return latents.decode(tokenizer, ddpm.last(z))
 
 
@@ -754,7 +755,7 @@ SWAPS = {"eyes and shirt": "a person with {} eyes in a {} shirt",
 
 
 def swapped(pattern, n=64):
-    """How often CLIP takes the right one of two sentences, and the generator gets both right."""
+    """How often CLIP takes the right one of two sentences, and the generator has both right."""
     pair = [pattern.format("blue", "green"), pattern.format("green", "blue")]
     told, which = labels_told(pair), torch.arange(2).repeat_interleave(n)
     others = ToyFaces(2 * n, seed=31)
@@ -787,10 +788,10 @@ axes[0, 0].set(xlabel="CLIP score", ylabel="share of what was told")
 legend(axes[0, 0])
 axes[0, 1].scatter(told_count[telling], score[2], s=5, color=COLOURS[1])
 axes[0, 1].set(xlabel="attributes told", ylabel="CLIP score", ylim=(0, 1))
-show(fig, """Faces drawn for sentences that tell something. Left: the share of a sentence that came
-     out, over its CLIP score, for faces drawn blindly (guidance 0) and as told (guidance 2).
-     The blind ones lie lower and mostly further left. Right: for those as told, the score
-     rises with the number of attributes told, from about 0.45 to 0.75.""")
+show(fig, """Faces drawn for sentences that tell something. Left: the share of a sentence
+     that came out, over its CLIP score, for faces drawn blindly (guidance 0) and as told
+     (guidance 2). The blind ones lie lower and mostly further left. Right: for those as
+     told, the score rises with the number of attributes told, from about 0.45 to 0.75.""")
 higher = float((score[2] > score[0]).float().mean())
 print(f"for one sentence the obedient face has the higher score in {higher:.0%}")
 mouth = list(ATTRIBUTES).index("smile")
@@ -814,7 +815,8 @@ DALL-E 2 (Ramesh et al. 2022) goes from the sentence to the picture in two steps
 """
 
 # %% tags=["nbval-ignore-output"]
-prior, decoder = load_weights(unclip.Prior, "prior"), load_weights(unclip.EmbeddedFFTD, "unclip")
+prior = load_weights(unclip.Prior, "prior")
+decoder = load_weights(unclip.EmbeddedFFTD, "unclip")
 some = ToyFaces(500, seed=41)
 told_all = captions(some.labels, seed=4, told=list(ATTRIBUTES))
 u, v = clip.embed_images(large, some.images()), clip.embed_texts(large, told_all)
@@ -905,7 +907,8 @@ ends = ["a smiling person with long blond hair on a mint background",
         "a sad person with short black hair, wearing glasses, on a rose background"]
 a, b = unclip.embeddings_of(prior, large, ends, seed=1).unsqueeze(1)
 between = torch.cat([slerp(a, b, w) for w in torch.linspace(0, 1, 8).tolist()])
-fixed = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(4)).expand(8, -1, -1, -1)
+fixed = torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(4))
+fixed = fixed.expand(8, -1, -1, -1)
 show(image_grid(unclip.decoded(decoder, tokenizer, between, noise=fixed), columns=8),
      """Eight faces on the way from long blond hair on mint to short black hair with glasses on
      rose. The ends are as asked, but for the mouths; the two in the middle are no whole faces,
