@@ -1,10 +1,12 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from minigen import disk
 from minigen.data import PreparedImages, place, prepare
 from minigen.errors import DataError
 from tests.test_sources import make_folder
@@ -68,6 +70,30 @@ def test_of_two_at_once_one_wins_and_the_other_is_told(tmp_path, photos):
         "out",
         "photos",
     ]
+
+
+def test_a_folder_is_not_cleared_by_another_run_before_it_is_held(tmp_path, photos, monkeypatch):
+    """Between the making of its lock file and the lock another run may look for what is free."""
+    out, lock = tmp_path / "out", disk.lock
+
+    def looked_at_first(handle):
+        monkeypatch.setattr(disk, "lock", lock)
+        place._clear_killed(out)
+        return lock(handle)
+
+    monkeypatch.setattr(disk, "lock", looked_at_first)
+    assert prepare(photos, out, 16)["size"] == 16
+    assert names(tmp_path) == ["out", "photos"]
+
+
+def test_what_was_killed_while_it_began_is_cleared_a_minute_later(tmp_path, photos):
+    for name, age in (("aaaaaaaa", 3), ("bbbbbbbb", 90)):
+        left = tmp_path / f".out{disk.MARK}{name}"
+        left.mkdir()
+        (left / place.EARLY).touch()
+        os.utime(left, (time.time() - age,) * 2)
+    prepare(photos, tmp_path / "out", 16)
+    assert names(tmp_path) == [f".out{disk.MARK}aaaaaaaa", "out", "photos"]
 
 
 @pytest.mark.parametrize("what", ["another file", "another set", "gone", "changed"])

@@ -49,6 +49,17 @@ def _rounded(model: Any) -> Any:
     return model.half().float().eval()
 
 
+def _denoiser(
+    name: str, model: Any, data: Iterable[Any], steps: int, lr: float, decay: float, seed: int
+) -> tuple[Any, int]:
+    """Train a diffusion model; returns its running average, rounded, and the minutes."""
+    average: Any = ddpm.ema(model, decay)
+    training = ddpm.train_ddpm(model, data, ddpm.diffusion_of(model), steps=steps, lr=lr,
+                               average=average, seed=seed)
+    minutes = _run(name, training, steps)
+    return _rounded(average.module), minutes
+
+
 def clip_(steps: int = 2000, batch_size: int = 128, seed: int = 0, lr: float = 1e-3) -> Card:
     """CLIP on ToyFaces and their captions."""
     torch.manual_seed(seed)
@@ -90,13 +101,9 @@ def text_fftd(
     """A narrow FFTD told by a sentence, by cross-attention; its text encoder is its own."""
     torch.manual_seed(seed)
     z, labels, _, mark = _faces(faces)
-    model = t2i.TextFFTD("words", dim=dim, heads=4, prediction="v", schedule="cosine")
-    average: Any = ddpm.ema(model, decay)
+    model: Any = t2i.TextFFTD("words", dim=dim, heads=4, prediction="v", schedule="cosine")
     data = t2i.caption_batches(z, labels, batch_size, drop, seed)
-    training = ddpm.train_ddpm(model, data, ddpm.diffusion_of(model), steps=steps, lr=lr,
-                               average=average, seed=seed)
-    minutes = _run("text_fftd", training, steps)
-    model = _rounded(average.module)
+    model, minutes = _denoiser("text_fftd", model, data, steps, lr, decay, seed)
     card: Card = dict(
         prediction="v", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,
         caption_dropout=drop, average_decay=decay, data=f"latents of {faces:,} {TRAINED_ON}",
@@ -119,8 +126,7 @@ def prior_(
     parts = zip(labels.split(1000), jitter.split(1000), strict=True)
     image = torch.cat([embed_images(clip, draw_faces(*part)) for part in parts])
     texts = torch.stack([embed_texts(clip, captions(labels, seed=k)) for k in range(8)])
-    model = unclip.Prior()
-    average: Any = ddpm.ema(model, decay)
+    model: Any = unclip.Prior()
     generator = seeded(seed)
 
     def pairs():
@@ -131,10 +137,7 @@ def prior_(
             untold = torch.rand(len(k), 1, generator=generator) < drop
             yield unclip.scaled(image[k]), torch.where(untold, model.nothing, told)
 
-    training = ddpm.train_ddpm(model, pairs(), ddpm.diffusion_of(model), steps=steps, lr=lr,
-                               average=average, seed=seed)
-    minutes = _run("prior", training, steps)
-    model = _rounded(average.module)
+    model, minutes = _denoiser("prior", model, pairs(), steps, lr, decay, seed)
     test = ToyFaces(1000, seed=2)
     asked = captions(test.labels, seed=3, told=list(ATTRIBUTES))
     text = embed_texts(clip, asked)
@@ -160,8 +163,7 @@ def unclip_(
     z, labels, jitter, mark = _faces(faces)
     parts = zip(labels.split(1000), jitter.split(1000), strict=True)
     image = unclip.scaled(torch.cat([embed_images(clip, draw_faces(*p)) for p in parts]))
-    model = unclip.EmbeddedFFTD(dim=64, heads=2, prediction="v", schedule="cosine")
-    average: Any = ddpm.ema(model, decay)
+    model: Any = unclip.EmbeddedFFTD(dim=64, heads=2, prediction="v", schedule="cosine")
     generator = seeded(seed)
 
     def pairs():
@@ -169,10 +171,7 @@ def unclip_(
             untold = torch.rand(len(x), 1, generator=generator) < drop
             yield x, torch.where(untold, model.nothing, y)
 
-    training = ddpm.train_ddpm(model, pairs(), ddpm.diffusion_of(model), steps=steps, lr=lr,
-                               average=average, seed=seed)
-    minutes = _run("unclip", training, steps)
-    model = _rounded(average.module)
+    model, minutes = _denoiser("unclip", model, pairs(), steps, lr, decay, seed)
     card: Card = dict(
         prediction="v", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,
         embedding_dropout=drop, average_decay=decay, data=f"latents of {faces:,} {TRAINED_ON}",

@@ -8,6 +8,7 @@ import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from minigen.errors import DataError
 
 OURS = {"images.npy", "manifest.json"}
 HELD = "prepare.lock"
+EARLY = f"{HELD}.early"  # before it is locked
 LEFT = "it was left as it is and nothing was kept: choose another --out."
 Mark = list[tuple[str, int, int, int]]  # name, inode, size and time of change of each of OURS
 
@@ -74,7 +76,7 @@ def building(out: str | Path, before: Mark | None = None) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=_beside(out)))
     try:
         # held till the folder has its name: what is free belongs to a killed run
-        with held(folder / HELD):
+        with _held(folder):
             yield folder
             umask = os.umask(0)
             os.umask(umask)
@@ -89,6 +91,21 @@ def building(out: str | Path, before: Mark | None = None) -> Iterator[Path]:
         for parent in made:
             with contextlib.suppress(OSError):  # no longer empty: it is wanted
                 parent.rmdir()
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a new folder; its lock file gets its name when it is locked.
+
+    Else another run could find it free in between, and clear the folder away.
+    """
+    if os.name != "posix":  # Windows renames no open file
+        with held(folder / HELD):
+            yield
+        return
+    with held(folder / EARLY):
+        os.replace(folder / EARLY, folder / HELD)
+        yield
 
 
 def _beside(out: Path) -> str:
@@ -168,5 +185,7 @@ def _clear_killed(out: Path) -> None:
             old.rmdir()
     for left in filter(Path.is_dir, out.parent.glob(f"{name}????????")):
         names = {p.name for p in left.iterdir()}
+        if names == {EARLY} and time.time() - left.stat().st_mtime > 60:  # killed while it began
+            shutil.rmtree(left, ignore_errors=True)
         if HELD in names and names <= OURS | {HELD} and is_free(left / HELD):
             shutil.rmtree(left, ignore_errors=True)

@@ -5,8 +5,8 @@ from minigen.paper.sentences import prompting_cell, sentences_cell
 from minigen.paper.straight import STEPS, flow_cell
 from minigen.paper.table import Table
 
-SHARES = ("seen", "held_out", "new_words", "all_right")
-DIGITS = dict.fromkeys(STEPS, 0) | dict.fromkeys((*SHARES, "clip", "bits"), 3)
+SHARES = ("seen", "held_out", "new_words")
+DIGITS = dict.fromkeys(STEPS, 0) | dict.fromkeys((*SHARES, "bits"), 3)
 TABLES = {
     "flow": Table(
         "Excursion 1: the same FFTD as a flow", flow_cell, 1200, tuple(STEPS),
@@ -33,18 +33,18 @@ TABLES = {
         "Excursion 2: how a sentence comes in", sentences_cell, 2000, (*SHARES, "frechet"),
         {"one vector, CLIP's encoder": dict(way="pooled", frozen=True),
          "words, CLIP's encoder": dict(way="words", frozen=True),
-         "words, an encoder of its own": dict(way="words", frozen=False)}, {},
+         "words, its own encoder": dict(way="words", frozen=False)}, {},
         "The paper has no such table. Width 64, 2,000 steps of batch 64; guidance 2, 10 steps of "
         "second order, 1,000 captions of a kind. seen, held out, new words: share of what a "
         "sentence tells that the classifier reads in the picture, for captions as in training, of "
-        "combinations that training never had, in phrasings it never had. all right: faces for "
-        "captions as in training with nothing wrong.\n"
-        "frechet: toy Fréchet distance of those faces; 1,000 fresh real faces have 18 to 29."),
+        "combinations that training never had, in phrasings it never had.\n"
+        "frechet: toy Fréchet distance of the faces for captions as in training; 1,000 fresh real "
+        "faces have 18 to 29."),
     "prompting": Table(
         "Excursion 2: guidance, obedience and variety", prompting_cell, 1000,
-        (*SHARES, "clip", "diversity", "frechet"),
+        (*SHARES, "diversity", "frechet"),
         {f"scale {s:g}": dict(scale=s) for s in (0, 1, 1.5, 2, 3, 5, 8)}, {},
-        "The paper has no such table. Columns as in `sentences`; clip: mean cosine of face and "
-        "sentence; diversity: how much eight faces of one sentence differ, over eight real ones.",
+        "The paper has no such table. Columns as in `sentences`; "
+        "diversity: how much eight faces of one sentence differ, over eight real ones.",
         "captions"),
 }

@@ -13,7 +13,7 @@ def test_they_are_among_the_tables_and_claim_nothing_of_the_paper():
 
 def test_shares_have_three_digits_and_distances_of_steps_none():
     assert {excursions.DIGITS[name] for name in straight.STEPS} == {0}
-    assert {excursions.DIGITS[name] for name in (*excursions.SHARES, "clip", "bits")} == {3}
+    assert {excursions.DIGITS[name] for name in (*excursions.SHARES, "bits")} == {3}
 
 
 def test_guidance_goes_from_none_to_eight():

@@ -81,7 +81,7 @@ def test_a_network_is_trained_as_the_row_says(perfect, monkeypatch):
     for row, options in TABLES["sentences"].rows.items():
         values = sentences.sentences_cell(1, 7, **options)
         model, (x, ids), rest = runs[-1]
-        assert values.keys() == set(TABLES["sentences"].columns)
+        assert values.keys() == {*TABLES["sentences"].columns, "all_right"}
         assert (rest["steps"], rest["lr"], rest["seed"]) == (7, 2e-3, 1)
         assert model.config["way"] == options["way"] and model.config["dim"] == 64, row
         same = all(torch.equal(v, encoder[k]) for k, v in model.text.state_dict().items())
@@ -97,7 +97,7 @@ def test_a_network_is_trained_as_the_row_says(perfect, monkeypatch):
 
 def test_the_shipped_network_under_guidance(perfect):
     values = sentences.prompting_cell(1, 250, scale=5.0)
-    assert values.keys() == set(TABLES["prompting"].columns)
+    assert values.keys() == {*TABLES["prompting"].columns, "all_right", "clip"}
     assert all(how["scale"] == 5.0 for _, how in perfect)
     assert values["diversity"] == pytest.approx(1, abs=0.1)        # drawn as real faces are
     texts, _ = sentences.seen(64, 51)
