@@ -17,6 +17,7 @@ export function make(tag, properties = {}, ...children) {
 
 function failed(error) {
   find("loading").hidden = false;
+  find("loading").dataset.failed = true;
   find("said").textContent = `This toy has stopped (${error.message}). Load the page again; if ` +
     "it stops again, another browser may do.";
 }
@@ -26,6 +27,7 @@ export async function open(names, begin) {
   window.addEventListener("unhandledrejection", (event) => failed(event.reason));
   const all = [...names, "classifier"], bar = find("bar"), mega = (n) => (n / 1e6).toFixed(1);
   const { tables, networks } = await load(all, (sofar, total) => {
+    if (find("loading").dataset.failed) return;      // another file's progress says no more
     bar.max = total;
     bar.value = sofar;
     find("said").textContent = sofar < total ? `Loading: ${mega(sofar)} of ${mega(total)} MB.`

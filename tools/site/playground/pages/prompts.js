@@ -34,6 +34,7 @@ function near(word, all) {
 export function reader({ vocabulary, longest, denials, meant, told_by, meaning, by_itself }) {
   const [pad, start, end, ...all] = vocabulary;
   const describing = new Set(Object.values(meaning).flatMap(Object.keys));
+  const listed = (all) => `${all.slice(0, -1).join(", ")} or ${all.at(-1)}`;
 
   function words(prompt) {
     const found = prompt.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
@@ -52,8 +53,10 @@ export function reader({ vocabulary, longest, denials, meant, told_by, meaning, 
     return found;
   }
 
-  // The empty sentence is the null caption, of which nothing is known.
-  function tokens(prompt) {
+  // The empty sentence is the null caption, of which nothing is known. scale: of a negative one.
+  function tokens(prompt, scale = 2) {
+    refuse(prompt !== "" && scale <= 1, "a negative prompt works by guidance: the scale must be " +
+           `above 1 with it; got ${scale}`);
     const said = [start, ...(prompt === "" ? [] : words(prompt)), end];
     return [...said, ...Array(longest - said.length).fill(pad)];
   }
@@ -73,9 +76,9 @@ export function reader({ vocabulary, longest, denials, meant, told_by, meaning, 
       for (const i of places) {
         const owners = told_by[noun].filter((name) => said[i] in meaning[name]);
         for (const name of owners) tell(name, meaning[name][said[i]]);
-        const can = told_by[noun].flatMap((name) => Object.keys(meaning[name])), last = can.pop();
+        const can = told_by[noun].map((name) => listed(Object.keys(meaning[name])));
         refuse(!owners.length, `the ${noun} of a ToyFace cannot be '${said[i]}': it can be ${
-          can.join(", ")} or ${last}`);
+          can.join("; its length ")}`);
         used.add(i);
       }
     });

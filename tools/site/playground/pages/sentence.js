@@ -1,11 +1,9 @@
 // Excursion x2: eight faces for a sentence, guided away from a negative prompt.
-
 import { sample } from "./diffusion.js";
 import { COUNT, gallery } from "./faces.js";
 import { find, follow, latest, make, open, words } from "./page.js";
 import { Refusal, reader } from "./prompts.js";
 import { Generator } from "./random.js";
-
 const told = (seen) => `${words(seen)}, ${seen.eyes} eyes, a ${seen.background} background`;
 
 open(["words", "text_fftd", "ivqvae"], async (networks, tables) => {
@@ -26,19 +24,18 @@ open(["words", "text_fftd", "ivqvae"], async (networks, tables) => {
       return null;
     }
   }
-
   const listed = (sentence) => sentence.filter(number).map((word) => make("li", {},
     `${word} `, make("small", { textContent: number(word) })));
-
   const draw = latest(async () => {
-    const prompt = find("prompt").value, negative = understood("negative", tokens);
+    const prompt = find("prompt").value, scale = Number(find("scale").value);
+    const negative = understood("negative", (n) => tokens(n, scale));
     const asked = understood("prompt", (p) => (p === "" ? {} : read(p)));
     if (!(asked && negative)) return;
     const sentence = tokens(prompt), things = Object.entries(asked);
     const ids = [...sentence, ...negative].map(number), { words } = await networks.words({ ids });
     const denoiser = (inputs) => networks.text_fftd({ ...inputs, words, ids });
     const options = { count: COUNT, steps: Number(find("steps").value), label: 0, none: 1,
-                      scale: Number(find("scale").value), order: 2 };
+                      scale, order: 2 };
     const random = new Generator(Number(find("seed").value));
     const seen = await show(sample(denoiser, tables.alpha_bar, random, options), draw.stale);
     if (!seen) return;
@@ -53,7 +50,6 @@ open(["words", "text_fftd", "ivqvae"], async (networks, tables) => {
       ? `All that the sentence says is in ${obeyed} faces, as the classifier reads them.`
       : "Eight faces of which the sentence says nothing.";
   });
-
   find("asking").addEventListener("submit", (event) => {
     event.preventDefault();
     draw();
