@@ -108,10 +108,6 @@ class Sentences(NamedTuple):
     mask: Tensor
     end: Tensor
 
-    def rows(self, y: Tensor) -> "Sentences":
-        """Those of these numbers."""
-        return Sentences(*(part[y] for part in self))
-
 
 class TextFFTD(FFTD):
     """FFTD told by a sentence: noisy latent, time step, numbers of words → prediction.
@@ -187,7 +183,7 @@ class Prompted(nn.Module):
     is given. scale s: 1 is the plain conditional model, asked once; 0 sees the negative one only.
     A sample's label y is the number of its prompt; all sentences are read once, here.
     Shapes: as the model's; y (B,) integers 0 … number of prompts − 1.
-    Source: Ho & Salimans 2022; for the negative prompt Liu et al. 2022, §3.2 (with ε_n for ε_u).
+    Source: Ho & Salimans 2022; for the negative prompt Liu et al. 2022 (negation).
     """
 
     def __init__(self, model: TextFFTD, prompts: Sequence[str], scale: float = 1.0,
@@ -201,7 +197,9 @@ class Prompted(nn.Module):
         self.prediction, self.schedule = prediction_of(model), schedule_of(model)
         device = model.embed.weight.device
         with evaluating(model):
-            self.sentences = model.read(tokenise([*prompts, negative]).to(device))
+            read = model.read(tokenise([*prompts, negative]).to(device))
+        for name, part in read._asdict().items():  # .to(…) takes them along
+            self.register_buffer(name, part, persistent=False)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
         if y is None:
@@ -218,7 +216,8 @@ class Prompted(nn.Module):
         return untold + self.scale * (told - untold)
 
     def _ask(self, x: Tensor, t: Tensor, y: Tensor) -> Tensor:
-        return ask(lambda x, t: self.model.told(x, t, self.sentences.rows(y)), x, t)
+        sentences = Sentences(*(self.get_buffer(name)[y] for name in Sentences._fields))
+        return ask(lambda x, t: self.model.told(x, t, sentences), x, t)
 
 
 def caption_batches(

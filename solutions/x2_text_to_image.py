@@ -441,7 +441,7 @@ for name in ("smile", "eyes", "hair"):
 r"""
 The picture's vector holds a blurred trace of mouth and eyes; hardly more than an untrained network's, and nobody put it there. It is the *sentences* that have gone blind: no words reach that trace.
 
-(We tried to wake them: 4,000 steps, in whose batches every fourth face had a twin that differed in one attribute only, and captions that told just that. Eyes and mouths stayed at chance. One training, but not a short one.)
+(We tried to wake them: 4,000 steps, in whose batches every fourth face had a twin that differed in one attribute only, and captions that told that and little else. Eyes and mouths stayed at chance. One training, but not a short one.)
 
 The CLIP of OpenAI has blind spots of this kind, found by looking for pictures that people tell apart and CLIP does not (Tong et al. 2024): which way somebody looks, how many there are, whether a thing is there or not. Remember the two lines. Everything that stands on CLIP, a search, a score, a filter, a generator, inherits them, and you will meet them again.
 
@@ -633,7 +633,7 @@ for k, name in enumerate(ATTRIBUTES):
 
 # %% [markdown]
 r"""
-Nearly all of it comes out, and more with guidance. What is missed are eyes and, now and then, a mouth: small things again. The tokens can hold them (decoded from its tokens, 99.5 % of faces keep both); the network gets them wrong.
+Nearly all of it comes out, and more with guidance. What is missed are eyes and, now and then, a mouth: small things again. The tokens can hold them (of 1,000 faces decoded from their tokens, 99.5 % keep their eyes, and as many their mouths); the network gets them wrong.
 
 **Guidance** is chapter 6's: the network was shown no caption in 15 % of its training, so it can be asked with the sentence and without, and the difference exaggerated. The longer-trained network, 1,000 captions of each kind, three seeds:
 """
@@ -662,9 +662,9 @@ show(fig, """Over the guidance scale from 1 to 8, with the range of three seeds 
 
 # %% [markdown]
 r"""
-At scale 1, the plain conditional model, nearly everything is obeyed already; a scale of 2 adds the last per cent, for the price of some variety. Beyond that only the price rises. In large models the turning point lies at 5 to 10, because there the plain model obeys much less.
+At scale 1, the plain conditional model, nearly everything is obeyed already; a scale of 2 adds the last per cent, for the price of some variety. Beyond that only the price rises. Large models are usually asked at 5 to 10.
 
-What was held out, wordings and combinations alike, has some four to six times as many errors: 0.96 in place of 0.993 at scale 2. Each combination for itself, and two controls that training did have, the last one's eyes with other hair:
+What was held out, wordings and combinations alike, has five to six times as many errors: 0.96 in place of 0.993 at scale 2. Each combination for itself, and two controls that training did have, the last one's eyes with other hair:
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -739,7 +739,7 @@ for k, p in enumerate(strange, 1):
 
 # %% [markdown]
 r"""
-Where "blue" cannot go, it goes to the eyes, in all of them: in training blue was said of eyes, shirts and walls, never of hair. That is called **attribute leakage**, and you have seen it in large models too, as the green apple beside which the table turns green. It is no law: purple skin does not turn shirts purple, it turns skin *olive*, more than twice as often as by chance. "Red" alone, which captions never said without its noun, does next to nothing. And "sad" with "smiling" gives sad, smiling and serious mouths.
+Where "blue" cannot go, it goes to the eyes, in all of them: in training blue was said of eyes, shirts and walls, never of hair. That is called **attribute leakage**, and large models are known for it too. It is no law: purple skin does not turn shirts purple, it turns skin *olive*, more than twice as often as by chance. "Red" alone, which captions never said without its noun, does next to nothing. And "sad" with "smiling" gives sad, smiling and serious mouths.
 
 No error, no warning: a network answers every sentence. This is why `minigen.prompts.read` stands before it.
 
@@ -967,7 +967,7 @@ From the command line the same is
 
 *10 minutes, and worth more.*
 
-Everything in this excursion was made for it: faces drawn by code, sentences from a grammar. The [card of the data](../data/README.md) says who is in them (nobody), how often each value comes (all equally), and what cannot be said. That took an afternoon. Three hundred million pairs of picture and text, or five thousand million, are another matter, and most of what goes wrong with such models was in the pairs before there was a model.
+Everything in this excursion was made for it: faces drawn by code, sentences from a grammar. The [card of the data](../data/README.md) says how they are drawn, and that each value comes equally often. Hundreds of millions of pairs of picture and text from the web are another matter, and most of what goes wrong with such models was in the pairs before there was a model.
 
 **Nobody asked.** The pictures are people's photographs, artists' drawings, patients' scans, taken with the text beside them from pages that were open. Consent was not asked, authors are not named, and taking a picture back out of a trained model is an unsolved problem. Chapter 8 shows that a model can return a training picture as it was. For your own project this is a decision, not a fate: ask for the licence of each source, write it down, keep a way to remove what somebody wants removed, and train again.
 

@@ -155,6 +155,11 @@ def test_guidance_is_a_line_from_the_negative_prompt_through_the_prompt():
         t2i.Prompted(model, TEXTS)(z, t, y + 1)
 
 
+def test_what_was_read_moves_with_the_network():
+    prompted = t2i.Prompted(t2i.TextFFTD(**SMALL), TEXTS, 2.0).to("meta")
+    assert all(prompted.get_buffer(name).is_meta for name in t2i.Sentences._fields)
+
+
 def test_a_frozen_encoder_stays_as_it_was_put_in():
     encoder = alive(t2i.TextEncoder(16, 1))
     model = alive(t2i.TextFFTD(frozen=True, **SMALL)).told_by(encoder)
