@@ -955,7 +955,7 @@ def eight(prompt, negative, guidance, seed):
 explore(eight, eight(PROMPTS[0], "", 2.0, 0),
         """Eight faces with grey hair and glasses on a pink background. In a running notebook
         they follow the sentence that you type.""",
-        prompt=PROMPTS[0], negative="", guidance=(0.0, 8.0, 2.0), seed=(0, 20, 0))
+        prompt=PROMPTS[0], negative="", guidance=(0.0, 8.0, 2.0), seed=(0, 20, 0));
 
 # %% [markdown]
 r"""

@@ -127,6 +127,15 @@ def test_nothing_waits_to_be_written(stem):
 
 
 @pytest.mark.parametrize("stem", STEMS)
+def test_controls_are_shown_once(stem):
+    """`explore` shows its controls and returns them: without a semicolon they stand there twice."""
+    for cell in code_cells(stem):
+        if re.search(r"^explore\(", cell.source, re.M):
+            assert cell.source.rstrip().endswith(";")
+            assert not [o for o in cell.outputs if o.output_type == "execute_result"]
+
+
+@pytest.mark.parametrize("stem", STEMS)
 def test_code_fits_a_notebooks_width(stem):
     """JupyterLab shows about 100 columns at 1,280 pixels."""
     for cell in EDITIONS[stem][0].cells:
