@@ -27,6 +27,12 @@
     clip          pictures and sentences in one space         excursion x2
     text_to_image FFTD told by a sentence, cross-attention    excursion x2
     unclip        DALL-E 2's prior and decoder                excursion x2
+    measurements  damages, their adjoints, PSNR, SSIM         excursion x3
+    restoration   posteriors: Wiener, ILVR, DPS               excursion x3
+    upscaling     SR3, a cascade                              excursion x3
+    style         Gram matrices, AdaIN                        excursion x3
+    styles        crayon, stained glass, print: drawn         excursion x3
+    translation   pix2pix, line drawings, SDEdit              excursion x3
     engine        the two stages on real photographs          chapter 8
     paper         the paper's tables at small scale           chapter 4 on
     gallery       new faces from every model                  chapter 0

@@ -4,7 +4,7 @@ Sources: Song, Meng, Ermon 2021 (DDIM); Liu, Chen, Gao 2026, Eq. 29 and Algorith
 2022 (RePaint).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -105,8 +105,8 @@ def visited_pairs(T: int, steps: int, spacing: str) -> list[tuple[int, int]]:
 def ddim_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | None = None, *,
                 steps: int, eta: float = 0.0, spacing: str = "trailing",
                 prediction: str | None = None, clip: Sequence[float] | None = None,
-                generator: Generators = None, batch_size: int = 256,
-                progress: bool = False) -> Iterator[Denoised]:
+                generator: Generators = None, batch_size: int = 256, progress: bool = False,
+                below: int | None = None) -> Iterator[Denoised]:
     """Sample with `steps` of the model's T steps.
 
     Yields a `Denoised` a step; `minigen.ddpm.last` runs to the end.
@@ -114,6 +114,7 @@ def ddim_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
     them is between. Other arguments as in `minigen.ddpm.ddpm_sample`: clip=(-1, 1) for pixels, None
     for latents; samples do not depend on batch_size; a list of generators makes image k depend on
     generator k only.
+    below: xT is taken for x at t = below − 1, in the middle of the way; without it at T − 1.
     Shapes: xT (N, …). Source: Liu, Chen, Gao 2026, Algorithm 3.
     Raises: ValueError for steps outside 1 … T, an eta below 0 or too large, and a model's output of
     the wrong shape.
@@ -121,7 +122,8 @@ def ddim_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor, y: Tensor | N
     check_diffusion(model, diffusion)
     check_sampling(xT, y, clip, batch_size)
     number(eta, "eta", 0)
-    pairs = visited_pairs(diffusion.T, steps, spacing)
+    T = diffusion.T if below is None else whole(below, "below", 1, diffusion.T)
+    pairs = visited_pairs(T, steps, spacing)
     if eta > 0:
         for t, t_prev in pairs:                # too large an eta is told before the long first step
             sigma(diffusion, t, t_prev, eta)
@@ -214,6 +216,25 @@ def inpaint(model: Denoiser, diffusion: Diffusion, known: Tensor, mask: Tensor, 
         refuse("mask", f"of a shape that broadcasts to {tuple(xT.shape)}", tuple(mask.shape))
     if not is_whole(repeats) or repeats < 1:
         raise ValueError(f"repeats counts how often a step is done, at least 1; got {repeats}")
+
+    def put(x: Tensor, before: Tensor) -> Tensor:
+        """The part to keep, noised to the new time."""
+        return torch.where(mask.bool(), noised(known, before, draw_like(x, generator)), x)
+
+    yield from put_back_sample(model, diffusion, xT, put, y, steps=steps, repeats=repeats, eta=eta,
+                               spacing=spacing, prediction=prediction, clip=clip,
+                               generator=generator, batch_size=batch_size)
+
+
+def put_back_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor,
+                    put: Callable[[Tensor, Tensor], Tensor], y: Tensor | None = None, *, steps: int,
+                    repeats: int, eta: float, spacing: str, prediction: str | None,
+                    clip: Sequence[float] | None, generator: Generators,
+                    batch_size: int) -> Iterator[Denoised]:
+    """DDIM's steps, after each of which put(x, ᾱ_prev) puts back what is known of the image.
+
+    Arguments, states yielded: as `inpaint`'s.
+    """
     x = xT
     for t, t_prev in visited_pairs(diffusion.T, steps, spacing):
         now, before = alpha_bars(diffusion, t, t_prev)
@@ -223,15 +244,13 @@ def inpaint(model: Denoiser, diffusion: Diffusion, known: Tensor, mask: Tensor, 
                 x0, eps, _ = guess(model, diffusion, x, t, y, prediction, clip, batch_size)
                 noise = draw_like(x, generator) if t_prev >= 0 else None
                 x = ddim_step(diffusion, x0, eps, t, t_prev, eta, noise)
-            # the part to keep, noised to the new time
-            kept = _noised(known, before, draw_like(x, generator))
-            x = torch.where(mask.bool(), kept, x)
+            x = put(x, before)
             # and up again, from ᾱ_prev to ᾱ_t
             if again:
-                x = _noised(x, now / before, draw_like(x, generator))
+                x = noised(x, now / before, draw_like(x, generator))
         yield Denoised(t, x, x0)
 
 
-def _noised(x: Tensor, share: Tensor, noise: Tensor) -> Tensor:
+def noised(x: Tensor, share: Tensor, noise: Tensor) -> Tensor:
     """√share · x + √(1 − share) · noise."""
     return float(share.sqrt()) * x + float((1 - share).sqrt()) * noise

@@ -170,14 +170,14 @@ class PatchDiscriminator(nn.Module):
 
     A logit sees a patch of 16, 34 or 70 pixels with 1, 2 or 3 layers (and, through the norm's
     statistics, a little of everything). layers=3, width=64 is VQGAN's, with 2.8 M parameters.
-    Shapes: (B, 3, H, W) → (B, 1, h, w). Source: Isola et al. 2017, §3.2.2; the paper gives none.
+    Shapes: (B, channels, H, W) → (B, 1, h, w). Source: Isola et al. 2017, §3.2.2; not in the paper.
     """
 
-    def __init__(self, width: int = 64, layers: int = 3):
+    def __init__(self, width: int = 64, layers: int = 3, channels: int = 3):
         super().__init__()
-        wholes(width=width, layers=layers)
-        self.config = dict(width=width, layers=layers)
-        body, channels = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
+        wholes(width=width, layers=layers, channels=channels)
+        self.config = dict(width=width, layers=layers, channels=channels)
+        body, channels = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
         for i in range(1, layers + 1):
             c_out, stride = width * min(2**i, 8), 2 if i < layers else 1
             conv = nn.Conv2d(channels, c_out, 4, stride, 1, bias=False)
@@ -187,7 +187,8 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         least = 3 * 2 ** self.config["layers"]
-        if min(images(x, like=self.body[0].weight).shape[2:]) < least:
+        images(x, ("B", self.config["channels"], "H", "W"), like=self.body[0].weight)
+        if min(x.shape[2:]) < least:
             refuse("images", f"of {least} pixels and more for so many layers", str(tuple(x.shape)))
         return self.body(x)                      # (B, 1, h, w)
 

@@ -146,7 +146,10 @@ class UNet(nn.Module):
         size, channels = self.config["size"], self.config["channels"]
         tensor(x, "x", ("B", channels, size, size), like=self.first.weight)
         condition = self.condition(t, y, len(x))                   # (B or 1, 4·width)
-        h = self.first(x)                                          # (B, width, size, size)
+        return self.through(self.first(x), condition)
+
+    def through(self, h: Tensor, condition: Tensor) -> Tensor:
+        """The way down and up, from the first features h (B, width, size, size)."""
         skips = []
         for stage, shrink in zip(self.down, self.shrink, strict=True):
             for block, attend in stage:

@@ -2715,7 +2715,8 @@ def test_what_follows_an_exercise_works_with_the_learners_function(capsys):
 STANDING_IN = {"00 start here": "start_answers", "01 GAN": "gan_answers",
                "02 VAE": "vae_answers", "03 VQ-VAE": "vqvae_answers",
                "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers",
-               "x1 flows": "flows_answers", "x2 sentences": "text_answers"}
+               "x1 flows": "flows_answers", "x2 sentences": "text_answers",
+               "x3 pictures": "pictures_answers"}
 
 
 @pytest.mark.parametrize(("name", "module"), [

@@ -111,6 +111,24 @@ def test_gaussian_oracle_through_the_sampler():
     assert (up - down) / 2 == pytest.approx(0.47140, abs=1e-4)
 
 
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_sampling_that_begins_in_the_middle(eta):
+    """The second half of a sampling, begun by itself, ends where the whole does."""
+    x = torch.randn(3, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    g, h = (torch.Generator().manual_seed(k) for k in (1, 1))
+    states = list(ddim.ddim_sample(gauss_eps, D, x, steps=10, eta=eta, generator=g))
+    middle = next(s for s in states if s.t == 599)       # after the step from 599 to 499
+    if eta:
+        for _ in range(5):
+            torch.randn(x.shape, generator=h, dtype=torch.float64)
+    half = list(ddim.ddim_sample(gauss_eps, D, middle.x, steps=5, eta=eta, generator=h, below=500))
+    assert [s.t for s in half] == [499, 399, 299, 199, 99]
+    torch.testing.assert_close(half[-1].x, states[-1].x)
+    for below in (0, 1001, 2.5):
+        with pytest.raises(ValueError, match="below must be a whole number, 1 to 1000"):
+            next(ddim.ddim_sample(gauss_eps, D, x, steps=1, below=below))
+
+
 def test_eta_one_with_all_steps_is_ddpm():
     short = Diffusion(linear_betas(50, 1e-3, 0.2))
 
@@ -495,7 +513,7 @@ def test_what_is_taken_unless_told():
     assert defaults(ddim.timesteps) == dict(spacing="trailing")
     assert defaults(ddim.ddim_step) == dict(eta=0.0, noise=None)
     assert defaults(ddim.ddim_sample) == shared | dict(
-        eta=0.0, clip=None, generator=None, progress=False
+        eta=0.0, clip=None, generator=None, progress=False, below=None
     )
     assert defaults(ddim.ddim_invert) == shared | dict(refine=0)
     assert defaults(ddim.inpaint) == shared | dict(repeats=1, eta=1.0, clip=None, generator=None)

@@ -478,7 +478,7 @@ def test_what_is_taken_unless_told():
         == dict(residual=True)
     )
     assert defaults(Attention) == dict(num_heads=1) and defaults(PatchDiscriminator) == dict(
-        width=64, layers=3
+        width=64, layers=3, channels=3
     )
     assert defaults(mixed_loss) == dict(
         perceptual=None, discriminator=None, lambda_d=0.05, lambda_vq=0.95
@@ -496,4 +496,5 @@ def test_what_is_taken_unless_told():
 
 
 def test_a_judge_is_rebuilt_from_its_config():
-    assert PatchDiscriminator(width=8, layers=2).config == dict(width=8, layers=2)
+    assert PatchDiscriminator(width=8, layers=2).config == dict(
+        width=8, layers=2, channels=3)

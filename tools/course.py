@@ -95,6 +95,13 @@ EXCURSIONS = {
         "written and looked at, obedience counted under guidance, DALL-E 2's detour",
         ("captions", "prompts", "clip", "text_to_image", "unclip", "paper/sentences"), "–", 1.2,
         205, after="chapter 7"),
+    "x3_restoration": Chapter(
+        "Repairing, enlarging, repainting",
+        "a mean or a draw: the Wiener filter and PSNR written; small faces enlarged four ways, a "
+        "cascade; a step of posterior sampling assembled; style by Gram matrices and AdaIN; "
+        "pix2pix and SDEdit; what a model makes up, counted",
+        ("measurements", "restoration", "upscaling", "style", "styles", "translation",
+         "paper/restored"), "–", 1.6, 200, after="chapter 6; excursion x2 for its cascade"),
 }
 
 

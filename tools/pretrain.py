@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pretrain_pictures
 import pretrain_text
 import torch
 import torch.nn.functional as F
@@ -742,7 +743,8 @@ MEASURED = ("test_accuracy", "test_l1", "test_perceptual", "test_loss", "test_bi
             "toy_frechet_of_reconstructions", "codes_used", "perplexity", "obedience", "minutes",
             "cpu_minutes", "straightness", "toy_frechet_1", "toy_frechet_2", "toy_frechet_10",
             "gaussian_bits", "frechet_at_16", "real_faces",
-            "recall_at_1", "zero_shot", "kept", "cosine_to_the_picture", "cosine_of_the_sentence")
+            "recall_at_1", "zero_shot", "kept", "cosine_to_the_picture", "cosine_of_the_sentence",
+            "psnr", "ssim")
 
 
 def _in_words(entries: Card) -> str:
@@ -799,6 +801,7 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "flow_straight": flow_straight,
     "glow": glow_,
     **pretrain_text.RECIPES,
+    **pretrain_pictures.RECIPES,
     "results": results,
     "card": card,
 }

@@ -1,12 +1,14 @@
 """The excursions' tables, of which the paper has none."""
 
 from minigen.paper.likelihoods import likelihood_cell
+from minigen.paper.restored import METHODS, distortion_cell, restoration_cell
 from minigen.paper.sentences import prompting_cell, sentences_cell
 from minigen.paper.straight import STEPS, flow_cell
 from minigen.paper.table import Table
 
 SHARES = ("seen", "held_out", "new_words")
-DIGITS = dict.fromkeys(STEPS, 0) | dict.fromkeys((*SHARES, "bits"), 3)
+DIGITS = (dict.fromkeys(STEPS, 0) | dict.fromkeys((*SHARES, "bits", "ssim", "lpips"), 3)
+          | dict(psnr=1))
 TABLES = {
     "flow": Table(
         "Excursion 1: the same FFTD as a flow", flow_cell, 1200, tuple(STEPS),
@@ -47,4 +49,21 @@ TABLES = {
         "The paper has no such table. Columns as in `sentences`; "
         "diversity: how much eight faces of one sentence differ, over eight real ones.",
         "captions"),
+    "restoration": Table(
+        "Excursion 3: tasks and methods", restoration_cell, 500,
+        ("psnr", "ssim", "lpips", "frechet", "ms"),
+        {name: dict(method=name) for name in METHODS}, {},
+        "The paper has no such table. 500 unseen faces a cell; noise of deviation 1, a hole of "
+        "16×16 pixels, 50 steps for a model never told of the damage (chapter 5's U-Net), else "
+        "20.\n"
+        "lpips: the toy distance of chapter 4; frechet: toy Fréchet distance; ms: of the "
+        "processor's time, a face.",
+        "images"),
+    "distortion": Table(
+        "Excursion 3: averages of draws", distortion_cell, 500,
+        ("psnr", "ssim", "lpips", "frechet"),
+        {"mean by network": dict(count=0)}
+        | {f"{n} draw{'s' * (n > 1)}": dict(count=n) for n in (1, 2, 4, 8, 16)}, {},
+        "The paper has no such table. Columns and faces as in `restoration`, noise of deviation 1.",
+        "images"),
 }

@@ -5,7 +5,8 @@ from minigen.paper.tables import TABLES
 
 
 def test_they_are_among_the_tables_and_claim_nothing_of_the_paper():
-    assert list(excursions.TABLES) == ["flow", "likelihoods", "sentences", "prompting"]
+    assert list(excursions.TABLES) == [
+        "flow", "likelihoods", "sentences", "prompting", "restoration", "distortion"]
     for name, table in excursions.TABLES.items():
         assert TABLES[name] is table and not table.paper
         assert "The paper has no such table." in table.note and "Excursion" in table.title
@@ -13,7 +14,8 @@ def test_they_are_among_the_tables_and_claim_nothing_of_the_paper():
 
 def test_shares_have_three_digits_and_distances_of_steps_none():
     assert {excursions.DIGITS[name] for name in straight.STEPS} == {0}
-    assert {excursions.DIGITS[name] for name in (*excursions.SHARES, "bits")} == {3}
+    three = (*excursions.SHARES, "bits", "ssim", "lpips")
+    assert {excursions.DIGITS[name] for name in three} == {3}
 
 
 def test_guidance_goes_from_none_to_eight():

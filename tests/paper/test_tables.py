@@ -188,7 +188,7 @@ def test_what_is_taken_unless_told():
                    predictions=600, losses=1600, prices=2000, flow=1200,
                    sentences=2000)
     drawn = dict(table3=300, table3_pixels=300, guidance=1000, origins=300,
-                 likelihoods=256)
+                 likelihoods=256, restoration=500, distortion=500)
     assert units == {k: ("training steps", n) for k, n in trained.items()} | {
         k: ("images", n) for k, n in drawn.items()
     } | {"prompting": ("captions", 1000)}

@@ -1,0 +1,78 @@
+"""The cells of excursion 3's tables, against what they are made of."""
+
+import pytest
+import torch
+
+from minigen import measurements, metrics, restoration
+from minigen.data import ToyFaces
+from minigen.paper import restored, tables
+from minigen.perceptual import ToyPerceptual
+
+N = 130
+
+
+def faces(seed):
+    return ToyFaces(N, seed=2000 + seed).images()
+
+
+def test_a_cell_measures_what_its_columns_say():
+    values = restored.restoration_cell(1, N, "8 → 32, bicubic")
+    x = faces(1)
+    got = restored.bicubic(x, 1)
+    assert values.keys() == set(tables.TABLES["restoration"].columns)
+    assert values["psnr"] == pytest.approx(float(measurements.psnr(x, got).mean()))
+    assert values["ssim"] == pytest.approx(float(measurements.ssim(x, got).mean()))
+    assert values["lpips"] == pytest.approx(float(ToyPerceptual()(x, got).mean()), rel=1e-4)
+    assert values["frechet"] == pytest.approx(metrics.toy_frechet(got))
+    assert 0 < values["ms"] < 1000
+
+
+def test_noise_is_of_the_seed_and_of_deviation_1():
+    x = faces(0)
+    noise = restored.noisy(x, 0) - x
+    assert float(noise.std()) == pytest.approx(1, rel=0.01)
+    torch.testing.assert_close(noise, restored.noisy(x, 0) - x)
+    assert not torch.allclose(noise, restored.noisy(x, 1) - x)
+
+
+def test_the_average_of_one_draw_is_the_draw_and_of_none_the_mean():
+    x = faces(0)[:4]
+    torch.testing.assert_close(restored.draws(x, 0, 1), restored.METHODS["noise, draw"](x, 0))
+    two = restored.draws(x, 0, 2)
+    assert not torch.allclose(two, restored.draws(x, 0, 1))
+    values = restored.distortion_cell(0, N, 0)
+    assert values == restored.measured(faces(0), restored.mean_of_all(faces(0), 0).clamp(-1, 1))
+
+
+@pytest.mark.parametrize("method", restored.METHODS)
+def test_every_method_gives_faces_of_the_same_shape_nearer_than_a_stranger(method):
+    x = faces(0)[:6]
+    got = restored.METHODS[method](x, 0).clamp(-1, 1)
+    assert got.shape == x.shape and bool(got.isfinite().all())
+    if method == "noise, left as it is":
+        return
+    stranger = measurements.psnr(x, x.roll(1, 0)).mean()
+    assert float(measurements.psnr(x, got).mean()) > float(stranger)
+
+
+@pytest.mark.parametrize(("method", "damage"), [
+    ("8 → 32, ILVR", measurements.shrink(4)), ("hole, RePaint", measurements.holes(restored.HOLE)),
+    ("grey, ILVR", measurements.grey())])
+def test_what_is_overwritten_fits_what_was_measured(method, damage):
+    x = faces(0)[:4]
+    got = restored.METHODS[method](x, 0)
+    assert float(measurements.off(damage.forward, got, damage.forward(x)).max()) < 1e-5
+
+
+def test_the_filter_knows_the_faces_that_it_is_taught_and_no_others():
+    mean, cov = restored.statistics()
+    y = restored.noisy(faces(0)[:3], 0)
+    want = restoration.wiener(y.flatten(1), mean, cov, 1.0).view_as(y)
+    torch.testing.assert_close(restored.filtered(faces(0)[:3], 0), want)
+    assert mean.shape == (3072,) and cov.shape == (3072, 3072)
+
+
+def test_too_bright_is_cut_off_at_white():
+    x = torch.tensor([-1.0, 0.0, 0.2, 0.9]).view(1, 1, 2, 2)
+    torch.testing.assert_close(restored.overexposed(x).flatten(),
+                               torch.tensor([-0.2, 0.8, 1.0, 1.0]))
