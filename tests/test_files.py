@@ -29,14 +29,14 @@ def test_weights_round_trip_with_config_and_card(tmp_path):
 def test_half_the_size_and_almost_the_same_numbers(tmp_path):
     model = gan.Generator(width=8)
     files.save_weights(tmp_path / "whole.safetensors", model)
-    files.save_weights(tmp_path / "half.safetensors", model, half=True)
+    files.save_weights(tmp_path / "half.safetensors", model, bits=16)
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
     assert sizes[0] < 0.6 * sizes[1]
     back = files.load_weights(gan.Generator, tmp_path / "half.safetensors").state_dict()
     for name, v in model.state_dict().items():
         assert back[name].dtype == v.dtype and torch.allclose(back[name], v, rtol=1e-3, atol=1e-6)
     rounded = files.load_weights(gan.Generator, tmp_path / "half.safetensors")
-    files.save_weights(tmp_path / "again.safetensors", rounded, half=True)
+    files.save_weights(tmp_path / "again.safetensors", rounded, bits=16)
     again = files.load_weights(gan.Generator, tmp_path / "again.safetensors").state_dict()
     assert all(torch.equal(v, again[name]) for name, v in back.items())
 
