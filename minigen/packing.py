@@ -11,7 +11,7 @@ from minigen.inputs import described, refuse
 
 SCALE = ".scale"
 MOST = 127                                  # -128 has no counterpart and is not used
-LEAST = torch.finfo(torch.float32).tiny     # the smallest scale: 32 bits round below it
+LEAST = torch.finfo(torch.float32).tiny     # the smallest scale: below it digits are lost
 
 
 def kept(state: dict[str, Tensor], bits: int) -> dict[str, Tensor]:
@@ -52,8 +52,9 @@ def packed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def unpacked(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state that `packed` was given, in float32: w = q s. What is not packed stays as it is.
+    """The state that `packed` was given, in float32: w = q s. Floats of 16 bits become 32, too.
 
+    What else there is stays as it is.
     Raises: ValueError for a scale that is not one float32 for each row of its integers.
     """
     whole = {}
