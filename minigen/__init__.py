@@ -42,6 +42,8 @@
     widgets       sliders                                     every chapter
     checks        the exercises' checks, your progress        every chapter
     files         weights as safetensors, whole or not        every chapter
+    packing       weights in 32, 16 or 8 bits                 every chapter
+    rebuilding    a model from what its file holds            every chapter
     room          memory and disk, asked beforehand           chapter 8
     disk          locks, leftovers, errors in a sentence      every chapter
     inputs        what was passed wrongly, in one sentence    every chapter

@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from minigen import disk
 from minigen.errors import DataError, first_line
 from minigen.names import listed, near
+from minigen.packing import kept, unpacked
+from minigen.rebuilding import rebuilt, require_finite
 
 Model = TypeVar("Model", bound=nn.Module)
 Contents = tuple[dict[str, Tensor], dict[str, str]]  # of a safetensors file: tensors, metadata
-COUNTS = ("depth", "layers", "blocks", "levels")  # arguments that count parts of a network
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def data_path(*parts: str) -> Path:
@@ -149,25 +149,19 @@ def _read(path: Path, what: str) -> Contents:
         raise DataError(f"'{path}' is not a whole safetensors file ({first_line(e)}).") from None
 
 
-def save_weights(path: str | Path, model: nn.Module, half: bool = False, **card: Any) -> None:
+def save_weights(path: str | Path, model: nn.Module, bits: int = 32, **card: Any) -> None:
     """Write a model's state, its config (the arguments that rebuild it) and a card of plain values.
 
-    half: floats are stored in 16 bits, which halves the file; `load_weights` gives 32 again.
-    Raises: DataError, before anything is written, for weights that hold NaN or infinity.
+    bits: of a stored float: 32, 16, which halves the file, or 8, which halves it again
+    (`minigen.packing` says how); `load_weights` gives 32 again.
+    Raises: DataError, before anything is written, for weights that hold NaN or infinity, or would
+        when they are read; ValueError for other bits.
     """
-    state = model.state_dict()
-    if half:
-        state = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    _require_finite(state, f"The weights of this {type(model).__name__}", "nothing was written")
+    state = kept(model.state_dict(), bits)
+    what = f"The weights of this {type(model).__name__}"
+    require_finite(unpacked(state), what, "nothing was written")
     about = {"class": type(model).__name__, "config": json.dumps(model.config)}
     save_tensors(path, state, **about, card=json.dumps(card))
-
-
-def _require_finite(state: dict[str, Tensor], what: str, so: str) -> None:
-    for name, value in state.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise DataError(f"{what} hold NaN or infinity (in {name}): the training has diverged; "
-                            f"{so}. A smaller learning rate, in another --out?")
 
 
 def shipped(kind: str | None = None) -> list[str]:
@@ -226,69 +220,9 @@ def load_weights(cls: type[Model], path: str | Path) -> Model:
         raise DataError(f"There is no weight file {path.name} in the folder '{folder}'.")
     state, meta = read_tensors(path)
     if meta.get("class") != cls.__name__:
-        kept = meta.get("class", "no class of this course")
-        raise DataError(f"{path.name} holds {kept}, not {cls.__name__}. {_fitting(cls.__name__)}")
-    config, card = _plain(path, meta, "config"), _plain(path, meta, "card")
-    model = _built(cls, config, state, path)
-    for k, v in model.state_dict().items():
-        if v.is_floating_point() != state[k].is_floating_point() or state[k].is_complex():
-            _misfit(path, k, v.dtype, state[k].dtype)
-    _require_finite(state, f"The weights in {path.name}", "they are of no use")
-    model.load_state_dict(state)
-    model.card = card  # type: ignore[assignment]  # a plain dict
-    return model.eval()
-
-
-def _plain(path: Path, meta: dict[str, str], key: str) -> dict[str, Any]:
-    """A JSON object of the metadata."""
-    try:
-        found = json.loads(meta[key])
-        if not isinstance(found, dict):
-            raise ValueError(f"it is {found!r:.40}")
-        return found
-    except (KeyError, ValueError, RecursionError) as e:
-        raise DataError(f"{path.name} has no readable {key} in its metadata ({e}), so it was not "
-                        "written by minigen's save_weights, or is damaged.") from None
-
-
-def _built(cls: type[Model], config: dict[str, Any], state: dict[str, Tensor], path: Path) -> Model:
-    """The model of a config, its weights still to be filled in.
-
-    It is known to have the names and shapes of `state`.
-    """
-    total = sum(v.numel() for v in state.values())
-    for k, v in config.items():  # before anything so large is built
-        most = len(state) if k in COUNTS else max(total, 10_000)
-        if isinstance(v, int) and abs(v) > most:
-            saying = f"{path.name} says {k}={v} in its config"
-            raise DataError(f"{saying}, which its {total:,} weights cannot be.")
-    try:
-        with torch.device("meta"):  # shapes without memory
-            shapes = {k: tuple(v.shape) for k, v in cls(**config).state_dict().items()}
-    except Exception as e:  # a wrong config makes a constructor raise what it likes
-        what = f"{path.name} has a config that {cls.__name__} does not take"
-        raise DataError(f"{what} ({first_line(e)}).") from None
-    stored = {k: tuple(v.shape) for k, v in state.items()}
-    for k, v in state.items():
-        if v.is_floating_point() and v.dtype not in FLOATS:
-            raise DataError(f"{path.name} holds {k} as {v.dtype}; weights are 16, 32 or 64 bits.")
-    for k in sorted(shapes.keys() | stored.keys()):
-        if shapes.get(k) != stored.get(k):
-            _misfit(path, k, _shape(shapes.get(k)), _shape(stored.get(k)))
-    # its random start is replaced at once, and must not move anyone's chance
-    with torch.random.fork_rng(devices=[]):
-        return cls(**config)
-
-
-def _misfit(path: Path, name: str, wanted: object, got: object) -> NoReturn:
-    raise DataError(f"{path.name} does not fit its own config: {name} should be {wanted}, "
-                    f"and is {got}.")
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    if shape is None:
-        return "absent"
-    return "×".join(map(str, shape)) or "a number"
+        held = meta.get("class", "no class of this course")
+        raise DataError(f"{path.name} holds {held}, not {cls.__name__}. {_fitting(cls.__name__)}")
+    return rebuilt(cls, state, meta, path)
 
 
 def sha256_of(path: str | Path) -> str:

@@ -217,8 +217,11 @@ def settings(choice):
 def weights():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "g.safetensors"
-        files.save_weights(path, gan.Generator(latent_dim=2, width=4, size=8), steps=3)
-        return damaged([path.read_bytes(), path.read_bytes()[:900]])
+        model, whole = gan.Generator(latent_dim=2, width=4, size=8), []
+        for bits in (32, 8):
+            files.save_weights(path, model, bits, steps=3)
+            whole.append(path.read_bytes())
+        return damaged([*whole, whole[0][:900]])
 
 
 def weight_file(data):

@@ -79,7 +79,7 @@ def clip_(steps: int = 2000, batch_size: int = 128, seed: int = 0, lr: float = 1
         cpu_minutes=minutes,
         recall_at_1=[round(retrieval(u, embed_texts(model, t))[0], 4) for t in (asked, full)],
         zero_shot=read)
-    save_weights(OUT / "clip.safetensors", model, half=True, **card)
+    save_weights(OUT / "clip.safetensors", model, bits=16, **card)
     return card
 
 
@@ -111,7 +111,7 @@ def text_fftd(
     model.card = card
     card["obedience"] = {k: round(v, 4) for k, v in sentences.measured(
         model, captions_a_kind, seed=0, scale=sentences.SCALE).items()}
-    save_weights(OUT / "text_fftd.safetensors", model, half=True, **card)
+    save_weights(OUT / "text_fftd.safetensors", model, bits=16, **card)
     return card
 
 
@@ -149,7 +149,7 @@ def prior_(
         clip=latents.fingerprint(clip), cpu_minutes=minutes,
         cosine_to_the_picture=round(float(F.cosine_similarity(guess, real).mean()), 4),
         cosine_of_the_sentence=round(float(F.cosine_similarity(text, real).mean()), 4))
-    save_weights(OUT / "prior.safetensors", model, half=True, **card)
+    save_weights(OUT / "prior.safetensors", model, bits=16, **card)
     return card
 
 
@@ -185,7 +185,7 @@ def unclip_(
     right = metrics.attribute_classifier().predict(x) == test.labels
     card["kept"] = {name: round(float(share), 4)
                     for name, share in zip(ATTRIBUTES, right.float().mean(0), strict=True)}
-    save_weights(OUT / "unclip.safetensors", model, half=True, **card)
+    save_weights(OUT / "unclip.safetensors", model, bits=16, **card)
     return card
 
 

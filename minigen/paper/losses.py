@@ -1,6 +1,6 @@
 """Cells of chapter 4's comparison: one small IVQ-VAE, trained with some of its losses.
 
-The weights `ivqvae_l1`, `ivqvae_features` and `ivqvae_judged` are those of seed 0.
+The weights `ivqvae_l1`, `ivqvae_features` and `ivqvae_judged` are those of seed 0, kept in 8 bits.
 """
 
 import copy
@@ -20,7 +20,7 @@ from minigen.perceptual import ToyPerceptual
 
 HALF = ivqvae.PRESETS["small"] | dict(width=8)    # half as wide: two minutes instead of six
 BATCH, LR, LAMBDA_D = 16, 2e-3, 0.5
-Trained = tuple[ivqvae.IVQVAE, float]             # rounded to the 16 bits kept; CPU-minutes
+Trained = tuple[ivqvae.IVQVAE, float]             # rounded to 16 bits; CPU-minutes
 Run = tuple[ivqvae.IVQVAE, torch.optim.Optimizer, Any, Iterator[tuple[Tensor, ...]]]
 
 
@@ -131,5 +131,5 @@ def _train(
 
 
 def _kept(model: ivqvae.IVQVAE) -> ivqvae.IVQVAE:
-    """A copy, as it will be when it is read back from 16-bit weights."""
+    """A copy, rounded to 16 bits: what is measured, and stored."""
     return copy.deepcopy(model).half().float().eval()

@@ -63,7 +63,7 @@ def test_what_is_measured_by_hand(few):
 
 @pytest.mark.parametrize(("name", "row"), [("vae_b03", "β = 0.3"), ("vae_b3", "β = 3")])
 def test_the_pictures_beside_the_table_are_of_its_first_seed(name, row):
-    """The weights that the chapter draws with give the cell's numbers, but for 16 bits."""
+    """The weights that the chapter draws with give the cell's numbers, but for 8 bits."""
     (cell,) = (c for c in reproduce.read("prices") if (c["row"], c["seed"]) == (row, 0))
     model = load_weights(vae.VAE, name)
     assert model.card["steps"] == cell["steps"] and model.config["squares"]
