@@ -539,26 +539,33 @@ With a fixed ζ the mean is about right for a ζ that was tried out, and the spr
 
 ### What the model makes up
 
-Eight pixels by eight do not show what colour the eyes are. Every method that answers with a sharp face has answered that question all the same. Ask DPS several times, and let the classifier read the answers: where they agree, the measurement knew; where they do not, the model invents.
+Every method that answers with a sharp face has answered every question about that face. Which answers were in the measurement, and which were not? Ask DPS several times, and let the classifier read: where the answers agree, the measurement knew; where they do not, the model invents. Once from 8×8 pixels, and once from 4×4.
 
-**Before you run the next cell:** which of the nine attributes will all answers agree on?
+**Before you run the next cell:** from 4×4 pixels, which of the nine attributes will all answers agree on?
 """
 
 # %% tags=["nbval-ignore-output"]
 few, n = 6, size["answers"]
-asked = m.shrink(4).forward(faces[:few]).repeat_interleave(n, 0)
-answers = pulled(m.shrink(4).forward, asked, seed=1)
-read = reads(answers).view(few, n, -1)                                    # (6, answers, 9)
-truth = reads(faces[:few])[:, None]
-common = read.mode(1, keepdim=True).values
-print(f"{'attribute':<12}{'answers agree':>14}{'answers are right':>19}{'by chance':>11}")
+truth = reads(faces[:few])[:, None]                                       # (6, 1, 9)
+answers, agreed, right = {}, {}, {}
+for factor in (4, 8):
+    asked = m.shrink(factor).forward(faces[:few]).repeat_interleave(n, 0)
+    answers[factor] = pulled(m.shrink(factor).forward, asked, seed=1)
+    read = reads(answers[factor]).view(few, n, -1)                        # (6, answers, 9)
+    common = read.mode(1, keepdim=True).values
+    agreed[factor], right[factor] = ((read == v).float().mean((0, 1)) for v in (common, truth))
+print(f"{'':<12}" + "".join(f"{f'from {32 // f}×{32 // f}: agree':>18}{'right':>8}" for f in (4, 8))
+      + f"{'by chance':>12}")
 for k, name in enumerate(ATTRIBUTES):
-    agree, right = ((read == v)[..., k].float().mean() for v in (common, truth))
-    print(f"{name:<12}{float(agree):14.0%}{float(right):19.0%}{1 / len(ATTRIBUTES[name]):11.0%}")
-show(image_grid(torch.cat([torch.cat([faces[k : k + 1], answers[k * n : k * n + 7]])
-                           for k in range(3)]), columns=8),
-     """Three true faces, left, and seven answers to the small picture of each. Hair, skin,
-     shirt and background are the same in all; eyes and mouths differ from answer to answer.""")
+    told = "".join(f"{float(agreed[f][k]):18.0%}{float(right[f][k]):8.0%}" for f in (4, 8))
+    print(f"{name:<12}{told}{1 / len(ATTRIBUTES[name]):12.0%}")
+rows = [torch.cat([F.interpolate(m.shrink(f).forward(faces[k : k + 1]), scale_factor=f),
+                   answers[f][k * n : k * n + 6], faces[k : k + 1]])
+        for k in range(3) for f in (4, 8)]
+show(image_grid(torch.cat(rows), columns=8, row_titles=["8×8", "4×4"] * 3),
+     """Three faces as 8×8 and as 4×4 pixels, left; six answers to each; the true face, right.
+     From 8×8 the answers are one person, with mouths that differ. From 4×4 they are several
+     people with the same hair, shirt and background.""")
 
 # %% [markdown]
 r"""

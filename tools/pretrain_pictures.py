@@ -9,7 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from minigen import ddpm, ivqvae, measurements, metrics, perceptual, translation, unet, upscaling
+from minigen import (
+    ddpm,
+    ivqvae,
+    measurements,
+    metrics,
+    packing,
+    perceptual,
+    translation,
+    unet,
+    upscaling,
+)
 from minigen.data import ToyFaces, batches
 from minigen.files import data_path, save_weights
 
@@ -25,6 +35,12 @@ def _run(name: str, training: Iterable[Any], total: int) -> int:
         if s.step % 250 == 0:
             bar.set_postfix(loss=s[1])
     return round((time.process_time() - start) / 60)
+
+
+def _rounded(model: Any) -> Any:
+    """The model as it will be when it is read back from 8-bit weights."""
+    model.load_state_dict(packing.unpacked(packing.packed(model.state_dict())))
+    return model.eval()
 
 
 def _quality(x: Tensor, got: Tensor) -> Card:
@@ -47,14 +63,14 @@ def _repairing(
     training = translation.train_repair(network, ((damage(x), x) for (x,) in faces), steps=steps,
                                         lr=lr, pairs=pairs, **options)
     minutes = _run(name, training, steps)
-    network = network.half().float().eval()
+    network = _rounded(network)
     x = ToyFaces(2000, seed=2).images()
     with torch.no_grad():
         got = torch.cat([translation.repaired(network, damage(b)) for b in x.split(250)])
     card: Card = dict(
         steps=steps, batch_size=batch_size, seed=seed, lr=lr, cpu_minutes=minutes,
         data="20,000 ToyFaces 32×32, seed 0", **_quality(x, got))
-    save_weights(OUT / f"{name}.safetensors", network, half=True, **card)
+    save_weights(OUT / f"{name}.safetensors", network, bits=8, **card)
     return card
 
 
@@ -92,14 +108,14 @@ def _diffusion(
     training = ddpm.train_ddpm(model, data, ddpm.diffusion_of(model), steps=steps, lr=lr,
                                average=average, seed=seed)
     minutes = _run(name, training, steps)
-    model = average.module.half().float().eval()
+    model = _rounded(average.module)
     test = ToyFaces(1000, seed=2, size=size).images()
     got = upscaling.enlarge(model, F.avg_pool2d(test, factor))
     card: Card = dict(
         prediction="x0", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,
         average_decay=decay, data=f"{faces:,} ToyFaces {size}×{size}, seed 0", most_noise=most,
         cpu_minutes=minutes, **_quality(test, got))
-    save_weights(OUT / f"{name}.safetensors", model, half=True, **card)
+    save_weights(OUT / f"{name}.safetensors", model, bits=8, **card)
     return card
 
 
