@@ -1,7 +1,7 @@
 """Excursion 3: style transfer. Style is what a network's features do on average over the places.
 
-Sources: Gatys, Ecker, Bethge 2016 (Gram matrices, pixels optimised); Huang, Belongie 2017 (AdaIN,
-one pass through a decoder).
+The statistics, the losses, and pixels moved until they fit; `minigen.style_decoder` needs one pass.
+Sources: Gatys, Ecker, Bethge 2016 (Gram matrices); Huang, Belongie 2017 (AdaIN).
 """
 
 import functools
@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from minigen.common import Batches, counted, evaluating, one_cycle
 from minigen.common import generator as seeded
-from minigen.data import batches
 from minigen.inputs import images, number, refuse, tensor, whole
 from minigen.perceptual import ToyPerceptual
 
 Features = Callable[[Tensor], list[Tensor]]      # pictures → maps (B, C, H, W), finest first
+Statistic = Callable[[Tensor], Tensor]           # a map → what style is told by, such as `gram`
 
 
 @functools.cache
@@ -53,37 +52,44 @@ def _mean_share(found: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         refuse("targets", f"one for each of the {len(found)} layers, at least one", len(targets))
     shares = []
     for a, b in zip(found, targets, strict=True):
-        _pair(a, b, "what is found", "its target")
+        check_pair(a, b, "what is found", "its target", places=True)
         apart, size = ((t.square().flatten(1).sum(1)) for t in (a - b, b))
         shares.append(apart / size.clamp_min(1e-12))
     return torch.stack(shares).mean(0)
 
 
-def _pair(a: Tensor, b: Tensor, name: str, other: str) -> None:
-    """As many channels, and a row for each row or one for all; else they would broadcast, unseen."""
-    if a.ndim != b.ndim or a.shape[1] != b.shape[1] or len(b) not in (1, len(a)):
-        raise ValueError(f"{name} and {other} do not fit: {tuple(a.shape)} and {tuple(b.shape)}; as "
-                         "many channels are wanted, and a row for each row or one for all")
+def check_pair(a: Tensor, b: Tensor, name: str, other: str, places: bool = False) -> None:
+    """As many channels, and a row for each row or one for all; else they broadcast, unseen.
+
+    places: whether all axes after the first have to agree. Raises: ValueError.
+    """
+    axes = slice(1, None if places else 2)
+    if a.ndim != b.ndim or a.shape[axes] != b.shape[axes] or len(b) not in (1, len(a)):
+        raise ValueError(f"{name} and {other} do not fit: {tuple(a.shape)} and {tuple(b.shape)}; "
+                         f"as many channels {'and places ' if places else ''}are wanted, and a row "
+                         "for each row or one for all")
 
 
-def style_loss(maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+def style_loss(
+    maps: Sequence[Tensor], targets: Sequence[Tensor], statistic: Statistic = gram
+) -> Tensor:
     """How far the Gram matrices of maps are from those of a style: the mean over the layers of
 
     ‖G − A‖² / ‖A‖², a share, so that layers count alike however many channels they have. (Gatys et
     al. divide by 4 C² (H W)² instead, and give each layer a weight.)
+    statistic: another in the place of `gram`, such as yours.
     Shapes: maps (B, C, H, W) a layer; targets (B or 1, C, C), `gram` of the style's maps → (B,).
     Source: Gatys et al. 2016, Eqs. 4, 5.
     """
-    return _mean_share([gram(h) for h in maps], targets)
+    return _mean_share([statistic(h) for h in maps], targets)
 
 
 def content_loss(h: Tensor, target: Tensor) -> Tensor:
     """How far a map is from the content's, place by place: ‖F − P‖² / ‖P‖².
 
-    (Gatys et al. have ½ ‖F − P‖².) Shapes: (B, C, H, W) twice → (B,).
+    (Gatys et al. have ½ ‖F − P‖².) Shapes: (B, C, H, W), (B or 1, C, H, W) → (B,).
     Source: Gatys et al. 2016, Eq. 1.
     """
-    tensor(target, "the content's map", ("B", *tensor(h, "a map", ("B", "C", "H", "W")).shape[1:]))
     return _mean_share([h], [target])
 
 
@@ -98,20 +104,22 @@ class Repainted(NamedTuple):
 
 def restyled(
     content: Tensor, style: Tensor, features: Features = toy_maps, *, steps: int = 12,
-    weight: float = 50.0, layer: int = 4, smooth: float = 2.0, noise: float = 0.0, seed: int = 0
+    weight: float = 50.0, layer: int = 4, smooth: float = 2.0, noise: float = 0.0, seed: int = 0,
+    statistic: Statistic = gram
 ) -> Iterator[Repainted]:
     """Pixels moved until they have the content of one picture and the style of another.
 
     min over x of content_loss + weight · style_loss + smooth · (squares of the differences of
-    neighbours), each a mean over its picture; x = tanh of free numbers, so that it stays in [-1, 1].
+    neighbours), a mean over the picture; x = tanh of free numbers, so that it stays in [-1, 1].
     A step is five iterations of L-BFGS for the whole batch. It begins with the content, or with a
     share `noise` of chance in it.
-    layer: whose map (from 1) tells the content, 0 for none; the style is told by all.
+    layer: whose map (from 1) tells the content, 0 for none; the style is told by all, through the
+    `statistic` of each.
     Shapes: content (B, 3, H, W), style (B or 1, 3, any, any) in [-1, 1]; a step's x as content.
     Sources: Gatys et al. 2016, Eq. 7 and §2.3; smoothness as in Johnson et al. 2016, §3.2.
     """
     images(content, name="content")
-    _pair(content, images(style, name="style"), "content", "style")
+    check_pair(content, images(style, name="style"), "content", "style")
     whole(steps, "steps")
     number(weight, "weight", 0)
     number(smooth, "smooth", 0)
@@ -121,7 +129,7 @@ def restyled(
     with torch.no_grad():
         there = features(content)
         kept = there[whole(layer, "layer", 0, len(there)) - 1]
-        wanted = [gram(h) for h in features(style)]
+        wanted = [statistic(h) for h in features(style)]
     optimiser = torch.optim.LBFGS([free], max_iter=5, history_size=20,
                                   line_search_fn="strong_wolfe")
 
@@ -130,7 +138,7 @@ def restyled(
         maps = features(x)
         like = content_loss(maps[layer - 1], kept) * (layer > 0)
         rough = sum(x.diff(dim=k).square().mean((1, 2, 3)) for k in (2, 3))
-        return like, style_loss(maps, wanted), smooth * rough
+        return like, style_loss(maps, wanted, statistic), smooth * rough
 
     def closure() -> Tensor:
         optimiser.zero_grad()
@@ -165,56 +173,9 @@ def adain(content: Tensor, style: Tensor, eps: float = 1e-5) -> Tensor:
     """
     tensor(content, "content", ("B", "C", "H", "W"))
     tensor(style, "style", ("B", "C", "H", "W"))
-    _pair(content, style, "content", "style")
+    check_pair(content, style, "content", "style")
     (mean, deviation), (mean_style, deviation_style) = moments(content, eps), moments(style, eps)
     return deviation_style * (content - mean) / deviation + mean_style
-
-
-class StyleDecoder(nn.Module):
-    """From a map of the ToyFaces classifier back to a picture.
-
-    layer: which of the five maps; the first layers of the classifier are the encoder, frozen, and
-    not part of this.
-    Shapes: (B, 32 or 64, H / k, W / k) → (B, 3, H, W) in [-1, 1].
-    Source: Huang & Belongie 2017, §5.1, at small scale.
-    """
-    card: dict  # what load_weights finds beside the weights
-
-    def __init__(self, layer: int = 2, width: int = 64):
-        super().__init__()
-        self.config = dict(layer=whole(layer, "layer", 1, 5), width=whole(width, "width", 2))
-        self.layer, self.channels = layer, (32, 32, 64, 64, 64)[layer - 1]
-        halvings = (0, 1, 2, 2, 3)[layer - 1]
-        self.shrinks = 2**halvings
-
-        def conv(c_in: int, c_out: int) -> nn.Conv2d:
-            return nn.Conv2d(c_in, c_out, 3, padding=1, padding_mode="reflect")
-
-        layers = [conv(self.channels, width), nn.ReLU(), conv(width, width), nn.ReLU()]
-        for _ in range(halvings):
-            layers += [conv(width, width), nn.ReLU(), nn.Upsample(scale_factor=2)]
-        layers += [conv(width, width // 2), nn.ReLU(), conv(width // 2, 3), nn.Tanh()]
-        self.body = nn.Sequential(*layers)
-
-    def encode(self, x: Tensor) -> Tensor:
-        """The map that it decodes. Shapes: (B, 3, H, W), H and W multiples of `shrinks`."""
-        images(x)
-        if x.shape[2] % self.shrinks or x.shape[3] % self.shrinks or min(x.shape[2:]) < 8:
-            wanted = f"of height and width 8 or more, multiples of {self.shrinks}"
-            refuse("pictures", wanted, tuple(x.shape))
-        return toy_maps(x)[self.layer - 1]
-
-    def forward(self, h: Tensor) -> Tensor:
-        return self.body(tensor(h, "h", ("B", self.channels, "H", "W"), like=self.body[0].weight))
-
-
-class AdaINStep(NamedTuple):
-    """One step of `train_adain`: its number (from 1), the loss and its two terms."""
-
-    step: int
-    loss: float
-    content: float
-    style: float
 
 
 def moments_loss(maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -225,60 +186,3 @@ def moments_loss(maps: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
     """
     a, b = ([torch.cat(moments(h), 1) for h in layers] for layers in (maps, targets))
     return _mean_share(a, b)
-
-
-def train_adain(
-    decoder: StyleDecoder, data: Batches, *, steps: int, weight: float = 1.0, lr: float = 2e-3
-) -> Iterator[AdaINStep]:
-    """Train on batches (content, style) of pictures; an `AdaINStep` a step.
-
-    With t = AdaIN(f(c), f(s)) and the picture g(t): content_loss(f(g(t)), t) + weight ·
-    moments_loss(all maps of g(t), those of s). Only the decoder g learns. The weight grows from 0
-    over the first half of the steps: charged in full from the start, the style paints over the
-    face, and no face comes back.
-    Source: Huang & Belongie 2017, Eqs. 11 to 13.
-    """
-    number(weight, "weight", 0)
-    optimiser = torch.optim.Adam(decoder.parameters(), lr=number(lr, "lr", 0))
-    schedule = one_cycle(optimiser, lr, steps)
-    decoder.train()
-    for step, (content, style) in counted(data, steps):
-        with torch.no_grad():
-            target = adain(decoder.encode(content), decoder.encode(style))
-            wanted = toy_maps(style)
-        maps = toy_maps(decoder(target))
-        like = content_loss(maps[decoder.layer - 1], target).mean()
-        styled = moments_loss(maps, wanted).mean()
-        loss = like + weight * min(1.0, 2 * step / steps) * styled
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        yield AdaINStep(step, loss.item(), like.item(), styled.item())
-
-
-def style_batches(
-    faces: Tensor, styles: Tensor, batch_size: int = 16, seed: int = 0
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless batches (content, style), each shuffled by itself, for `train_adain`."""
-    pairs = zip(batches(faces, batch_size=batch_size, seed=seed),
-                batches(styles, batch_size=batch_size, seed=seed + 1), strict=True)
-    for (x,), (s,) in pairs:
-        yield x, s
-
-
-def stylise(
-    decoder: StyleDecoder, content: Tensor, style: Tensor, strength: float = 1.0
-) -> Tensor:
-    """Pictures repainted in one pass: g((1 − a) f(c) + a AdaIN(f(c), f(s))), a the strength.
-
-    Shapes: content (B, 3, H, W), style (B or 1, 3, any, any) in [-1, 1] → as content.
-    Raises: ValueError for a strength outside 0 to 1, and for pictures of another kind.
-    Source: Huang & Belongie 2017, Eq. 14.
-    """
-    number(strength, "strength", 0, 1)
-    images(content, name="content")
-    _pair(content, images(style, name="style"), "content", "style")
-    with evaluating(decoder):
-        h = decoder.encode(content)
-        return decoder(h.lerp(adain(h, decoder.encode(style)), strength))

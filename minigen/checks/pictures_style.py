@@ -104,8 +104,8 @@ def _flat_channel(answer: Answer) -> None:
     style = torch.randn(2, 3, 4, 4) - 1
     got = value_of(answer(content, style))
     if isinstance(got, Tensor) and not bool(got.isfinite().all()):
-        raise Wrong("NaN or infinity where a channel is the same at every place: its variance is 0. "
-                    "ε is added to the variance, below the root.")
+        raise Wrong("NaN or infinity where a channel is the same at every place: its variance is "
+                    "0. ε is added to the variance, below the root.")
     given = "content with a channel that is the same everywhere"
     expect(got, right.adain(content, style), given)
 
