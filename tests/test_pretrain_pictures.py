@@ -20,13 +20,13 @@ def test_adain_writes_what_it_measured(tmp_path, monkeypatch):
         assert len(card["still_read"][name]) == len(card["strengths"])
         assert len(card["still_read_at_1"][name]) == len(ATTRIBUTES)
     # of the weights as they are stored, in 16 bits
-    shares = torch.stack([pretrain_pictures.still_read(decoder, "print", 1.0, 5, k)
+    shares = torch.stack([pretrain_pictures.still_read(decoder, "print", [1.0], 5, k)
                           for k in range(3)])
     assert card["still_read"]["print"][-1][0] == round(float(shares.mean()), 3)
 
 
 def test_all_is_read_where_nothing_is_painted(monkeypatch):
     monkeypatch.setattr(style_decoder, "stylise", lambda decoder, x, pictures, strength: x)
-    share = pretrain_pictures.still_read(None, "crayon", 1.0, 40, 0)
-    assert share.shape == (len(ATTRIBUTES),) and share.min() > 0.9
+    share = pretrain_pictures.still_read(None, "crayon", [1.0], 40, 0)
+    assert share.shape == (1, len(ATTRIBUTES)) and share.min() > 0.9
     assert not attribute_classifier().training

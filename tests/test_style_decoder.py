@@ -47,7 +47,7 @@ def test_training_lowers_the_loss_and_moves_the_decoder_only():
     decoder = sd.StyleDecoder(width=8)
     data = sd.style_batches(ToyFaces(16).images(), draw_style("print").expand(8, -1, -1, -1), 4)
     frozen = [p.clone() for p in attribute_classifier().parameters()]
-    losses = [s.loss for s in sd.train_adain(decoder, data, steps=30, weight=0, lr=2e-2)]
+    losses = [s.loss for s in sd.train_adain(decoder, data, steps=20, weight=0, lr=2e-2)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert all(map(torch.equal, frozen, attribute_classifier().parameters()))
 

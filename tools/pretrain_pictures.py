@@ -1,6 +1,7 @@
 """Recipe of excursion 3's weights, which `tools/pretrain.py` runs: adain."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,23 +19,27 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 FIRST_TEST = 1000      # style pictures with seeds from here on are never trained on
 
 
-def still_read(decoder: Any, name: str, strength: float, faces: int, seed: int) -> Tensor:
-    """Share of repainted faces whose attributes the classifier reads as before, (9,).
+def still_read(
+    decoder: Any, name: str, strengths: Sequence[float], faces: int, seed: int
+) -> Tensor:
+    """Share of repainted faces whose attributes the classifier reads as before, (strengths, 9).
 
     Each face has a picture of the style of its own, one that was not trained on.
     """
     test = ToyFaces(faces, seed=20 + seed)
     first = FIRST_TEST + seed * faces
-    pictures = torch.cat([draw_style(name, seed=first + k) for k in range(faces)])
-    painted = style_decoder.stylise(decoder, test.images(), pictures, strength)
-    with torch.no_grad():
+    x, pictures = test.images(), torch.cat([draw_style(name, seed=first + k) for k in range(faces)])
+    shares = []
+    for strength in strengths:
+        painted = style_decoder.stylise(decoder, x, pictures, strength)
         read = metrics.attribute_classifier().predict(painted)
-    return (read == test.labels).float().mean(0)
+        shares.append((read == test.labels).float().mean(0))
+    return torch.stack(shares)
 
 
 def adain_(
-    steps: int = 1000, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, weight: float = 6.0,
-    layer: int = 2, width: int = 64, faces: int = 4000, pictures: int = 60, counted: int = 100
+    steps: int = 1000, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, weight: float = 10.0,
+    layer: int = 2, width: int = 64, faces: int = 4000, pictures: int = 60, counted: int = 60
 ) -> Card:
     """AdaIN's decoder, on faces, pictures of each style, and some faces as styles."""
     torch.manual_seed(seed)
@@ -54,14 +59,14 @@ def adain_(
         steps=steps, batch_size=batch_size, seed=seed, lr=lr, style_weight=weight,
         data=f"{faces:,} ToyFaces 32×32, seed 0; {pictures} pictures of each style, seeds from 0",
         cpu_seconds=seconds, attributes=list(ATTRIBUTES))
-    shares = {name: [torch.stack([still_read(decoder, name, a, counted, k) for k in range(3)])
-                     for a in STRENGTHS] for name in STYLES}      # each (3 seeds, 9 attributes)
     card["strengths"] = list(STRENGTHS)
-    means = {name: [t.mean(1) for t in of] for name, of in shares.items()}     # each (3,)
-    card["still_read"] = {name: [[round(float(m.mean()), 3), round(float(m.std()), 3)] for m in of]
-                          for name, of in means.items()}
-    card["still_read_at_1"] = {name: [round(v, 3) for v in of[-1].mean(0).tolist()]
-                               for name, of in shares.items()}
+    card["still_read"], card["still_read_at_1"] = {}, {}
+    for name in STYLES:
+        shares = torch.stack([still_read(decoder, name, STRENGTHS, counted, k) for k in range(3)])
+        means = shares.mean(2)                           # (3 seeds, strengths)
+        card["still_read"][name] = [[round(float(m.mean()), 3), round(float(m.std()), 3)]
+                                    for m in means.T]
+        card["still_read_at_1"][name] = [round(v, 3) for v in shares[:, -1].mean(0).tolist()]
     save_weights(OUT / "adain.safetensors", decoder, half=True, **card)
     return card
 

@@ -60,8 +60,6 @@ def _mistakes_of_gram(f: Tensor) -> dict[str, Tensor]:
             centred @ centred.mT / places,
         ("The channels were brought to length 1: those are cosines, and how strong a channel is "
          "has gone."): unit @ unit.mT,
-        ("reshape to (B, H W, C) does not exchange axes, it cuts the numbers anew: flatten the "
-         "places, features.flatten(2)."): mixed.mT @ mixed / places,
         ("The axes were exchanged before the numbers were cut anew: keep channels where they "
          "are, features.flatten(2)."): crossed @ crossed.mT / places,
         ("Only the channels' means were multiplied: first multiply at each place, then take the "
@@ -79,6 +77,8 @@ def _mistakes_of_gram(f: Tensor) -> dict[str, Tensor]:
         mistakes["The product is the wrong way round: it compares places (and you divided by C); "
                  "a Gram matrix compares channels, F Fᵀ with F (C, H W)."] = (
             flat.mT @ flat / channels)
+        mistakes["reshape to (B, H W, C) does not exchange axes, it cuts the numbers anew: flatten "
+                 "the places, features.flatten(2)."] = mixed.mT @ mixed / places
     return mistakes
 
 
