@@ -144,23 +144,21 @@ def _vgg() -> nn.Sequential:
         from torchvision.models import VGG19_Weights, vgg19
     except ImportError as e:
         raise DataError(f"VGGMaps needs the package {e.name}: pip install torchvision.") from None
-    state = _imagenet(
-        VGG19_Weights.IMAGENET1K_V1, "VGGMaps needs VGG19's ImageNet weights",
-        "minigen.style.toy_maps, the features at small scale (cartoon faces)")
-    network = vgg19(weights=None)
-    network.load_state_dict(state)
-    return network.features
+    weights = VGG19_Weights.IMAGENET1K_V1
+    _imagenet(weights, "VGGMaps needs VGG19's ImageNet weights",
+              "minigen.style.toy_maps, the features at small scale (cartoon faces)")
+    return vgg19(weights=weights).features
 
 
-def _imagenet(weights: Any, needs: str, instead: str) -> dict[str, Tensor]:
-    """The state of a network of torchvision that has seen ImageNet, fetched on first use.
+def _imagenet(weights: Any, needs: str, instead: str) -> None:
+    """Fetch the weights of a network of torchvision that has seen ImageNet, where they are not yet.
 
     weights: such as VGG16_Weights.IMAGENET1K_V1; needs: who needs what, in words.
     Raises: DataError where it cannot be had, which says where the file can be put and what does
         `instead`.
     """
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)
+        weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as e:  # no network, no place on the disk, a torn download
         file = weights.url.rsplit("/", 1)[1]
         raise DataError(

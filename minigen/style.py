@@ -137,7 +137,7 @@ def restyled(
         x = free.tanh()
         maps = features(x)
         like = content_loss(maps[layer - 1], kept) * (layer > 0)
-        rough = sum(x.diff(dim=k).square().mean((1, 2, 3)) for k in (2, 3))
+        rough = x.diff(dim=2).square().mean((1, 2, 3)) + x.diff(dim=3).square().mean((1, 2, 3))
         return like, style_loss(maps, wanted, statistic), smooth * rough
 
     def closure() -> Tensor:

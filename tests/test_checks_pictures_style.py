@@ -56,7 +56,7 @@ WRONG = {
         (lambda f: g(F.normalize(f.flatten(2), dim=2)[..., None], by=lambda *n: 1), "cosines"),
         (lambda f: g(f, flat=lambda f: f.reshape(len(f), -1, f.shape[1]).mT), "cuts the numbers"),
         (lambda f: g(f, flat=lambda f: f.permute(0, 2, 3, 1).reshape(len(f), f.shape[1], -1)),
-         "keep channels where they are"),
+         "keep channels where"),
         (lambda f: f.mean((2, 3))[:, :, None] * f.mean((2, 3))[:, None], "the channels' means"),
         (lambda f: f.square().mean((2, 3)), "its diagonal only"),
         (lambda f: torch.diag_embed(f.square().mean((2, 3))), "Off the diagonal"),

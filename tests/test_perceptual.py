@@ -159,7 +159,7 @@ def test_the_weights_are_fetched_whole_and_the_packages_network_is_vggs(monkeypa
 def test_vgg_maps_are_the_first_relu_of_each_block():
     models = peer("torchvision.models")
     torch.manual_seed(0)
-    layers = models.vgg19(weights=None).features
+    layers = models.vgg.make_layers(models.vgg.cfgs["E"])      # VGG19's
     ours = perceptual.VGGMaps(layers)
     x = torch.rand(2, 3, 32, 48) * 2 - 1
     found = ours(x)

@@ -60,8 +60,6 @@ def _mistakes_of_gram(f: Tensor) -> dict[str, Tensor]:
             centred @ centred.mT / places,
         ("The channels were brought to length 1: those are cosines, and how strong a channel is "
          "has gone."): unit @ unit.mT,
-        ("The axes were exchanged before the numbers were cut anew: keep channels where they "
-         "are, features.flatten(2)."): crossed @ crossed.mT / places,
         ("Only the channels' means were multiplied: first multiply at each place, then take the "
          "mean."): flat.mean(2)[:, :, None] * flat.mean(2)[:, None],
         "That is its diagonal only, each channel with itself: each two channels are wanted.":
@@ -79,6 +77,8 @@ def _mistakes_of_gram(f: Tensor) -> dict[str, Tensor]:
             flat.mT @ flat / channels)
         mistakes["reshape to (B, H W, C) does not exchange axes, it cuts the numbers anew: flatten "
                  "the places, features.flatten(2)."] = mixed.mT @ mixed / places
+        mistakes["The axes were exchanged before the numbers were cut anew: keep channels where "
+                 "they are, features.flatten(2)."] = crossed @ crossed.mT / places
     return mistakes
 
 
