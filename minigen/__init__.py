@@ -31,6 +31,7 @@
     restoration   posteriors: Wiener, ILVR, DPS               excursion x3
     upscaling     SR3, a cascade                              excursion x3
     style         Gram matrices, AdaIN                        excursion x3
+    style_decoder pictures of AdaIN's maps, in one pass       excursion x3
     styles        crayon, stained glass, print: drawn         excursion x3
     translation   pix2pix, line drawings, SDEdit              excursion x3
     engine        the two stages on real photographs          chapter 8

@@ -18,7 +18,7 @@ LESSONS = (
     "unet", "vlb", "details", "ddim", "ode", "guidance", "latents", "fusion", "fftd",
     # excursions, beside the line
     "flows", "glow", "flow_matching", "captions", "prompts", "clip", "text_to_image", "unclip",
-    "measurements", "restoration", "upscaling", "styles", "style", "translation",
+    "measurements", "restoration", "upscaling", "style", "style_decoder", "translation",
 )
 # what stands above the lessons, each part with those above it
 ABOVE = {

@@ -154,3 +154,33 @@ def test_the_weights_are_fetched_whole_and_the_packages_network_is_vggs(monkeypa
     assert isinstance(distance.network, Network) and not distance.training
     assert record[0][0] == "IMAGENET1K_V1" and record[0][1]["check_hash"] is True
     assert record[1]["net"] == "vgg"
+
+
+def test_vgg_maps_are_the_first_relu_of_each_block():
+    models = peer("torchvision.models")
+    torch.manual_seed(0)
+    layers = models.vgg.make_layers(models.vgg.cfgs["E"])      # VGG19's
+    ours = perceptual.VGGMaps(layers)
+    x = torch.rand(2, 3, 32, 48) * 2 - 1
+    found = ours(x)
+    sizes = [(64, 32, 48), (128, 16, 24), (256, 8, 12), (512, 4, 6), (512, 2, 3)]
+    assert [tuple(m.shape[1:]) for m in found] == sizes and all((m >= 0).all() for m in found)
+    mean, deviation = (torch.tensor(v).view(3, 1, 1) for v in perceptual.IMAGENET)
+    h = (x / 2 + 0.5 - mean) / deviation
+    for index, m in zip((1, 6, 11, 20, 29), found, strict=True):   # relu1_1, relu2_1, …
+        assert torch.allclose(m, layers[: index + 1](h), atol=1e-5)
+    assert not any(p.requires_grad for p in ours.parameters()) and not ours.train().training
+
+
+def test_vgg_maps_without_a_network_are_one_clear_sentence(monkeypatch):
+    models = peer("torchvision.models")
+
+    def offline(*args, **kwargs):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(models.VGG19_Weights, "get_state_dict", offline)
+    with pytest.raises(DataError, match=r"VGG19's.*vgg19-dcbb9e9d.pth.*get_dir.*style.toy_maps"):
+        perceptual.VGGMaps()
+    monkeypatch.setitem(__import__("sys").modules, "torchvision.models", None)
+    with pytest.raises(DataError, match=r"VGGMaps needs the package torchvision"):
+        perceptual.VGGMaps()

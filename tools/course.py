@@ -100,7 +100,8 @@ EXCURSIONS = {
         "a mean or a draw: the Wiener filter and PSNR written; small faces enlarged four ways, a "
         "cascade; a step of posterior sampling assembled; style by Gram matrices and AdaIN; "
         "pix2pix and SDEdit; what a model makes up, counted",
-        ("measurements", "restoration", "upscaling", "style", "styles", "translation",
+        ("measurements", "restoration", "upscaling", "style", "style_decoder", "styles",
+         "translation",
          "paper/restored"), "–", 1.6, 200, after="chapter 6; excursion x2 for its cascade"),
 }
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pretrain_pictures
+import pretrain_style
 import pretrain_text
 import torch
 import torch.nn.functional as F
@@ -815,6 +816,7 @@ RECIPES: dict[str, Callable[[], Any]] = {
     "glow": glow_,
     **pretrain_text.RECIPES,
     **pretrain_pictures.RECIPES,
+    **pretrain_style.RECIPES,
     "results": results,
     "card": card,
 }
