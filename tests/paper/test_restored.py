@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from minigen import measurements, metrics, restoration
-from minigen.data import ToyFaces
 from minigen.paper import restored, tables
 from minigen.perceptual import ToyPerceptual
 
@@ -12,7 +11,7 @@ N = 130
 
 
 def faces(seed):
-    return ToyFaces(N, seed=2000 + seed).images()
+    return restored.faces(seed, N)
 
 
 def test_a_cell_measures_what_its_columns_say():
@@ -36,10 +35,13 @@ def test_noise_is_of_the_seed_and_of_deviation_1():
 
 
 def test_the_average_of_one_draw_is_the_draw_and_of_none_the_mean():
-    x = faces(0)[:4]
-    torch.testing.assert_close(restored.draws(x, 0, 1), restored.METHODS["noise, draw"](x, 0))
-    two = restored.draws(x, 0, 2)
-    assert not torch.allclose(two, restored.draws(x, 0, 1))
+    x = faces(0)
+    draws = [restored.draw(x, 0, k) for k in range(2)]
+    torch.testing.assert_close(draws[0], restored.METHODS["noise, draw"](x, 0))
+    assert not torch.allclose(*draws)
+    for count in (1, 2):
+        got = torch.stack(draws[:count]).mean(0).clamp(-1, 1)
+        assert restored.distortion_cell(0, N, count) == restored.measured(x, got)
     values = restored.distortion_cell(0, N, 0)
     assert values == restored.measured(faces(0), restored.mean_of_all(faces(0), 0).clamp(-1, 1))
 
