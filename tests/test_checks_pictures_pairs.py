@@ -124,6 +124,29 @@ def like_the_drawing(g, d, og, od, drawing, face, weight):
     return trained(g, d, og, od, drawing, face, weight, l1=lambda x, y: (x - drawing).abs().mean())
 
 
+def cleared_late(g, d, og, od, *rest):
+    """Gradients cleared at the end of the step, where the judge gets new ones after it."""
+    found = trained(g, d, og, od, *rest, zero_d=False, zero_g=False)
+    og.zero_grad()
+    od.zero_grad()
+    return found
+
+
+def run_twice(g, d, og, od, drawing, face, weight):
+    """A second run of the generator, and no detach in the judge's step."""
+    real, drawn = d(cat(drawing, face)), d(cat(drawing, g(drawing)))
+    d_loss = discriminator_loss(real, drawn, "hinge")
+    od.zero_grad()
+    d_loss.backward()
+    od.step()
+    fake = g(drawing)
+    g_loss = F.l1_loss(fake, face) + weight * generator_loss(d(cat(drawing, fake)), "hinge")
+    og.zero_grad()
+    g_loss.backward()
+    og.step()
+    return d_loss.item(), g_loss.item()
+
+
 def blind(g, *rest):
     def unseen(drawing):
         with torch.no_grad():
@@ -231,6 +254,7 @@ WRONG = {
         (lambda *a: trained(*a, zero_g=False), "The generator's old gradients"),
         (lambda *a: trained(*a, zero_d=False), "The judge's old gradients"),
         (lambda *a: trained(*a, zero_d=False, zero_g=False), "Both networks' old gradients"),
+        (cleared_late, "Both networks' old gradients"), (run_twice, "sent a gradient back"),
         (mixed_up, "opt_g and opt_d are swapped"),
         (lambda *a: trained(*a, generator_first=True), "The generator's step came first"),
         (lambda *a: trained(*a, old=True), "A step changed weights"),
@@ -402,14 +426,14 @@ def test_two_steps_of_the_course_are_two_steps():
         fake = g(drawing).detach()
         real, drawn = d(cat(drawing, face)), d(cat(drawing, fake))
         loss = (F.relu(1 - real).mean() + F.relu(1 + drawn).mean()) / 2
-        assert float(loss) == pytest.approx(float(d_loss), rel=1e-6)
+        assert loss.item() == pytest.approx(d_loss.item(), rel=1e-6)
         slopes = torch.autograd.grad(loss, list(d.parameters()))
         with torch.no_grad():
             for p, slope in zip(d.parameters(), slopes, strict=True):
                 p -= 0.2 * slope
         fake = g(drawing)
         loss = (fake - face).abs().mean() - w.weight * d(cat(drawing, fake)).mean()
-        assert float(loss) == pytest.approx(float(g_loss), rel=1e-6)
+        assert loss.item() == pytest.approx(g_loss.item(), rel=1e-6)
         slopes = torch.autograd.grad(loss, list(g.parameters()))
         with torch.no_grad():
             for p, slope in zip(g.parameters(), slopes, strict=True):

@@ -304,9 +304,10 @@ WRONG = {
     "dps_step": [
         (lambda *a: led(*a, by="x0"), "with respect to x0"),
         (lambda *a: led(*a, far=lambda d: d.square().sum()), "the slope of the squared distance"),
-        (lambda *a: led(*a, far=lambda d: d.square().sum() / 2), "by 2 (halved"),
+        (lambda *a: led(*a, far=lambda d: d.square().sum() / 2), "halved: the distance"),
         (lambda *a: led(*a, far=lambda d: d.square().mean()), "the mean squared error"),
-        (lambda *a: led(*a, far=lambda d: d.square().flatten(1).sum(1).mean()), "its mean over"),
+        (lambda *a: led(*a, far=lambda d: d.square().flatten(1).sum(1).mean()),
+         "averaged over the pictures"),
         (lambda *a: led(*a, far=torch.norm), "for the whole batch"),
         (lambda *a: led(*a, far=lambda d: d.flatten(1).norm(dim=1).mean()), "mean of the dist"),
         (lambda *a: led(*a, sign=1), "You went up the slope"),

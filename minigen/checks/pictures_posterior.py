@@ -68,7 +68,7 @@ def _called(answer: Answer, views: Views, scene: Scene, scale: float) -> Any:
         return answer(views, scene.x, scene.y, scene.forward, down, scale)
     except NotImplementedError:
         raise
-    except (RuntimeError, TypeError) as e:
+    except RuntimeError as e:
         for sign, words in _told(str(e), views.asked):
             if sign:
                 raise Wrong(words) from None
@@ -76,7 +76,7 @@ def _called(answer: Answer, views: Views, scene: Scene, scale: float) -> Any:
 
 
 def _told(error: str, asked: list[tuple[bool, bool]]) -> list[tuple[bool, str]]:
-    blind = bool(asked) and ("does not require grad" in error or "NoneType" in error)
+    blind = bool(asked) and "does not require grad" in error
     return [
         (blind and not asked[-1][0],
          "guess was asked with gradients switched off, torch.no_grad(): the slope has to come back "
@@ -130,6 +130,8 @@ def _mistakes(views: Views, scene: Scene, scale: float) -> dict[str, Tensor]:
          "that guess was given."): led(of="x0"),
         "That is the slope of the squared distance: the distance is the norm, its root.":
             led(squares(1)),
+        "That is the slope of the squared distance, halved: the distance is the norm, its root.":
+            led(squares(2)),
         "That is the slope of the mean squared error: the distance is the norm of each picture.":
             led(lambda z: z.square().mean()),
         ("You took one distance for the whole batch: each picture has its own, "
@@ -187,11 +189,10 @@ def _mistakes(views: Views, scene: Scene, scale: float) -> dict[str, Tensor]:
         "x0 was clamped before down: it is used as it is.":
             down(x0.clamp(-1, 1), eps) - scale * slope,
     }
-    # with two pictures the half and the mean of their squares are the same
-    for part in (2, len(x)):
-        mistakes[f"That is the slope of the squared distance, by {part} (halved, or its mean over "
-                 "the pictures): the distance is the norm, its root, and the pictures' are added."
-                 ] = led(squares(part))
+    if len(x) > 2:                        # of two pictures the mean is the half
+        mistakes["That is the slope of the squared distance, averaged over the pictures: the "
+                 "distance is the norm, its root, and the pictures' are added."] = (
+                     led(squares(len(x))))
     if y.ndim == x.ndim:
         for dim in (2, 3):
             mistakes[f"The norm ran along one axis, {dim}: over all of a picture's numbers, "
