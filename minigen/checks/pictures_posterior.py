@@ -172,7 +172,7 @@ def _mistakes(views: Views, scene: Scene, scale: float) -> dict[str, Tensor]:
         ("The slope is there twice: that of the squared distance, divided by the distance, is two "
          "times the norm's."): below - 2 * scale * slope,
         "Only the sign of the slope is used.": below - scale * slope.sign(),
-        "That is the slope of x0 itself: of the distance of forward(x0) from y.":
+        "That is the slope of x0 itself: the slope of the distance is wanted.":
             below - scale * plain,
         "y is missing in the distance: y − forward(x0).":
             below - scale * _slope(views, scene._replace(y=0 * y)),
