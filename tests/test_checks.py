@@ -18,7 +18,12 @@ import torch.nn.functional as F
 
 from minigen import checks, ddpm, flow_matching, flows, gan, ivqvae, pixelcnn, vae, vqvae
 from minigen.checks import board, chapters, compare, flows_answers
-from tests import test_checks_x2
+from tests import (
+    test_checks_pictures_pairs,
+    test_checks_pictures_repair,
+    test_checks_pictures_style,
+    test_checks_x2,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -2449,7 +2454,8 @@ WRONG |= {
         (lambda v, x, n: again(v, x.mul_(2), n), "not x1 as it was given"),
     ],
 }
-WRONG |= test_checks_x2.WRONG
+WRONG |= test_checks_x2.WRONG | test_checks_pictures_repair.WRONG
+WRONG |= test_checks_pictures_style.WRONG | test_checks_pictures_pairs.WRONG
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
@@ -2637,7 +2643,8 @@ def in_the_mean(model, d, x, g, clip):
     ("euler", carried), ("euler", by_times), ("euler", lambda *a: by_times(*a, number=float)),
     ("heun", again), ("heun", lambda *a: by_times(*a, second=True)),
     ("heun", lambda *a: again(*a, go=lambda x, d, n, v, w: (x + (x - v / n) - w / n) / 2)),
-    *test_checks_x2.RIGHT,
+    *test_checks_x2.RIGHT, *test_checks_pictures_repair.RIGHT, *test_checks_pictures_pairs.RIGHT,
+    *((name, fn) for name, fns in test_checks_pictures_style.RIGHT.items() for fn in fns),
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):
     assert sentence(name, fn, capsys) == f"{name}: passed."

@@ -19,6 +19,7 @@ CHAPTERS = {
     "08 CelebA-HQ": "ch08_celebahq",
     "x1 flows": "x1_flows",
     "x2 sentences": "x2_text_to_image",
+    "x3 pictures": "x3_restoration",
 }
 
 
