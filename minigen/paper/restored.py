@@ -84,9 +84,10 @@ def one_run(x: Tensor, name: str) -> Tensor:
         return torch.cat([translation.repaired(net, part) for part in x.split(250)])
 
 
-def by_sr3(x: Tensor, seed: int) -> Tensor:
+def by_sr3(x: Tensor, seed: int, steps: int = 20) -> Tensor:
+    """A draw, or with one step the network's mean."""
     net = load_weights(upscaling.PictureUNet, "upscaler_sr3")
-    return upscaling.enlarge(net, _small(x), seed=seed)
+    return upscaling.enlarge(net, _small(x), steps=steps, seed=seed)
 
 
 def told_nothing(damage: measurements.Measurement, repeats: int = 1) -> Restore:
@@ -117,6 +118,7 @@ METHODS: dict[str, Restore] = {
     "8 → 32, squared error": lambda x, seed: one_run(bicubic(x, seed), "upscaler_l2"),
     "8 → 32, GAN": lambda x, seed: one_run(bicubic(x, seed), "upscaler_gan"),
     "8 → 32, SR3": by_sr3,
+    "8 → 32, SR3, one run": lambda x, seed: by_sr3(x, seed, 1),
     "8 → 32, ILVR": told_nothing(_SHRINK),
     "8 → 32, DPS": pulled(_SHRINK.forward),
     "hole, RePaint": told_nothing(_HOLE),
