@@ -25,6 +25,7 @@ from minigen.files import data_path, save_weights
 
 OUT = data_path("pretrained")
 Card = dict[str, Any]  # what a file of weights says of itself
+TEST = 1000            # faces that a network which enlarges is measured on
 SMALL: dict[str, Any] = dict(width=16, multipliers=(1, 2, 4), blocks=1, attention_at=8)
 
 
@@ -109,7 +110,7 @@ def _diffusion(
                                average=average, seed=seed)
     minutes = _run(name, training, steps)
     model = _rounded(average.module)
-    test = ToyFaces(1000, seed=2, size=size).images()
+    test = ToyFaces(TEST, seed=2, size=size).images()
     got = upscaling.enlarge(model, F.avg_pool2d(test, factor))
     card: Card = dict(
         prediction="x0", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,

@@ -91,7 +91,7 @@ def test_an_autoencoder_cell_by_hand(few, monkeypatch, mixed):
     assert (seen["steps"], seen["lr"], seen["start"]) == (10, 2e-3, 8 if mixed else None)
     if mixed:
         assert isinstance(seen["perceptual"], ToyPerceptual)
-        assert seen["discriminator"].config == dict(width=32, layers=2)
+        assert seen["discriminator"].config == dict(width=32, layers=2, channels=3)
     else:
         assert seen["perceptual"] is seen["discriminator"] is None
     test, model = ToyFaces(200, seed=2).images(), seen["model"]
