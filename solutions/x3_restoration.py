@@ -1016,7 +1016,7 @@ r"""
 Now you. The menu's colours are the palette's; the slider is the strength.
 """
 
-# %%
+# %% tags=["nbval-ignore-output"]
 HAIR = {"red": "b4452a", "black": "221d20", "blond": "e5c25f", "grey": "a5a5ab"}
 WALL = {"mint": "a9dcc0", "sky": "8fc7e8", "rose": "e9b3bd"}
 
@@ -1051,7 +1051,7 @@ r"""
 Read it by tasks.
 
 - **Trained for the damage, or never told?** From 8×8, SR3 is six decibels nearer than DPS, and five times as fast. But SR3 can do that one thing; the other network did all the rest, and was trained for none of it.
-- **Pull, do not overwrite.** DPS is nearer to the truth than overwriting in every task, for about twice the price. RePaint with five repeats costs more than DPS and stays behind it. (By toy Fréchet alone it is closer, and for grey pictures the other way round.)
+- **Pull, do not overwrite.** DPS is nearer to the truth than overwriting in every task, for about twice the price. RePaint with five repeats costs more than DPS and stays behind it. (By toy Fréchet too, but for grey pictures, where it is the other way round.)
 - **The trade-off again.** Of those that enlarge, the GAN is most like faces (500 fresh real ones have about 42) and four decibels further from the truth than SR3. And the *same* SR3 in one run, its mean, is nearer than its draws and less like faces.
 - **Not a fair race.** The trainings cost 8 (squared error), 15 (GAN) and 31 (SR3) minutes of the processor, so the squared error's row could be better than it is. What is compared fairly is one network with itself.
 - **The drawing** has lost most, and what comes back is a face, not this one.
