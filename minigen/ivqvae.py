@@ -186,9 +186,8 @@ class PatchDiscriminator(nn.Module):
         self.body = nn.Sequential(*body, nn.Conv2d(channels, 1, 4, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        least = 3 * 2 ** self.config["layers"]
         images(x, ("B", self.config["channels"], "H", "W"), like=self.body[0].weight)
-        if min(x.shape[2:]) < least:
+        if min(x.shape[2:]) < (least := 3 * 2 ** self.config["layers"]):
             refuse("images", f"of {least} pixels and more for so many layers", str(tuple(x.shape)))
         return self.body(x)                      # (B, 1, h, w)
 

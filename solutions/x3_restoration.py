@@ -263,9 +263,9 @@ for row in [*order, "mean by network"]:
 ax.plot(*place, color=COLOURS[1], marker="s", ms=5)
 ax.set(xlabel="PSNR in dB (right: nearer to the truth)",
        ylabel="toy Fréchet (down: more like faces)", ylim=(0, None))
-show(fig, """Toy Fréchet distance over PSNR, from one draw to the average of sixteen: each step to
-     the right, nearer to the truth, is a step up, less like a face. The network's own mean, a
-     square, lies beside the average of two draws.""")
+show(fig, """Toy Fréchet distance over PSNR, from one draw to the average of sixteen: each
+     step to the right, nearer to the truth, is a step up, less like a face. The network's own
+     mean, a square, lies beside the average of two draws.""")
 print("better than one draw, in dB:")
 for row, n in zip(order[1:], (2, 4, 8, 16), strict=True):
     gain = over_seeds(cells, row, "psnr") - over_seeds(cells, "1 draw", "psnr")
@@ -310,12 +310,12 @@ sr3 = load_weights(upscaling.PictureUNet, "upscaler_sr3")
 eight_small = F.avg_pool2d(faces[:8], 4)
 rows = {"8×8": F.interpolate(eight_small, scale_factor=4),
         **{name: restored.METHODS[f"8 → 32, {name}"](faces[:8], 1)
-           for name in ("bicubic", "squared error", "GAN")},
+           for name in ("bicubic", "L2 loss", "GAN")},
         **{f"SR3, draw {k}": upscaling.enlarge(sr3, eight_small, seed=k) for k in (1, 2, 3)},
         "true": faces[:8]}
 show(image_grid(torch.cat(list(rows.values())).clamp(-1, 1), columns=8, row_titles=list(rows)),
-     """Eight faces from 8×8 pixels. Bicubic: blurred. Squared error: faces, a little soft at eyes
-     and mouths. GAN: sharper, some eyes of other shapes. SR3: three draws, sharp, all three
+     """Eight faces from 8×8 pixels. Bicubic: blurred. L2, squared error: faces, a little soft
+     at eyes and mouths. GAN: sharper, some eyes of other shapes. SR3: three draws, sharp, all three
      nearly alike. Last the true ones.""")
 
 # %% [markdown]
@@ -471,13 +471,13 @@ $A$ need not be linear: whatever can be differentiated will do.
 
 Assemble one step. `guess(x)` gives $(\hat x_0, \hat\varepsilon)$; `down(x0, eps)` is DDIM's step from them, finished; `forward` is $A$; `scale` is $\zeta$. Each image has a norm of its own.
 
-<details><summary>Hint 1</summary>
+<details><summary>Hint</summary>
 
 `torch.autograd.grad(value, x)` needs an `x` that asks for gradients: `x = x.detach().requires_grad_()`, *before* the network is asked. It returns a tuple.
 
 </details>
 
-<details><summary>Hint 2</summary>
+<details><summary>A second hint</summary>
 
 The norms of all images can be added: image k's gradient comes from its own norm only. The result must carry no graph, or the graphs of fifty steps hang together: `.detach()`.
 
@@ -834,13 +834,13 @@ Damage can be more drastic: keep only the lines. `translation.outlines` draws th
 
 Assemble a training step. The generator makes `fake` from the drawing. First the judge's turn: real pair against fake pair, with chapter 4's hinge loss; the fake one detached. Then the generator's: the absolute error, and `weight` times its own hinge loss for the fake pair. A pair is `torch.cat([drawing, picture], 1)`, six channels. Return both losses.
 
-<details><summary>Hint 1</summary>
+<details><summary>Hint</summary>
 
 `discriminator_loss(real, fake, "hinge")` and `generator_loss(fake, "hinge")` take the judge's answers. Each turn is `zero_grad`, `backward`, `step` of its own optimiser.
 
 </details>
 
-<details><summary>Hint 2</summary>
+<details><summary>A second hint</summary>
 
 The generator's `backward` also leaves gradients in the judge. They do no harm, because the judge's turn begins with `opt_d.zero_grad()`.
 
@@ -1040,7 +1040,7 @@ r"""
 
 *15 minutes.*
 
-500 faces, three seeds (of the faces, the noise and the draws; each network was trained once). `ms` is the processor's time for one face.
+500 faces, three seeds (of the faces, the noise and the draws; each network was trained once). `time_ms` is the time of the processor for one face.
 """
 
 # %%

@@ -112,17 +112,17 @@ _SHRINK, _HOLE, _GREY = measurements.shrink(4), measurements.holes(HOLE), measur
 METHODS: dict[str, Restore] = {
     "noise, left as it is": noisy,
     "noise, Wiener": filtered,
-    "noise, mean by network": mean_of_all,
+    "noise, one run": mean_of_all,
     "noise, draw": draw,
     "8 → 32, bicubic": bicubic,
-    "8 → 32, squared error": lambda x, seed: one_run(bicubic(x, seed), "upscaler_l2"),
+    "8 → 32, L2 loss": lambda x, seed: one_run(bicubic(x, seed), "upscaler_l2"),
     "8 → 32, GAN": lambda x, seed: one_run(bicubic(x, seed), "upscaler_gan"),
     "8 → 32, SR3": by_sr3,
     "8 → 32, SR3, one run": lambda x, seed: by_sr3(x, seed, 1),
     "8 → 32, ILVR": told_nothing(_SHRINK),
     "8 → 32, DPS": pulled(_SHRINK.forward),
     "hole, RePaint": told_nothing(_HOLE),
-    "hole, RePaint, 5 repeats": told_nothing(_HOLE, 5),
+    "hole, RePaint ×5": told_nothing(_HOLE, 5),
     "hole, DPS": pulled(_HOLE.forward),
     "grey, ILVR": told_nothing(_GREY),
     "grey, DPS": pulled(_GREY.forward),
@@ -142,7 +142,7 @@ def restoration_cell(seed: int, images: int, method: str) -> dict[str, float]:
     start = time.process_time()
     got = METHODS[method](x, seed).clamp(-1, 1)
     spent = 1000 * (time.process_time() - start) / images
-    return measured(x, got) | dict(ms=spent)
+    return measured(x, got) | dict(time_ms=spent)
 
 
 def measured(x: Tensor, got: Tensor) -> dict[str, float]:

@@ -23,7 +23,7 @@ def test_a_cell_measures_what_its_columns_say():
     assert values["ssim"] == pytest.approx(float(measurements.ssim(x, got).mean()))
     assert values["lpips"] == pytest.approx(float(ToyPerceptual()(x, got).mean()), rel=1e-4)
     assert values["frechet"] == pytest.approx(metrics.toy_frechet(got))
-    assert 0 < values["ms"] < 1000
+    assert 0 < values["time_ms"] < 1000
 
 
 def test_noise_is_of_the_seed_and_of_deviation_1():
