@@ -101,7 +101,7 @@ def enlarging_batches(data: Batches, factor: int, most: float = 0.0,
                       seed: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """From batches (x,) of large pictures: (the detail to draw, what the network is shown).
 
-    detail = (x − shown) / 0.2, shown being x shrunk, enlarged and noised.
+    detail = (x − enlarged) / 0.2, with x shrunk and enlarged; what is shown is that, noised.
     most: levels of noise are drawn evenly from 0 to it. Shapes: (B, 3, S, S), (B, 4, S, S).
     """
     number(most, "most", 0, 0.99)
@@ -109,8 +109,8 @@ def enlarging_batches(data: Batches, factor: int, most: float = 0.0,
     for x, *_ in data:
         small = F.avg_pool2d(images(x), factor)
         level = most * torch.rand(len(x), generator=generator)
-        shown = noisy_condition(small, x.shape[-1], level, generator)
-        yield (x - shown[:, :3]) / DETAIL, shown
+        detail = (x - larger(small, x.shape[-1])) / DETAIL
+        yield detail, noisy_condition(small, x.shape[-1], level, generator)
 
 
 def enlarge(model: PictureUNet, small: Tensor, *, level: float = 0.0, steps: int = 20,
@@ -130,4 +130,4 @@ def enlarge(model: PictureUNet, small: Tensor, *, level: float = 0.0, steps: int
     rows = torch.arange(len(small))
     sampler = ddim.ddim_sample(Beside(model, shown), diffusion_of(model), xT, rows, steps=steps,
                                eta=eta, generator=seeded(seed + 2), batch_size=batch_size)
-    return (shown[:, :3] + DETAIL * last(sampler)).clamp(-1, 1)
+    return (larger(small, size) + DETAIL * last(sampler)).clamp(-1, 1)

@@ -101,8 +101,8 @@ EXCURSIONS = {
         "cascade; a step of posterior sampling assembled; style by Gram matrices and AdaIN; "
         "pix2pix and SDEdit; what a model makes up, counted",
         ("measurements", "restoration", "upscaling", "style", "style_decoder", "styles",
-         "translation", "paper/restored"), "–", 1.6, 200,
-        after="chapter 6; excursion x2 for its cascade"),
+         "translation", "paper/restored"), "–", 1.6, 215,
+        after="chapters 4 and 6; excursion x2 for its cascade"),
 }
 
 

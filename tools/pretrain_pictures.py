@@ -129,7 +129,7 @@ def upscaler_sr3(
 
 
 def cascade(
-    steps: int = 6000, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, decay: float = 0.999,
+    steps: int = 4500, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, decay: float = 0.999,
     faces: int = 8000
 ) -> Card:
     """32×32 to 64×64 by diffusion, trained on noisy conditions: the second stage of a cascade."""
