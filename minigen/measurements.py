@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigen.common import as_tensor
-from minigen.inputs import alike, number, refuse, tensor, whole
+from minigen.inputs import alike, images, number, refuse, tensor, whole
 
 LUMA = (0.299, 0.587, 0.114)                  # how bright red, green and blue seem: BT.601
 PEAK = 2.0                                    # from −1 to 1
+NOISY = 10.0                                  # how far noise may reach; bytes reach further
 
 
 class Measurement(NamedTuple):
@@ -108,7 +109,7 @@ def psnr(x: Tensor, y: Tensor) -> Tensor:
     3 dB are a factor of two in the squared error. Two equal pictures have infinity.
     Shapes: (N, C, H, W) in [-1, 1] twice → (N,).
     """
-    alike(tensor(x, "x", ("N", "C", "H", "W")), y, "x", "y")
+    alike(images(x, ("N", "C", "H", "W"), "x", NOISY), y, "x", "y")
     return 10 * torch.log10(PEAK**2 / (x - y).flatten(1).square().mean(1))
 
 
@@ -122,8 +123,10 @@ def ssim(x: Tensor, y: Tensor, size: int = 11, sigma: float = 1.5) -> Tensor:
     Shapes: (N, C, H, W) in [-1, 1] twice → (N,).
     Source: Wang, Bovik et al. 2004, Eq. 13. Raises: ValueError for pictures below a window's size.
     """
-    alike(tensor(x, "x", ("N", "C", "H", "W")), y, "x", "y")
-    if min(x.shape[2:]) < whole(size, "size"):
+    alike(images(x, ("N", "C", "H", "W"), "x", NOISY), y, "x", "y")
+    if whole(size, "size") % 2 == 0:
+        refuse("size", "odd, so that a window has a middle", size)
+    if min(x.shape[2:]) < size:
         refuse("x and y", f"of {size} pixels and more, a window's size", tuple(x.shape))
     number(sigma, "sigma", positive=True)
     at = torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2

@@ -23,7 +23,7 @@ from minigen.ddpm import (
     guess,
 )
 from minigen.diffusion import Diffusion
-from minigen.inputs import alike, is_whole, number, tensor
+from minigen.inputs import alike, is_whole, number, refuse, tensor
 from minigen.measurements import Measurement
 
 
@@ -65,6 +65,8 @@ class GaussianDenoiser:
         return share**0.5, share**0.5 * torch.linalg.solve(noisy, self.cov).T
 
     def __call__(self, x: Tensor, t: Tensor, y: Tensor | None = None) -> Tensor:
+        if len(t) != 1:
+            refuse("t", "one time step for all, (1,)", tuple(t.shape))
         signal, gain = self._gain(int(t[0]))
         return (self.mean + (x.flatten(1) - signal * self.mean) @ gain.T).view_as(x)
 
@@ -105,7 +107,7 @@ def denoised_sample(model: Denoiser, diffusion: Diffusion, y: Tensor, sigma: flo
     √ᾱ_t y is taken for x_t, and DDIM with η = 1 goes on from there. Its squared error is twice the
     mean's, 3 dB, where the network is perfect: x and the draw are two independent draws around it.
     Yields a `Denoised` a step. Shapes: y (N, C, H, W).
-    Source: Kawar et al. 2021 (stochastic denoising); Blau & Michaeli 2018, Theorem 2 (the 3 dB).
+    Source: Kawar et al. 2021 (stochastic denoising); Blau & Michaeli 2018 (the 3 dB).
     Raises: ValueError for more steps than there are times up to σ's.
     """
     t = time_of(diffusion, sigma)
@@ -134,6 +136,7 @@ def ilvr_sample(model: Denoiser, diffusion: Diffusion, measurement: Measurement,
     """
     check_diffusion(model, diffusion)
     check_sampling(xT, None, clip, batch_size)
+    _measured(y)
     alike(measurement.forward(xT), y, "A x", "y")
     number(eta, "eta", 0)
     if not is_whole(repeats) or repeats < 1:
@@ -146,6 +149,11 @@ def ilvr_sample(model: Denoiser, diffusion: Diffusion, measurement: Measurement,
     yield from put_back_sample(model, diffusion, xT, put, steps=steps, repeats=repeats, eta=eta,
                                spacing=spacing, prediction=prediction, clip=clip,
                                generator=generator, batch_size=batch_size, y=None)
+
+
+def _measured(y: Tensor) -> None:
+    if not bool(torch.isfinite(tensor(y, "y")).all()):
+        raise ValueError("y, what was measured, holds NaN or infinite values")
 
 
 def dps_sample(model: Denoiser, diffusion: Diffusion, forward: Callable[[Tensor], Tensor],
@@ -174,6 +182,7 @@ def dps_sample(model: Denoiser, diffusion: Diffusion, forward: Callable[[Tensor]
     """
     check_diffusion(model, diffusion)
     check_sampling(xT, None, clip)
+    _measured(y)
     alike(forward(xT), y, "the measured picture", "y")
     number(scale, "scale", 0)
     x = xT
@@ -185,7 +194,11 @@ def dps_sample(model: Denoiser, diffusion: Diffusion, forward: Callable[[Tensor]
             if variance_of is None:
                 how_far = far.norm(dim=1).sum()
             else:
-                how_far = far.square().sum() / (2 * number(variance_of(t), "variance_of(t)", 0))
+                v = number(variance_of(t), "variance_of(t)", positive=True)
+                how_far = far.square().sum() / (2 * v)
+            if not how_far.requires_grad:
+                raise ValueError("the measurement must be made of operations that torch can "
+                                 "differentiate; this one's result has no gradient")
             (slope,) = torch.autograd.grad(how_far, x)
         with torch.no_grad():
             at = torch.tensor([t])

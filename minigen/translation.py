@@ -57,6 +57,8 @@ def train_repair(
     """
     number(weight, "weight", 0)
     number(lr, "lr", 0)
+    if pairs and judge is None:
+        raise ValueError("pairs are for a judge to see: pass one, or leave pairs out")
     betas = (0.5, 0.9) if judge is not None else (0.9, 0.999)
     optimiser = torch.optim.Adam(network.parameters(), betas=betas)
     schedule = one_cycle(optimiser, lr, steps)
@@ -124,22 +126,32 @@ def paint(strokes: Sequence[Stroke], size: int = 32,
     Shapes: → (1, 3, size, size). Raises: ValueError for a stroke that is none.
     """
     whole(size, "size", 8)
+    ground = _colour(paper, "the paper")
     axis = (torch.arange(size) + 0.5) * 2 / size - 1
     at = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)    # (size, size, 2): x, y
-    image = torch.tensor(paper).view(3, 1, 1).expand(3, size, size).clone()
-    for k, (colour, points, width) in enumerate(strokes):
+    image = ground.view(3, 1, 1).expand(3, size, size).clone()
+    for k, stroke in enumerate(strokes):
+        if not isinstance(stroke, tuple | list) or len(stroke) != 3:
+            refuse(f"stroke {k}", "(colour, points, width)", f"{stroke!r:.40}")
+        colour, points, width = stroke
         corners = torch.tensor(points, dtype=torch.float32)
-        if corners.ndim != 2 or corners.shape[1] != 2 or not len(corners):
+        pairs = corners.ndim == 2 and corners.shape[1] == 2 and len(corners)
+        if not pairs or not bool(corners.isfinite().all()):
             refuse(f"the points of stroke {k}", "pairs (x, y), one at least", f"{points!r:.40}")
-        rgb = torch.tensor(colour, dtype=torch.float32)
-        if rgb.shape != (3,) or not bool((rgb.abs() <= 1).all()):
-            refuse(f"the colour of stroke {k}", "three numbers in [-1, 1]", f"{colour!r:.40}")
+        rgb = _colour(colour, f"the colour of stroke {k}")
         number(width, f"the width of stroke {k}", positive=True)
         starts, ends = corners[: max(len(corners) - 1, 1)], corners[min(1, len(corners) - 1):]
         away = torch.stack([_to_segment(at, a, b) for a, b in zip(starts, ends, strict=True)])
         cover = (0.5 - (away.amin(0) - width / 2) * size / 2).clamp(0, 1)
         image.lerp_(rgb.view(3, 1, 1).expand_as(image), cover.expand_as(image))
     return image[None]
+
+
+def _colour(colour: Sequence[float], what: str) -> Tensor:
+    rgb = torch.tensor(colour, dtype=torch.float32)
+    if rgb.shape != (3,) or not bool((rgb.abs() <= 1).all()):
+        refuse(what, "three numbers in [-1, 1]", f"{colour!r:.40}")
+    return rgb
 
 
 def _to_segment(at: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -163,10 +175,11 @@ def sdedit_sample(
     Raises: ValueError for a strength outside [0, 1].
     """
     number(strength, "strength", 0, 1)
+    whole(steps, "steps")
     tensor(x, "x", ("N", "C", "H", "W"))
     T = round(strength * diffusion.T)
     if T == 0:
-        yield Denoised(0, x, x)
+        yield Denoised(0, x.clone(), x.clone())
         return
     noise = draw_like(x, generator)
     start = noise if strength == 1 else ddim.noised(x, diffusion.alpha_bar[T - 1], noise)

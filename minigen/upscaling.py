@@ -16,6 +16,7 @@ from minigen.common import Batches
 from minigen.common import generator as seeded
 from minigen.ddpm import Denoiser, ask, diffusion_of, last, prediction_of, schedule_of
 from minigen.inputs import images, labels, number, refuse, tensor, whole
+from minigen.measurements import shrink
 from minigen.unet import UNet
 
 DETAIL = 0.2                        # about the deviation of what is missing, which makes it 1
@@ -24,10 +25,14 @@ DETAIL = 0.2                        # about the deviation of what is missing, wh
 def larger(x: Tensor, size: int) -> Tensor:
     """Bicubic interpolation to size × size: the old way, which invents nothing.
 
-    Shapes: (N, C, h, w) → (N, C, size, size), in [-1, 1].
+    Shapes: (N, C, s, s) → (N, C, size, size), in [-1, 1].
+    Raises: ValueError for a picture that is not square, or larger already.
     """
-    tensor(x, "x", ("N", "C", "H", "W"))
-    grown = F.interpolate(x, (whole(size, "size"), size), mode="bicubic", align_corners=False)
+    images(x, ("N", "C", "H", "W"), "the picture")
+    if x.shape[2] != x.shape[3]:
+        refuse("the picture", "square", tuple(x.shape))
+    whole(size, "size", x.shape[2])
+    grown = F.interpolate(x, (size, size), mode="bicubic", align_corners=False)
     return grown.clamp(-1, 1)
 
 
@@ -85,7 +90,7 @@ def noisy_condition(small: Tensor, size: int, level: float | Tensor = 0.0,
     √(1 − s²) x + s ε, and s itself as a fourth channel, s in [0, 1). A model made this way learns
     not to trust the fine detail of what it is shown, and so survives another model's mistakes.
     Shapes: small (N, 3, h, w), level s a number or (N,) → (N, 4, size, size).
-    Source: Ho et al. 2022 (cascaded diffusion), §4.2; Saharia et al. 2022 (Imagen), §2.3.
+    Source: Ho et al. 2022 (conditioning augmentation); Saharia et al. 2022 (Imagen).
     """
     x = larger(images(small, name="the small picture"), size)
     s = torch.as_tensor(level, dtype=x.dtype, device=x.device)
@@ -102,12 +107,14 @@ def enlarging_batches(data: Batches, factor: int, most: float = 0.0,
     """From batches (x,) of large pictures: (the detail to draw, what the network is shown).
 
     detail = (x − enlarged) / 0.2, with x shrunk and enlarged; what is shown is that, noised.
-    most: levels of noise are drawn evenly from 0 to it. Shapes: (B, 3, S, S), (B, 4, S, S).
+    most: levels of noise are drawn evenly from 0 to it. seed: another than the training's, or the
+    noise on what is shown would be the noise that is to be predicted.
+    Shapes: (B, 3, S, S), (B, 4, S, S).
     """
     number(most, "most", 0, 0.99)
     generator = seeded(seed)
     for x, *_ in data:
-        small = F.avg_pool2d(images(x), factor)
+        small = shrink(factor).forward(images(x))
         level = most * torch.rand(len(x), generator=generator)
         detail = (x - larger(small, x.shape[-1])) / DETAIL
         yield detail, noisy_condition(small, x.shape[-1], level, generator)
@@ -119,15 +126,23 @@ def enlarge(model: PictureUNet, small: Tensor, *, level: float = 0.0, steps: int
 
     level: of noise put on the small picture first; 0 trusts it, more lets the model mend it.
     Shapes: small (N, 3, h, w) → (N, 3, size, size), the model's size. Source: SR3, Algorithm 2.
-    Raises: ValueError for a small picture whose size does not divide the model's.
+    Raises: ValueError for a small picture whose size does not divide the model's, and, where the
+        model's card tells what it was trained for, for another factor or more noise.
     """
-    size = model.config["size"]
+    size, card = model.config["size"], getattr(model, "card", {})
     images(small, name="the small picture")
     if size % small.shape[2] or size % small.shape[3]:
         refuse("the small picture", f"of a size that divides {size}", tuple(small.shape))
-    shown = noisy_condition(small, size, level, seeded(seed + 1))
-    xT = torch.randn(len(small), 3, size, size, generator=seeded(seed))
+    factor, most = card.get("factor", size // small.shape[2]), card.get("most_noise", 1)
+    if size // small.shape[2] != factor:
+        refuse("the small picture", f"of {size // factor}×{size // factor} pixels, as in this "
+               "model's training", tuple(small.shape))
+    if isinstance(level, float | int) and level > most:
+        refuse("level", f"at most {most}, as in this model's training", level)
+    generator = seeded(seed)
+    xT = torch.randn(len(small), 3, size, size, generator=generator)
+    shown = noisy_condition(small, size, level, generator)
     rows = torch.arange(len(small))
-    sampler = ddim.ddim_sample(Beside(model, shown), diffusion_of(model), xT, rows, steps=steps,
-                               eta=eta, generator=seeded(seed + 2), batch_size=batch_size)
+    sampler = ddim.ddim_sample(Beside(model, shown), diffusion_of(model), xT.to(shown), rows,
+                               steps=steps, eta=eta, generator=generator, batch_size=batch_size)
     return (larger(small, size) + DETAIL * last(sampler)).clamp(-1, 1)

@@ -30,6 +30,7 @@ from minigen import restoration as r
 from minigen.checks import yours
 from minigen.common import evaluating
 from minigen.data import ATTRIBUTES, ToyFaces, batches
+from minigen.data.toyfaces import colour_of
 from minigen.ddim import ddim_sample, ddim_step, visited_pairs
 from minigen.diffusion import ideal_eps
 from minigen.files import load_weights
@@ -275,9 +276,9 @@ for row, n in zip(order[1:], (2, 4, 8, 16), strict=True):
 
 # %% [markdown]
 r"""
-So it is the mean. Averages of draws rise nearly as they should, past the network's one answer: that answer is worth two draws. Twenty steps ask the network twenty times, at ever less noise, where it is better; one run has one chance.
+So it is both. Averages of draws rise past the network's one answer, which is worth two draws: that mean is not the best one. (Twenty steps ask the network twenty times, one run has one chance; that may be why.) And they rise by less than they should: the draws are too alike, too.
 
-And the curve is the **perception–distortion trade-off**. Blau and Michaeli prove that it is no weakness of a method: below a curve like this one nothing can lie, whatever algorithm is used. So "better PSNR" alone is no praise, and neither is "sharper". Say which you want, and why: a tracker of tumours wants the mean *and its uncertainty*; a wallpaper wants a draw.
+And the curve? Blau and Michaeli prove that near to the truth and like a picture pull apart for *every* method: there is a **perception–distortion** curve that none can pass, and ours lies on it or above. Its left end costs less than one may fear: an answer that looks perfectly real need not have more than twice the least squared error, which is what a draw has; Freirich et al. (2021) say how to do better. So "better PSNR" alone is no praise, and neither is "sharper". Say which you want, and why: a tracker of tumours wants the mean *and its uncertainty*; a wallpaper wants a draw.
 
 ## 2. Small pictures made large
 
@@ -303,7 +304,7 @@ Shirts and walls survive, hair nearly. And mouths and eyes? (The list holds only
 - **Bicubic** interpolation, the old way: smooth, and nothing is added.
 - **Squared error**: a network, shown the bicubic picture, answers what to add. It learns the mean.
 - **A GAN**: the same network, with chapter 4's losses: a perceptual distance and a judge of patches, as in SRGAN (Ledig et al. 2017). It is pushed to look sharp, and answers one picture.
-- **Diffusion**: SR3 (Saharia et al. 2021) is DDPM with the small picture, enlarged, laid *beside* the noisy one in three more channels. That is all. Ours draws the detail that bicubic interpolation lacks (as SRDiff does) and not the whole picture, which a laptop's training likes better.
+- **Diffusion**: SR3 (Saharia et al. 2021) is DDPM with the small picture, enlarged, laid *beside* the noisy one in three more channels. That is nearly all (SR3 is told the noise itself in place of the time step; ours has a fourth channel, which the cascade below needs). Ours draws the detail that bicubic interpolation lacks (as SRDiff does) and not the whole picture, which a laptop's training likes better.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -344,9 +345,14 @@ show(image_grid(torch.cat(rows), columns=4, row_titles=names, width=5),
      """Four faces drawn for sentences, at 32×32, enlarged by interpolation, and by the second
      model with three levels of noise on what it is shown: edges become clean at 64 pixels;
      with more noise it draws more on its own.""")
+true64 = ToyFaces(16, seed=2, size=64).images()
+half = F.avg_pool2d(true64, 2)
+print(f"true faces: bicubic {float(psnr(true64, upscaling.larger(half, 64)).mean()):.1f} dB")
 for s, x in zip(levels, at64, strict=True):
+    near = psnr(true64, upscaling.enlarge(cascade, half, level=s, steps=10)).mean()
     same = (reads(F.avg_pool2d(x, 2)) == reads(at32)).float().mean()
-    print(f"level {s:g}: {float(same):5.1%} of the attributes are those of the small face")
+    print(f"level {s:g}: true faces {float(near):.1f} dB; of the faces that were made "
+          f"{float(same):4.0%} of the attributes stay")
 
 # %% [markdown]
 r"""
@@ -424,7 +430,7 @@ show(image_grid(torch.cat([*rows, faces[:8]]).clamp(-1, 1), columns=8,
 
 # %% [markdown]
 r"""
-It fits what was measured, exactly, and it was free. But look closely: sometimes the two parts **do not know of each other**. The network's step looks at the whole picture, yet what it would like to change in the known part is overwritten at once. How wrong is that? Where the answer is known exactly we can see it: let pictures be four numbers, Gaussian, neighbours alike. The posterior is a formula, and the perfect network is one too (`restoration.GaussianDenoiser`). One of the four numbers is measured:
+It fits what was measured (but for values that were cut off at black and white), and it was free. But look closely: sometimes the two parts **do not know of each other**. The network's step looks at the whole picture, yet what it would like to change in the known part is overwritten at once. How wrong is that? Where the answer is known exactly we can see it: let pictures be four numbers, Gaussian, neighbours alike. The posterior is a formula, and the perfect network is one too (`restoration.GaussianDenoiser`). One of the four numbers is measured:
 """
 
 # %%
@@ -504,8 +510,8 @@ dps_step = yours(dps_step)
 
 def guess_at(t, x):
     """The U-Net's two views of x at time t."""
-    x0, eps, _ = ddpm.guess(unet, diffusion, x, t, clip=(-1, 1))
-    return x0, eps
+    x0, eps, _ = ddpm.guess(unet, diffusion, x, t, clip=(-1, 1))   # no pull where it is cut off;
+    return x0, eps                                                 # r.dps_sample pulls there too
 
 
 def pulled(forward, y, steps=50, scale=3.0, seed=0):
@@ -579,8 +585,9 @@ answers, table = {}, {}
 for way, (factor, restore) in ways.items():
     answers[way] = restore(m.shrink(factor).forward(faces[:few]).repeat_interleave(n, 0))
     read = reads(answers[way]).view(few, n, -1)                           # (12, answers, 9)
-    common = read.mode(1, keepdim=True).values
-    table[way] = [(read == v).float().mean((0, 1)) for v in (common, truth)]
+    same = (read[:, :, None] == read[:, None]).float().sum((1, 2)) - n    # pairs of answers
+    table[way] = [same.mean(0) / (n * n - n), (read == truth).float().mean((0, 1))]
+print("agree: share of the pairs of answers that do")
 print(f"{'':<12}" + "".join(f"{f'{way}: agree':>18}{'right':>7}" for way in ways)
       + f"{'chance':>8}")
 for k, name in enumerate(ATTRIBUTES):
@@ -933,7 +940,7 @@ for k, name in enumerate(ATTRIBUTES):
 
 # %% [markdown]
 r"""
-Forms come back, as expected. But most colours do, too: hair and skin in four of five faces! The lines are *darker* where the step between two colours is larger, and from five or six such steps the network works out which palette it must have been. Make all lines equally black, the second column, and the colours of walls, hair, skin and shirts are near chance. (It was not trained on such lines, and its pictures suffer; but colours suffer most.) A network uses whatever goes along with the answer, whether you thought of it or not.
+Forms come back, as expected. But most colours do, too: hair and skin in four of five faces! The lines are *darker* where the step between two colours is larger, and five or six such steps may tell which palette it must have been. To see whether it is that, make all lines equally black, the second column, and the colours of walls, hair, skin and shirts are near chance. (It was not trained on such lines, so its pictures suffer in other ways, too: poses are lost. Colours suffer most.) A network uses whatever goes along with the answer, whether you thought of it or not.
 
 ### Strokes: SDEdit
 
@@ -970,21 +977,17 @@ check(sdedit)
 sdedit = yours(sdedit)
 
 
-def rgb(code):
-    """"b4452a" as three numbers in [-1, 1]."""
-    return [int(code[i : i + 2], 16) / 127.5 - 1 for i in (0, 2, 4)]
-
-
-def blobs(hair="b4452a", skin="eeb894", shirt="27406f", wall="a9dcc0"):
+def blobs(hair="red", wall="mint", skin="peach", shirt="navy"):
     """A face in seven strokes: (colour, points, width). Change them, add your own!"""
-    dark = rgb("221d20")
+    hair, skin = colour_of("hair", hair), colour_of("skin", skin)
+    dark, red = colour_of("hair", "black"), colour_of("shirt", "crimson")
     return translation.paint([
-        (rgb(shirt), [(-0.5, 1.0), (0.5, 1.0)], 0.55),
-        (rgb(hair), [(-0.42, 0.3), (-0.45, -0.3), (0, -0.5), (0.45, -0.3), (0.42, 0.3)], 0.4),
-        (rgb(skin), [(0, -0.15), (0, 0.2)], 0.8),
-        (rgb(hair), [(-0.3, -0.45), (0, -0.52), (0.3, -0.45)], 0.32),
+        (colour_of("shirt", shirt), [(-0.5, 1.0), (0.5, 1.0)], 0.55),
+        (hair, [(-0.42, 0.3), (-0.45, -0.3), (0, -0.5), (0.45, -0.3), (0.42, 0.3)], 0.4),
+        (skin, [(0, -0.15), (0, 0.2)], 0.8),
+        (hair, [(-0.3, -0.45), (0, -0.52), (0.3, -0.45)], 0.32),
         (dark, [(-0.2, -0.05)], 0.13), (dark, [(0.2, -0.05)], 0.13),
-        (rgb("b02c3f"), [(-0.15, 0.3), (0, 0.36), (0.15, 0.3)], 0.08)], 32, rgb(wall))
+        (red, [(-0.15, 0.3), (0, 0.36), (0.15, 0.3)], 0.08)], 32, colour_of("background", wall))
 
 
 def down_from(x, T):
@@ -1039,12 +1042,8 @@ Now you. The menu's colours are the palette's; the slider is the strength.
 """
 
 # %% tags=["nbval-ignore-output"]
-HAIR = {"red": "b4452a", "black": "221d20", "blond": "e5c25f", "grey": "a5a5ab"}
-WALL = {"mint": "a9dcc0", "sky": "8fc7e8", "rose": "e9b3bd"}
-
-
 def studio(strength, hair, wall):
-    painting = blobs(HAIR[hair], wall=WALL[wall])
+    painting = blobs(hair, wall)
     x = torch.cat([painting, painted_over(painting, strength, n=7)])
     return image_grid(x, columns=8)
 
@@ -1053,7 +1052,8 @@ explore(studio, studio(0.5, "black", "rose"),
         """A painting in seven strokes with black hair on rose, left, and seven faces made of it
         at strength 0.5: black hair on rose and blue shirts, as painted; eyes, glasses and
         mouths as chance had them.""",
-        strength=(0.0, 1.0, 0.5), hair=(list(HAIR), "black"), wall=(list(WALL), "rose"));
+        strength=(0.0, 1.0, 0.5), hair=(list(ATTRIBUTES["hair"]), "black"),
+        wall=(list(ATTRIBUTES["background"]), "rose"));
 
 # %% [markdown]
 r"""
@@ -1082,7 +1082,7 @@ Read it by tasks.
 r"""
 ## Summary
 
-- What was lost allows many answers. The mean of them has the least error, a draw looks right, and a perfect network's draw has twice that error. Between the two there is a curve that no method beats.
+- What was lost allows many answers. The mean of them has the least error, a draw looks right, and a perfect network's draw has twice that error. Between the two there is a curve that no method passes.
 - A diffusion network is a thousand denoisers; begun in the middle, its sampling draws from what lies behind a noisy picture.
 - A conditional diffusion model is shown the damaged picture beside the noisy one. In a cascade what it is shown is noised, so that it forgives the model before it.
 - A model of faces alone repairs what it was never told of: by overwriting what was measured (linear, exact, the parts agree too little), or by a gradient through the network (anything that can be differentiated, one number to choose).
@@ -1118,6 +1118,7 @@ r"""
 - Wiener 1949, *Extrapolation, Interpolation, and Smoothing of Stationary Time Series*, [MIT Press](https://direct.mit.edu/books/oa-monograph/4361/Extrapolation-Interpolation-and-Smoothing-of).
 - Blau, Michaeli 2018, *The Perception-Distortion Tradeoff*, [arXiv:1711.06077](https://arxiv.org/abs/1711.06077).
 - Wang, Bovik, Sheikh, Simoncelli 2004, *Image Quality Assessment: From Error Visibility to Structural Similarity*, [doi:10.1109/TIP.2003.819861](https://doi.org/10.1109/TIP.2003.819861): SSIM.
+- Freirich, Michaeli, Meir 2021, *A Theory of the Distortion-Perception Tradeoff in Wasserstein Space*, [arXiv:2107.02555](https://arxiv.org/abs/2107.02555).
 - Kawar, Vaksman, Elad 2021, *Stochastic Image Denoising by Sampling from the Posterior Distribution*, [arXiv:2101.09552](https://arxiv.org/abs/2101.09552).
 - Menon, Damian, Hu, Ravi, Rudin 2020, *PULSE: Self-Supervised Photo Upsampling via Latent Space Exploration of Generative Models*, [arXiv:2003.03808](https://arxiv.org/abs/2003.03808); its authors describe the bias in an appendix that was added.
 - Ledig et al. 2017, *Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network*, [arXiv:1609.04802](https://arxiv.org/abs/1609.04802): SRGAN.

@@ -104,6 +104,9 @@ def test_psnr_and_ssim_at_their_ends():
     (lambda: m.grey().back(torch.zeros(1, 3, 4, 4)), "y must be"),
     (lambda: m.psnr(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 8, 8)), "differ in shape"),
     (lambda: m.ssim(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8)), "of 11 pixels and more"),
+    (lambda: m.psnr(*torch.full((2, 1, 3, 4, 4), 255.0)), "bytes become floats"),
+    (lambda: m.ssim(*torch.full((2, 1, 3, 16, 16), 127.0)), "bytes become floats"),
+    (lambda: m.ssim(*torch.zeros(2, 1, 3, 16, 16), size=4), "size must be odd"),
     (lambda: m.ssim(*torch.zeros(2, 1, 3, 16, 16), sigma=0), "sigma must be positive"),
 ])
 def test_bad_input_gets_one_sentence(call, words):

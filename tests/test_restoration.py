@@ -175,11 +175,28 @@ def test_wiener_is_the_closed_form_and_the_best_of_all_guesses():
     assert float(one) == pytest.approx(0.75)
 
 
-def test_noise_finds_its_time():
-    for sigma in (0.01, 0.3, 1.0, 5.0):
-        t = restoration.time_of(D, sigma)
-        share = float(D.alpha_bar[t])
-        assert math.sqrt((1 - share) / share) == pytest.approx(sigma, rel=0.25)
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 1.0, 5.0])
+def test_noise_finds_its_time_and_no_neighbour_is_nearer(sigma):
+    def off(t):
+        return abs(math.sqrt((1 - float(D.alpha_bar[t])) / float(D.alpha_bar[t])) - sigma)
+
+    t = restoration.time_of(D, sigma)
+    assert off(t) <= min(off(max(t - 1, 0)), off(t + 1))
+
+
+def test_a_step_of_dps_by_hand():
+    """The norm's gradient through the network, after DDIM's step."""
+    prior, y = correlated(), MEAN_KNOWN.forward(TRUE.expand(3, -1, -1, -1))
+    xT = torch.randn(3, 1, SIZE, SIZE, generator=generator(0), dtype=torch.float64)
+    first = next(restoration.dps_sample(prior, D, MEAN_KNOWN.forward, y, xT, steps=4, scale=0.7,
+                                        clip=None, generator=generator(1)))
+    x = xT.clone().requires_grad_()
+    x0 = prior(x, torch.tensor([999]))
+    (MEAN_KNOWN.forward(x0) - y).flatten(1).norm(dim=1).sum().backward()
+    eps = D.views(x0, x, torch.tensor([999]), "x0")[1]
+    noise = torch.randn(x.shape, generator=generator(1), dtype=torch.float64)
+    down = ddim.ddim_step(D, x0, eps, 999, 749, 1.0, noise)
+    torch.testing.assert_close(first.x, (down - 0.7 * x.grad).detach())
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0])
@@ -218,6 +235,16 @@ ZEROS = torch.zeros(2, 1, SIZE, SIZE, dtype=torch.float64)
      "steps must be 1 to"),
     (lambda: next(restoration.ilvr_sample(correlated(), D, m.shrink(2), ZEROS, ZEROS, steps=5)),
      "A x and y differ in shape"),
+    (lambda: correlated()(ZEROS, torch.tensor([3, 900])), "one time step for all"),
+    (lambda: next(restoration.dps_sample(correlated(), D, lambda x: x.detach(), ZEROS, ZEROS,
+                                         steps=5)), "torch can differentiate"),
+    (lambda: next(restoration.dps_sample(
+        correlated(), D, lambda x: x, ZEROS, ZEROS, steps=5, variance_of=lambda t: 0)),
+     "variance_of.t. must be positive"),
+    (lambda: next(restoration.dps_sample(correlated(), D, lambda x: x, ZEROS + math.nan, ZEROS,
+                                         steps=5)), "holds NaN"),
+    (lambda: next(restoration.ilvr_sample(correlated(), D, ONE_KNOWN, ZEROS + math.nan, ZEROS,
+                                          steps=5)), "holds NaN"),
     (lambda: GaussianDenoiser(D, torch.zeros(3), torch.eye(4)), "cov must be"),
     (lambda: next(restoration.ilvr_sample(correlated(), D, ONE_KNOWN, ZEROS, ZEROS, steps=5,
                                           repeats=0)), "repeats counts"),

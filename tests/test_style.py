@@ -141,6 +141,19 @@ def test_content_alone_leaves_the_picture_and_a_seed_begins_from_chance():
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
+def test_each_term_draws_its_own_way():
+    """From chance, the content's alone leads to its map, and smoothness alone to flat pixels."""
+    x, s = ToyFaces(1, seed=3).images(), draw_style("print")
+    near = list(style.restyled(x, s, steps=4, weight=0, smooth=0, noise=1.0))
+    assert near[-1].content < near[0].content < 1
+    flat = list(style.restyled(x, s, steps=4, weight=0, smooth=5.0, layer=0, noise=1.0))
+
+    def rough(z):
+        return float(z.diff(dim=2).square().mean() + z.diff(dim=3).square().mean())
+
+    assert rough(flat[-1].x) < 0.1 * rough(near[-1].x)
+
+
 def test_what_does_not_fit_is_refused_in_one_sentence():
     x, s = ToyFaces(2, seed=3).images(), draw_style("crayon")
     for wrong in (s.expand(3, -1, -1, -1), s[:, :1]):

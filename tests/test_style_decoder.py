@@ -47,9 +47,19 @@ def test_training_lowers_the_loss_and_moves_the_decoder_only():
     decoder = sd.StyleDecoder(width=8)
     data = sd.style_batches(ToyFaces(16).images(), draw_style("print").expand(8, -1, -1, -1), 4)
     frozen = [p.clone() for p in attribute_classifier().parameters()]
-    losses = [s.loss for s in sd.train_adain(decoder, data, steps=20, weight=0, lr=2e-2)]
+    losses = [s.loss for s in sd.train_adain(decoder, data, steps=60, weight=0, lr=5e-3)]
     assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
     assert all(map(torch.equal, frozen, attribute_classifier().parameters()))
+
+
+def test_the_style_counts_more_and_more_up_to_half_the_steps():
+    torch.manual_seed(0)
+    decoder = sd.StyleDecoder(width=8)
+    data = sd.style_batches(ToyFaces(8).images(), draw_style("print").expand(8, -1, -1, -1), 4)
+    for s in sd.train_adain(decoder, data, steps=4, weight=3.0, lr=1e-3):
+        ramp = {1: 0.5, 2: 1.0, 3: 1.0, 4: 1.0}[s.step]
+        assert s.loss == pytest.approx(s.content + 3.0 * ramp * s.style, rel=1e-5)
+        assert s.style > 0
 
 
 def test_batches_pair_faces_and_styles():

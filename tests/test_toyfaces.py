@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from minigen.data import ATTRIBUTES, ToyFaces, draw_faces, labels_of
-from minigen.data.toyfaces import N_JITTER, PALETTES, _colours
+from minigen.data.toyfaces import N_JITTER, PALETTES, _colours, colour_of
 from minigen.errors import DataError
 from tests.conftest import defaults
 
@@ -260,6 +260,17 @@ def test_labels_outside_their_table_are_refused_on_both_sides():
 def test_bad_input_is_named(call, words):
     with pytest.raises(DataError, match=words):
         call()
+
+
+def test_colours_by_name():
+    red = colour_of("hair", "red")
+    assert red == pytest.approx([0xB4 / 127.5 - 1, 0x45 / 127.5 - 1, 0x2A / 127.5 - 1])
+    wall = draw_faces(labels_of(background="mint"))[0, :, 0, 0]
+    torch.testing.assert_close(wall, torch.tensor(colour_of("background", "mint")))
+    with pytest.raises(DataError, match="'pose' has no colours; background, skin"):
+        colour_of("pose", "left")
+    with pytest.raises(DataError, match="hair has no value 'green'; it has black"):
+        colour_of("hair", "green")
 
 
 def test_the_very_middle_of_an_ellipse_is_inside():

@@ -1,5 +1,7 @@
 """Repairing networks, line drawings, strokes, SDEdit."""
 
+import copy
+
 import pytest
 import torch
 
@@ -59,6 +61,27 @@ def test_all_parts_of_the_loss(shown):
     assert all(p.requires_grad for p in judge.parameters())
 
 
+def test_every_part_of_the_loss_moves_the_network():
+    """Adam's first step goes against the sign of the gradient, which is computed by hand."""
+    net, judge, perceptual = network(), PatchDiscriminator(8, 1), ToyPerceptual()
+    for p in net.last.parameters():
+        torch.nn.init.normal_(p, std=0.05, generator=generator(3))
+    damaged, whole = (x.clamp(-1, 1) for x in next(pairs()))
+    got = translation.repaired(net, damaged)
+    seen = got.clamp(-1, 1)
+    parts = ((got - whole).square().mean(), perceptual(seen, whole).mean(), -judge(seen).mean())
+    last = net.last[2].bias
+    slopes = [torch.autograd.grad(part, last, retain_graph=True)[0] for part in parts]
+    # weighed so that the part beside the pixels' decides the signs
+    for further, options in ((0 * slopes[0], {}), (slopes[1], dict(perceptual=perceptual)),
+                             (1e4 * slopes[2], dict(judge=judge, weight=1e4))):
+        trained = copy.deepcopy(net)
+        next(translation.train_repair(trained, iter([(damaged, whole)]), steps=1,
+                                      **copy.deepcopy(options)))
+        moved = trained.last[2].bias.detach() - last.detach()
+        assert torch.equal(moved.sign(), -(slopes[0] + further).sign()), options.keys()
+
+
 def test_training_repairs():
     net = network()
     steps = list(translation.train_repair(net, pairs(), steps=60, lr=3e-3))
@@ -107,7 +130,7 @@ def keeping(x, t, y=None):
 def test_strength_0_gives_the_picture_back_and_1_forgets_it():
     a, b = torch.randn(2, 3, 1, 4, 4, generator=generator(0))
     same = list(translation.sdedit_sample(delta, D, a, strength=0, generator=generator(1)))
-    assert len(same) == 1 and same[0].x is a
+    assert len(same) == 1 and torch.equal(same[0].x, a) and same[0].x is not a
     forgot = [ddpm.last(translation.sdedit_sample(keeping, D, x, strength=1, clip=None,
                                                   generator=generator(1))) for x in (a, b)]
     torch.testing.assert_close(*forgot, rtol=0, atol=0)
@@ -144,6 +167,12 @@ FACE = torch.zeros(1, 3, 32, 32)
     (lambda: translation.paint([((255, 0, 0), [(0, 0)], 0.1)]), "the colour of stroke 0"),
     (lambda: translation.paint([((1, 1, 1), [(0, 0)], 0)]), "the width of stroke 0"),
     (lambda: translation.paint([], size=4), "size"),
+    (lambda: translation.paint([], paper=(255, 255, 255)), "the paper must be three numbers"),
+    (lambda: translation.paint([((1, 1, 1), [(0, float("nan"))], 0.1)]), "the points of stroke 0"),
+    (lambda: translation.paint([((1, 1, 1), [(0, 0)])]), "stroke 0 must be .colour, points, width"),
+    (lambda: next(translation.sdedit_sample(delta, D, FACE, strength=0, steps=-3)), "steps"),
+    (lambda: next(translation.train_repair(network(), [(FACE, FACE)], steps=1, pairs=True)),
+     "pairs are for a judge"),
     (lambda: next(translation.train_repair(network(), [(FACE, FACE[:, :, ::2])], steps=1)),
      "the damaged and the whole differ"),
     (lambda: next(translation.train_repair(network(), [(FACE, FACE)], steps=1, weight=-1)),

@@ -1,5 +1,8 @@
 """Enlarging: what the network is shown, and the way a sampler shows it."""
 
+import itertools
+
+import pretrain_pictures
 import pytest
 import torch
 
@@ -94,6 +97,40 @@ def test_training_lowers_the_loss_and_the_picture_is_used(model):
     assert float((a - b).abs().mean()) > 0.01
 
 
+def test_a_card_says_what_a_model_was_trained_for(model):
+    model.card = dict(factor=2, most_noise=0.3)
+    small = torch.zeros(1, 3, 8, 8)
+    assert upscaling.enlarge(model, small, level=0.3, steps=1).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match="of 8×8 pixels, as in this model's training"):
+        upscaling.enlarge(model, small[..., :4, :4])
+    with pytest.raises(ValueError, match=r"level must be at most 0\.3, as in this model's"):
+        upscaling.enlarge(model, small, level=0.4)
+
+
+def test_noise_on_the_condition_is_not_the_noise_to_be_predicted(monkeypatch):
+    """As the recipe pairs them: with one seed for both they would be equal."""
+    seen = []
+
+    def loss(net, diffusion, x0, t, eps, y):
+        clean = upscaling.larger(torch.nn.functional.avg_pool2d(faces(32, 64), 2), 64)
+        level = y[:, 3:]
+        noise = (y[:, :3] - (1 - level**2).sqrt() * clean) / level.clamp_min(1e-3)
+        seen.append(float(torch.corrcoef(torch.stack([noise.flatten(), eps.flatten()]))[0, 1]))
+        return ddpm.simple_loss(net, diffusion, x0, t, eps, y)
+
+    train = ddpm.train_ddpm
+    monkeypatch.setattr(ddpm, "train_ddpm", lambda *a, **k: train(*a, **k, loss=loss))
+    same = ToyFaces(32, seed=1, size=64)
+    monkeypatch.setattr(pretrain_pictures, "ToyFaces", lambda *a, **k: same)
+    monkeypatch.setattr(pretrain_pictures, "batches", lambda x, **k: itertools.repeat((x,)))
+    monkeypatch.setattr(pretrain_pictures, "save_weights", lambda *a, **k: None)
+    monkeypatch.setattr(pretrain_pictures, "_quality", lambda *a: {})
+    monkeypatch.setattr(pretrain_pictures.upscaling, "enlarge", lambda *a: None)
+    monkeypatch.setattr(pretrain_pictures, "SMALL", dict(width=4, multipliers=(1,)))
+    pretrain_pictures.cascade(steps=2, batch_size=32)
+    assert len(seen) == 2 and max(map(abs, seen)) < 0.05
+
+
 def test_each_image_keeps_its_own_picture_whatever_the_batch(model):
     small = torch.nn.functional.avg_pool2d(faces(5), 2)
     whole = upscaling.enlarge(model, small, steps=3, eta=1.0)
@@ -115,6 +152,10 @@ X, T0 = torch.zeros(2, 3, 16, 16), torch.tensor([0])
     (lambda net: upscaling.PictureUNet(num_classes=3), "num_classes must be left out"),
     (lambda net: upscaling.PictureUNet(shown=0), "shown"),
     (lambda net: upscaling.enlarge(net, torch.zeros(1, 3, 5, 5)), "a size that divides 16"),
+    (lambda net: upscaling.enlarge(net, torch.zeros(1, 3, 4, 8)), "the picture must be square"),
+    (lambda net: upscaling.larger(torch.zeros(1, 3, 16, 16), 8), "size must be a whole number, at"),
+    (lambda net: upscaling.larger(torch.full((1, 3, 8, 8), 255.0), 16), "bytes become floats"),
+    (lambda net: next(upscaling.enlarging_batches([(X,)], 5)), "factor must be a divisor"),
     (lambda net: upscaling.enlarge(net, torch.zeros(1, 3, 8, 8), level=1.0), "level is a number"),
     (lambda net: upscaling.enlarge(net, torch.full((1, 3, 8, 8), 255.0)), "bytes become floats"),
     (lambda net: upscaling.noisy_condition(torch.zeros(2, 3, 8, 8), 16, torch.zeros(3)), "level"),

@@ -25,7 +25,7 @@ from minigen.files import data_path, save_weights
 
 OUT = data_path("pretrained")
 Card = dict[str, Any]  # what a file of weights says of itself
-TEST = 1000            # faces that a network which enlarges is measured on
+TEST = 500             # faces that a network which enlarges is measured on
 SMALL: dict[str, Any] = dict(width=16, multipliers=(1, 2, 4), blocks=1, attention_at=8)
 
 
@@ -104,8 +104,10 @@ def _diffusion(
     model: Any = upscaling.PictureUNet(size=size, prediction="x0", schedule="cosine", **SMALL)
     average: Any = ddpm.ema(model, decay)
     x = ToyFaces(faces, seed=0, size=size).images()
+    # another seed than the training's: with the same one the noise on the condition would be the
+    # noise that is to be predicted
     data = upscaling.enlarging_batches(
-        batches(x, batch_size=batch_size, seed=seed), factor, most, seed)
+        batches(x, batch_size=batch_size, seed=seed), factor, most, seed + 1000)
     training = ddpm.train_ddpm(model, data, ddpm.diffusion_of(model), steps=steps, lr=lr,
                                average=average, seed=seed)
     minutes = _run(name, training, steps)
@@ -114,8 +116,8 @@ def _diffusion(
     got = upscaling.enlarge(model, F.avg_pool2d(test, factor))
     card: Card = dict(
         prediction="x0", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,
-        average_decay=decay, data=f"{faces:,} ToyFaces {size}×{size}, seed 0", most_noise=most,
-        cpu_minutes=minutes, **_quality(test, got))
+        average_decay=decay, data=f"{faces:,} ToyFaces {size}×{size}, seed 0", factor=factor,
+        most_noise=most, cpu_minutes=minutes, **_quality(test, got))
     save_weights(OUT / f"{name}.safetensors", model, bits=8, **card)
     return card
 
@@ -129,7 +131,7 @@ def upscaler_sr3(
 
 
 def cascade(
-    steps: int = 4500, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, decay: float = 0.999,
+    steps: int = 3000, batch_size: int = 16, seed: int = 0, lr: float = 2e-3, decay: float = 0.999,
     faces: int = 8000
 ) -> Card:
     """32×32 to 64×64 by diffusion, trained on noisy conditions: the second stage of a cascade."""

@@ -55,6 +55,18 @@ def _check_size(size: Any) -> None:
                         f"size={described(size)} was asked for.")
 
 
+def colour_of(name: str, value: str) -> list[float]:
+    """Red, green and blue in [-1, 1] of an attribute's value: colour_of("hair", "red").
+
+    Raises: DataError for an attribute without colours, or a value it does not have.
+    """
+    if name not in PALETTES:
+        raise DataError(f"'{name}' has no colours; {', '.join(PALETTES)} have.")
+    if value not in ATTRIBUTES[name]:
+        raise DataError(f"{name} has no value '{value}'; it has {', '.join(ATTRIBUTES[name])}.")
+    return _colours(name)[ATTRIBUTES[name].index(value)].tolist()
+
+
 def _colours(name: str) -> Tensor:
     rgb = [[int(h[i : i + 2], 16) for i in (0, 2, 4)] for h in PALETTES[name]]
     return torch.tensor(rgb, dtype=torch.float32) / 127.5 - 1
