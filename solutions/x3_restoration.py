@@ -262,7 +262,8 @@ for row in order:
     ax.annotate(row, at, (4, -11), textcoords="offset points", fontsize=8)
 at = [over_seeds(cells, "mean by network", k) for k in ("psnr", "frechet")]
 ax.plot(*at, color=COLOURS[1], marker="s", ms=5)
-ax.annotate("the network's mean", at, (-8, 8), textcoords="offset points", ha="right", fontsize=8)
+ax.annotate("the network's mean", at, (-8, 8), textcoords="offset points", ha="right",
+            fontsize=8)
 ax.set(xlabel="PSNR in dB (right: nearer to the truth)",
        ylabel="toy Fréchet (down: more like faces)", ylim=(0, None))
 show(fig, """Toy Fréchet distance over PSNR, from one draw to the average of sixteen: each
@@ -317,8 +318,8 @@ rows = {"8×8": F.interpolate(eight_small, scale_factor=4),
         "true": faces[:8]}
 show(image_grid(torch.cat(list(rows.values())).clamp(-1, 1), columns=8, row_titles=list(rows)),
      """Eight faces from 8×8 pixels. Bicubic: blurred. L2, squared error: faces, a little soft
-     at eyes and mouths. GAN: sharper, some eyes of other shapes. SR3: three draws, sharp, all three
-     nearly alike. Last the true ones.""")
+     at eyes and mouths. GAN: sharper, some eyes of other shapes. SR3: three draws, sharp, all
+     three nearly alike. Last the true ones.""")
 
 # %% [markdown]
 r"""
@@ -428,9 +429,9 @@ for name, damage in damages.items():
     names += [name, ""]
 show(image_grid(torch.cat([*rows, faces[:8]]).clamp(-1, 1), columns=8,
                 row_titles=[*names, "true"]),
-     """Eight faces with a hole, of 8×8 pixels, and in grey, each with what the same network made
-     of it. All fit what was measured. Some seams show: glasses that end at the hole's edge, a
-     face that does not quite match its hair, colours that no face has.""")
+     """Eight faces with a hole, of 8×8 pixels, and in grey, each with what the same
+     network made of it. All fit what was measured. Some seams show: glasses that end at
+     the hole's edge, a face that does not quite match its hair, colours that no face has.""")
 
 # %% [markdown]
 r"""
@@ -449,9 +450,9 @@ def spread_of_answers(sampler, n=1500, **how):
     """Mean and deviation of the second number over n answers."""
     g = torch.Generator().manual_seed(0)
     xT = torch.randn(n, 1, 2, 2, generator=g, dtype=torch.float64)
-    x = ddpm.last(sampler(world, diffusion, y=measured_as.expand(n, -1, -1, -1), xT=xT, steps=50,
-                          clip=None, generator=g, **how))
-    return f"mean {float(x[:, 0, 0, 1].mean()):5.2f}   deviation {float(x[:, 0, 0, 1].std()):.2f}"
+    x = ddpm.last(sampler(world, diffusion, y=measured_as.expand(n, -1, -1, -1), xT=xT,
+                          steps=50, clip=None, generator=g, **how))[:, 0, 0, 1]
+    return f"mean {float(x.mean()):5.2f}   deviation {float(x.std()):.2f}"
 
 
 share = world.cov[0, 1] / world.cov[0, 0]
@@ -514,8 +515,9 @@ dps_step = yours(dps_step)
 
 def guess_at(t, x):
     """The U-Net's two views of x at time t."""
-    x0, eps, _ = ddpm.guess(unet, diffusion, x, t, clip=(-1, 1))   # no pull where it is cut off;
-    return x0, eps                                                 # r.dps_sample pulls there too
+    # no pull where it is cut off; r.dps_sample pulls there, too
+    x0, eps, _ = ddpm.guess(unet, diffusion, x, t, clip=(-1, 1))
+    return x0, eps
 
 
 def pulled(forward, y, steps=50, scale=3.0, seed=0):
@@ -536,7 +538,8 @@ by_pull = {"8×8": pulled(m.shrink(4).forward, y["8×8"]),
            "too bright": pulled(restored.overexposed, y["too bright"])}
 rows = [F.interpolate(y["8×8"], scale_factor=4), by_pull["8×8"], y["too bright"],
         by_pull["too bright"], faces[:8]]
-show(image_grid(torch.cat(rows), columns=8, row_titles=["8×8", "DPS", "too bright", "DPS", "true"]),
+names = ["8×8", "DPS", "too bright", "DPS", "true"]
+show(image_grid(torch.cat(rows), columns=8, row_titles=names),
      """Eight faces of 8×8 pixels and what DPS makes of them: clean faces, all with the right
      glasses. Below, faces that are overexposed, where light colours are all white, and what
      DPS makes of those: clean faces, too; some backgrounds and hair in other colours.""")
@@ -592,10 +595,10 @@ for way, (factor, restore) in ways.items():
     same = (read[:, :, None] == read[:, None]).float().sum((1, 2)) - n    # pairs of answers
     table[way] = [same.mean(0) / (n * n - n), (read == truth).float().mean((0, 1))]
 print("agree: share of the pairs of answers that do")
-print(f"{'':<12}" + "".join(f"{f'{way}: agree':>18}{'right':>7}" for way in ways)
+print(f"{'':<12}" + "".join(f"{f'{way}: agree':>17}{'right':>7}" for way in ways)
       + f"{'chance':>8}")
 for k, name in enumerate(ATTRIBUTES):
-    told = "".join(f"{float(agree[k]):18.0%}{float(right[k]):7.0%}"
+    told = "".join(f"{float(agree[k]):17.0%}{float(right[k]):7.0%}"
                    for agree, right in table.values())
     print(f"{name:<12}{told}{1 / len(ATTRIBUTES[name]):8.0%}")
 rows = [torch.cat([F.interpolate(m.shrink(f).forward(faces[k : k + 1]), 32),
@@ -917,8 +920,8 @@ longer = restored.METHODS["outline, pix2pix"](faces[:8], 0).clamp(-1, 1)
 show(image_grid(torch.cat([lines, yours_now, longer, faces[:8]]), columns=8,
                 row_titles=["drawing", "your training", "longer", "true"]),
      """Eight line drawings; what your short training makes of them: grey fog with the lines
-     in it, which is all that forty steps can do; what a longer one makes of them: clean faces in colours of its own; the true
-     faces.""")
+     in it, which is all that forty steps can do; what a longer one makes of them: clear faces,
+     many in their own colours, some in others; the true faces.""")
 
 # %% [markdown]
 r"""
@@ -964,7 +967,10 @@ Three cases. In the middle one $x_t = \sqrt{\bar\alpha_{T-1}}\, x + \sqrt{1 - \b
 
 # %%
 def sdedit(denoise, x, noise, alpha_bar, strength):
-    """A painting, noised part of the way and denoised. Shapes: x, noise (B, C, H, W) -> as x."""
+    """A painting, noised part of the way and denoised.
+
+    Shapes: x, noise (B, C, H, W) -> as x.
+    """
     ### BEGIN SOLUTION
     T = round(strength * len(alpha_bar))
     if T == 0:
@@ -1120,7 +1126,6 @@ r"""
 
 ### References
 
-- Wiener 1949, *Extrapolation, Interpolation, and Smoothing of Stationary Time Series*, [MIT Press](https://direct.mit.edu/books/oa-monograph/4361/Extrapolation-Interpolation-and-Smoothing-of).
 - Blau, Michaeli 2018, *The Perception-Distortion Tradeoff*, [arXiv:1711.06077](https://arxiv.org/abs/1711.06077).
 - Wang, Bovik, Sheikh, Simoncelli 2004, *Image Quality Assessment: From Error Visibility to Structural Similarity*, [doi:10.1109/TIP.2003.819861](https://doi.org/10.1109/TIP.2003.819861): SSIM.
 - Freirich, Michaeli, Meir 2021, *A Theory of the Distortion-Perception Tradeoff in Wasserstein Space*, [arXiv:2107.02555](https://arxiv.org/abs/2107.02555).
