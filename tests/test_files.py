@@ -260,7 +260,7 @@ def load(name):
 @pytest.mark.parametrize("find", [files.weights_file, load])
 def test_bare_names_of_no_weights_are_told_with_the_near_one(find, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = r"no weights 'gna', .* did you mean 'gan'\? Of the course's weights cgan"
+    words = r"no weights 'gna', .* did you mean 'gan'\? Of the course's weights .*cgan"
     with pytest.raises(DataError, match=words):
         find("gna")
     words = "no weights 'toy_reference', neither a file nor a model of the course. Of the course's"
