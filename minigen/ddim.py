@@ -203,10 +203,7 @@ def inpaint(model: Denoiser, diffusion: Diffusion, known: Tensor, mask: Tensor, 
     Source: Lugmayr et al. 2022, Algorithm 1.
     Raises: ValueError for a mask with values other than 0 and 1, or repeats below 1.
     """
-    check_diffusion(model, diffusion)
-    check_sampling(xT, y, clip, batch_size)
     alike(known, xT, "known", "xT")
-    number(eta, "eta", 0)
     mask = as_tensor(mask, "mask").to(known)
     if not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError("the mask holds 1 where the image is kept and 0 where it is filled in, "
@@ -214,8 +211,6 @@ def inpaint(model: Denoiser, diffusion: Diffusion, known: Tensor, mask: Tensor, 
     axes = zip(mask.shape[::-1], xT.shape[::-1], strict=False)
     if mask.ndim > xT.ndim or any(m not in (1, n) for m, n in axes):
         refuse("mask", f"of a shape that broadcasts to {tuple(xT.shape)}", tuple(mask.shape))
-    if not is_whole(repeats) or repeats < 1:
-        raise ValueError(f"repeats counts how often a step is done, at least 1; got {repeats}")
 
     def put(x: Tensor, before: Tensor) -> Tensor:
         """The part to keep, noised to the new time."""
@@ -235,6 +230,11 @@ def put_back_sample(model: Denoiser, diffusion: Diffusion, xT: Tensor,
 
     Arguments, states yielded: as `inpaint`'s.
     """
+    check_diffusion(model, diffusion)
+    check_sampling(xT, y, clip, batch_size)
+    number(eta, "eta", 0)
+    if not is_whole(repeats) or repeats < 1:
+        raise ValueError(f"repeats counts how often a step is done, at least 1; got {repeats}")
     x = xT
     for t, t_prev in visited_pairs(diffusion.T, steps, spacing):
         now, before = alpha_bars(diffusion, t, t_prev)

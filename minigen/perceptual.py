@@ -100,7 +100,7 @@ def _vgg_lpips() -> nn.Module:
                         "install lpips torchvision.") from None
     # fetched here, so that the error is ours
     _imagenet(VGG16_Weights.IMAGENET1K_V1, "LPIPS needs VGG16's ImageNet weights",
-                     "minigen.perceptual.ToyPerceptual, the small-scale distance (32×32 faces)")
+              "minigen.perceptual.ToyPerceptual, the small-scale distance (32×32 faces)")
     with warnings.catch_warnings():
         # lpips still says pretrained=True to torchvision
         warnings.simplefilter("ignore", UserWarning)

@@ -23,7 +23,7 @@ from minigen.ddpm import (
     guess,
 )
 from minigen.diffusion import Diffusion
-from minigen.inputs import alike, is_whole, number, refuse, tensor
+from minigen.inputs import alike, number, refuse, tensor
 from minigen.measurements import Measurement
 
 
@@ -131,16 +131,11 @@ def ilvr_sample(model: Denoiser, diffusion: Diffusion, measurement: Measurement,
     Only the prior's own guess reaches what A does not see: exact where the two parts of a picture
     know nothing of each other, else too little bound to y.
     Yields a `Denoised` a step; the last x fulfils A x = y. Shapes: xT (N, C, H, W), y as A xT.
-    Source: Choi et al. 2021, Eq. 8 and Algorithm 1; Lugmayr et al. 2022, Algorithm 1.
+    Source: Choi et al. 2021, Algorithm 1; Lugmayr et al. 2022, Algorithm 1.
     Raises: ValueError for a y that A cannot have given, repeats below 1.
     """
-    check_diffusion(model, diffusion)
-    check_sampling(xT, None, clip, batch_size)
     _measured(y)
     alike(measurement.forward(xT), y, "A x", "y")
-    number(eta, "eta", 0)
-    if not is_whole(repeats) or repeats < 1:
-        raise ValueError(f"repeats counts how often a step is done, at least 1; got {repeats}")
 
     def put(x: Tensor, before: Tensor) -> Tensor:
         noise = measurement.forward(draw_like(x, generator))

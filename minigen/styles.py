@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from minigen.common import generator as seeded
+from minigen.data.toyfaces import from_hexadecimal
 from minigen.inputs import described, refuse, whole
 
 # colours as RGB hexadecimal: first the ground (paper, or the lead between panes), then the rest
@@ -44,8 +45,7 @@ def draw_style(name: str, size: int = 32, seed: int = 0) -> Tensor:
     dice = seeded(seed)
     palettes = PALETTES[name]
     hexes = palettes[int(torch.randint(len(palettes), (1,), generator=dice))]
-    rgb = [[int(h[i : i + 2], 16) for i in (0, 2, 4)] for h in hexes]
-    ground, *colours = (torch.tensor(c).view(3, 1, 1) / 127.5 - 1 for c in rgb)
+    ground, *colours = from_hexadecimal(hexes)[:, :, None, None]         # (3, 1, 1) each
     order = torch.randperm(len(colours), generator=dice).tolist()
     axis = (torch.arange(size) + 0.5) * 2 / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")

@@ -17,8 +17,6 @@ from minigen.diffusion import Diffusion
 from minigen.gan import discriminator_loss, generator_loss
 from minigen.inputs import alike, images, number, refuse, tensor, whole
 
-Judge = nn.Module
-
 
 def repaired(network: nn.Module, x: Tensor) -> Tensor:
     """A picture and what the network adds to it, in one run: x + f(x).
@@ -42,7 +40,7 @@ class RepairStep(NamedTuple):
 
 def train_repair(
     network: nn.Module, data: Batches, *, steps: int, squared: bool = True,
-    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, judge: Judge | None = None,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, judge: nn.Module | None = None,
     weight: float = 0.05, pairs: bool = False, lr: float = 1e-3
 ) -> Iterator[RepairStep]:
     """Train on batches (damaged, whole); yields a `RepairStep` a step.
@@ -66,8 +64,8 @@ def train_repair(
     device = next(network.parameters()).device
     error = F.mse_loss if squared else F.l1_loss
     network.train()
-    for step, (damaged, whole_, *_) in counted(data, steps):
-        x, wanted = damaged.to(device), whole_.to(device)
+    for step, (damaged, undamaged, *_) in counted(data, steps):
+        x, wanted = damaged.to(device), undamaged.to(device)
         alike(x, images(wanted, name="the whole"), "the damaged", "the whole")
         answer = repaired(network, x)
         zero = x.new_zeros(())

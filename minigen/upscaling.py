@@ -20,6 +20,7 @@ from minigen.measurements import shrink
 from minigen.unet import UNet
 
 DETAIL = 0.2                        # about the deviation of what is missing, which makes it 1
+OTHER = 1000                        # between the seeds of the two noises, which must not be equal
 
 
 def larger(x: Tensor, size: int) -> Tensor:
@@ -107,12 +108,12 @@ def enlarging_batches(data: Batches, factor: int, most: float = 0.0,
     """From batches (x,) of large pictures: (the detail to draw, what the network is shown).
 
     detail = (x − enlarged) / 0.2, with x shrunk and enlarged; what is shown is that, noised.
-    most: levels of noise are drawn evenly from 0 to it. seed: another than the training's, or the
-    noise on what is shown would be the noise that is to be predicted.
+    most: levels of noise are drawn evenly from 0 to it. seed: may be that of `train_ddpm`; this
+    noise is of another stream than the noise that is to be predicted.
     Shapes: (B, 3, S, S), (B, 4, S, S).
     """
     number(most, "most", 0, 0.99)
-    generator = seeded(seed)
+    generator = seeded(seed + OTHER)
     for x, *_ in data:
         small = shrink(factor).forward(images(x))
         level = most * torch.rand(len(x), generator=generator)

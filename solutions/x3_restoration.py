@@ -132,7 +132,7 @@ tell("other people's faces, clean", others)
 r"""
 (What is measured is what a screen would show: values beyond −1 and 1 are cut off first. Without that the noise has 6 dB, as the formula says for σ = 1.)
 
-Look at the second line: somebody else's face is nearer, in decibels, than one's own under noise. And the toy Fréchet distance (of only 256 faces, so some 80 is as good as it gets) does not ask at all whose face it is. The two measures want different things. Keep both in view.
+Look at the second line: somebody else's face is nearer, in decibels, than one's own under noise. And the toy Fréchet distance (of only 256 faces, for which fresh real ones have 86 to 97) does not ask at all whose face it is. The two measures want different things. Keep both in view.
 
 ### Exercise x3.2 · `wiener` · ★★ · 10 minutes
 
@@ -543,12 +543,14 @@ show(image_grid(torch.cat(rows), columns=8, row_titles=names),
      """Eight faces of 8×8 pixels and what DPS makes of them: clean faces, all with the right
      glasses. Below, faces that are overexposed, where light colours are all white, and what
      DPS makes of those: clean faces, too; some backgrounds and hair in other colours.""")
-for name, x in by_pull.items():
-    print(f"{name:<11} {float(psnr(faces[:8], x).mean()):.1f} dB")
+for (name, x), A in zip(by_pull.items(), (m.shrink(4).forward, restored.overexposed),
+                        strict=True):
+    print(f"{name:<11} {float(psnr(faces[:8], x).mean()):.1f} dB, off what was measured by "
+          f"{float(m.off(A, x, y[name]).max()):.4f}")
 
 # %% [markdown]
 r"""
-That network has never seen a small or an overexposed picture, and "too bright and cut off at white" has no inverse at all. What became white could have been anything light: it is *filled in*.
+It fits what was measured nearly, not to the last digit as overwriting does: a pull is no constraint. But that network has never seen a small or an overexposed picture, and "too bright and cut off at white" has no inverse at all. What became white could have been anything light: it is *filled in*.
 
 And is DPS right, in the world of four numbers? It takes the clean guess for certain, which it is not. Where one knows how uncertain it is, $p(y \mid x_t)$ is a Gaussian with a known variance $v_t$, and the strength of the pull follows: $-\nabla \lVert y - A \hat x_0 \rVert^2 / (2 v_t)$, added to the score (`variance_of` in `restoration.dps_sample`). Then the answers are right without any repeats, but for what fifty steps cost:
 """
@@ -694,7 +696,7 @@ Now search a picture that has the content of one and the style of another. No ne
 
 $$\frac{\lVert F - P \rVert^2}{\lVert P \rVert^2} \; + \; 50 \cdot \operatorname*{mean}_{\text{layers}} \frac{\lVert G - A \rVert^2}{\lVert A \rVert^2}$$
 
-becomes small: P is the fourth map of the face, A the Gram matrices of the style, F and G those of the picture. Both are shares, so 1 is as far off as a map of zeros. A small third term keeps neighbouring pixels alike (Johnson et al. 2016 use such a term too). Like Gatys et al., `style.restyled` uses L-BFGS, which remembers how the slope has changed and so guesses the curvature; plain gradient steps need many times as long.
+becomes small: P is the fourth map of the face, A the Gram matrices of the style, F and G those of the picture. Both are shares, so 1 is as far off as a map of zeros. A small third term keeps neighbouring pixels alike (Johnson et al. 2016 use such a term too). Like Gatys et al., `style.restyled` uses L-BFGS, which remembers how the slope has changed and so guesses the curvature; sixty steps of Adam, when we tried, showed hardly any texture.
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -1028,7 +1030,7 @@ What does each strength keep? The colours of the strokes are those of the palett
 
 <details><summary>Answer</summary>
 
-The skin. It is the area that is interrupted most, by features that the network draws anew.
+The skin. (Perhaps because it is interrupted most, by features that the network draws anew.)
 
 </details>
 """
@@ -1083,8 +1085,8 @@ r"""
 Read it by tasks.
 
 - **Trained for the damage, or never told?** From 8×8, SR3 is six decibels nearer than DPS, and five times as fast. But SR3 can do that one thing; the other network did all the rest, and was trained for none of it.
-- **Pull, do not overwrite.** DPS is nearer to the truth than overwriting in every task, for about twice the price. RePaint with five repeats costs more than DPS and stays behind it. (By toy Fréchet too, but for grey pictures, where it is the other way round.)
-- **The trade-off again.** The GAN is as like faces as SR3 (500 fresh real ones have about 42; the two cannot be told apart in three seeds), and four decibels further from the truth. And the *same* SR3 in one run, its mean, is nearer than its draws and in each seed less like faces.
+- **Pull, do not overwrite.** DPS is nearer to the truth than overwriting in every task, for less than twice the price. RePaint with five repeats costs more than DPS and stays behind it. (By toy Fréchet too, but for grey pictures, where it is the other way round.)
+- **The trade-off again.** The GAN is as like faces as SR3 (both about where 500 fresh real ones are, 42 to 51; three seeds do not tell them apart), and four decibels further from the truth. And the *same* SR3 in one run, its mean, is nearer than its draws and in each seed less like faces.
 - **Not a fair race.** The trainings cost 8 (squared error), 15 (GAN) and 31 (SR3) minutes of the processor, so the squared error's row could be better than it is. What is compared fairly is one network with itself.
 - **The drawing** has lost most, and what comes back is a face, not this one.
 """

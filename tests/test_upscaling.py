@@ -108,7 +108,7 @@ def test_a_card_says_what_a_model_was_trained_for(model):
 
 
 def test_noise_on_the_condition_is_not_the_noise_to_be_predicted(monkeypatch):
-    """As the recipe pairs them: with one seed for both they would be equal."""
+    """Even where both are given one seed, as the recipe does: they would be equal."""
     seen = []
 
     def loss(net, diffusion, x0, t, eps, y):

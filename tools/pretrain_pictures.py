@@ -1,13 +1,12 @@
-"""Recipes of excursion 3's weights, which `tools/pretrain.py` runs: sharp, lively, coloured, …"""
+"""Recipes of excursion 3's weights, which `tools/pretrain.py` runs: what enlarges, and pix2pix."""
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pretrain_text import Card, run
 from torch import Tensor
-from tqdm import tqdm
 
 from minigen import (
     ddpm,
@@ -24,18 +23,8 @@ from minigen.data import ToyFaces, batches
 from minigen.files import data_path, save_weights
 
 OUT = data_path("pretrained")
-Card = dict[str, Any]  # what a file of weights says of itself
 TEST = 500             # faces that a network which enlarges is measured on
 SMALL: dict[str, Any] = dict(width=16, multipliers=(1, 2, 4), blocks=1, attention_at=8)
-
-
-def _run(name: str, training: Iterable[Any], total: int) -> int:
-    """Run a training to its end, with a progress bar; returns the processor's minutes."""
-    start = time.process_time()
-    for s in (bar := tqdm(training, desc=name, total=total, mininterval=2)):
-        if s.step % 250 == 0:
-            bar.set_postfix(loss=s[1])
-    return round((time.process_time() - start) / 60)
 
 
 def _rounded(model: Any) -> Any:
@@ -63,7 +52,7 @@ def _repairing(
     faces = batches(ToyFaces(20_000, seed=0).images(), batch_size=batch_size, seed=seed)
     training = translation.train_repair(network, ((damage(x), x) for (x,) in faces), steps=steps,
                                         lr=lr, pairs=pairs, **options)
-    minutes = _run(name, training, steps)
+    minutes = run(name, training, steps)
     network = _rounded(network)
     x = ToyFaces(2000, seed=2).images()
     with torch.no_grad():
@@ -104,13 +93,11 @@ def _diffusion(
     model: Any = upscaling.PictureUNet(size=size, prediction="x0", schedule="cosine", **SMALL)
     average: Any = ddpm.ema(model, decay)
     x = ToyFaces(faces, seed=0, size=size).images()
-    # another seed than the training's: with the same one the noise on the condition would be the
-    # noise that is to be predicted
     data = upscaling.enlarging_batches(
-        batches(x, batch_size=batch_size, seed=seed), factor, most, seed + 1000)
+        batches(x, batch_size=batch_size, seed=seed), factor, most, seed)
     training = ddpm.train_ddpm(model, data, ddpm.diffusion_of(model), steps=steps, lr=lr,
                                average=average, seed=seed)
-    minutes = _run(name, training, steps)
+    minutes = run(name, training, steps)
     model = _rounded(average.module)
     test = ToyFaces(TEST, seed=2, size=size).images()
     got = upscaling.enlarge(model, F.avg_pool2d(test, factor))

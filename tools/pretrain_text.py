@@ -35,12 +35,12 @@ Card = dict[str, Any]  # what a file of weights says of itself
 TRAINED_ON = "ToyFaces 32×32, seed 0, without the combinations held out"
 
 
-def _run(name: str, training: Iterable[Any], total: int) -> int:
+def run(name: str, training: Iterable[Any], total: int) -> int:
     """Run a training to its end, with a progress bar; returns the processor's minutes."""
     start = time.process_time()
     for s in (bar := tqdm(training, desc=name, total=total, mininterval=2)):
         if s.step % 250 == 0:
-            bar.set_postfix(loss=s.loss)
+            bar.set_postfix(loss=s[1])
     return round((time.process_time() - start) / 60)
 
 
@@ -56,7 +56,7 @@ def _denoiser(
     average: Any = ddpm.ema(model, decay)
     training = ddpm.train_ddpm(model, data, ddpm.diffusion_of(model), steps=steps, lr=lr,
                                average=average, seed=seed)
-    minutes = _run(name, training, steps)
+    minutes = run(name, training, steps)
     return _rounded(average.module), minutes
 
 
@@ -65,7 +65,7 @@ def clip_(steps: int = 2000, batch_size: int = 128, seed: int = 0, lr: float = 1
     torch.manual_seed(seed)
     model, faces = CLIP(), ToyFaces(20_000, seed=0)
     data = pair_batches(faces, batch_size, seed=seed)
-    minutes = _run("clip", train_clip(model, data, steps=steps, lr=lr), steps)
+    minutes = run("clip", train_clip(model, data, steps=steps, lr=lr), steps)
     model = _rounded(model)
     test = ToyFaces(2000, seed=2)
     x = test.images()

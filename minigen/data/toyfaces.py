@@ -67,9 +67,14 @@ def colour_of(name: str, value: str) -> list[float]:
     return _colours(name)[ATTRIBUTES[name].index(value)].tolist()
 
 
-def _colours(name: str) -> Tensor:
-    rgb = [[int(h[i : i + 2], 16) for i in (0, 2, 4)] for h in PALETTES[name]]
+def from_hexadecimal(codes: Sequence[str]) -> Tensor:
+    """RGB codes such as "b4452a" as colours. Shapes: K codes → (K, 3) in [-1, 1]."""
+    rgb = [[int(code[i : i + 2], 16) for i in (0, 2, 4)] for code in codes]
     return torch.tensor(rgb, dtype=torch.float32) / 127.5 - 1
+
+
+def _colours(name: str) -> Tensor:
+    return from_hexadecimal(PALETTES[name])
 
 
 def _ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
