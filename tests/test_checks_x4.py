@@ -552,6 +552,7 @@ WRONG = {
         (cutting(lambda m, o: cut(m, o, 0.5)), "times as long as is wanted"),
         (cutting(lambda m, o: cut(m, o, 2.0)), "2 times as long as is wanted"),
         (lambda *a: kept(*a, anew=True), "you took them anew"),
+        (lambda m, d, o, own, known, w: kept(m, d, o, known, own, w), "own and known are swapped"),
         (told_as(lambda a, b, t, w: (b, a)), "yours are swapped"),
         (told_as(lambda a, b, t, w: (a, w * b)), "multiplied by the weight, and is wanted without"),
         (told_as(lambda a, b, t, w: (t, b)), "yours begins with their sum"),
@@ -644,6 +645,8 @@ RIGHT = [
     ("prior_preserving_step", kept), ("prior_preserving_step", two_backwards),
     ("prior_preserving_step", by_gradients),
     ("prior_preserving_step", cutting(by_hand)),
+    ("prior_preserving_step", cutting(lambda m, o: nn.utils.clip_grad_norm_(
+        [p for p in m.parameters() if p.requires_grad], 1.0))),
     ("prior_preserving_step", lambda *a: kept(*a, cut=cut_all, whole=True)),
     ("prior_preserving_step", told_as(lambda a, b, t, w: [a, b])),
     ("copies", counted), ("copies", one_by_one),

@@ -138,6 +138,8 @@ MISTAKES: list[tuple[str, Step]] = [
      but(cut=functools.partial(jointly, norm=1.0))),
     ("A gradient shorter than 1 stays as it is: you made it 1 long.", but(cut=stretched)),
     ("The losses are those before the step: you took them anew after it.", but(late=True)),
+    ("own and known are swapped: what is to be learned comes first, and known's has the weight.",
+     lambda w, own, known: step(w, known, own)),
     (ORDER + "yours are swapped.", but(told=lambda a, b, w, whole: (b, a))),
     (ORDER + "known's is multiplied by the weight, and is wanted without it.",
      but(told=lambda a, b, w, whole: (a, w * b))),
