@@ -34,6 +34,9 @@
     style_decoder pictures of AdaIN's maps, in one pass       excursion x3
     styles        crayon, stained glass, print: drawn         excursion x3
     translation   pix2pix, line drawings, SDEdit              excursion x3
+    characters    what no ToyFace ever had; Zuv               excursion x4
+    lora          low-rank updates, merged and unmerged       excursion x4
+    personalise   a new word, DreamBooth, what is kept        excursion x4
     engine        the two stages on real photographs          chapter 8
     paper         the paper's tables at small scale           chapter 4 on
     gallery       new faces from every model                  chapter 0

@@ -17,7 +17,7 @@ from minigen.common import Batches, counted, evaluating, one_cycle
 from minigen.common import generator as seeded
 from minigen.data.toyfaces import ToyFaces, attribute_values, draw_faces
 from minigen.inputs import alike, images, in_range, number, refuse, tensor, whole, wholes
-from minigen.prompts import END, LONGEST, VOCABULARY, tokenise
+from minigen.prompts import END, LONGEST, VOCABULARY, check_new_word, tokenise
 
 HOTTEST = 100.0        # the scale of the similarities is clamped here, as in CLIP
 # how each value is put when a picture is read by sentences, {} a word of the value
@@ -30,14 +30,24 @@ SENTENCES = {"glasses": ("a person", "a person wearing glasses"),
                       "a person looking right")}
 
 
+def embed_words(table: Tensor, vectors: Tensor | None, ids: Tensor) -> Tensor:
+    """Each word's vector; those of words that were learned later stand behind the table.
+
+    Shapes: table (V, D), vectors (K, D) or None, ids (N, L) below V + K → (N, L, D).
+    """
+    return F.embedding(ids, table if vectors is None else torch.cat([table, vectors]))
+
+
 class TextEncoder(nn.Module):
     """A causal Transformer over words: each place sees the words up to its own.
 
     So a sentence's features do not depend on the padding behind it, and those of its end token have
     seen it whole.
+    learned: words added by `add_word` (excursion 4), whose vectors stand behind the others.
     Shapes: ids (N, L) integers → (N, L, width). Source: Radford et al. 2021, §2.4.
     Raises: ValueError for numbers of no word and sentences longer than `prompts.LONGEST`.
     """
+    embed = staticmethod(embed_words)   # excursion 4 puts the learner's own in its place
 
     def __init__(self, width: int = 64, depth: int = 2, heads: int = 4):
         super().__init__()
@@ -47,6 +57,8 @@ class TextEncoder(nn.Module):
         self.words = nn.Embedding(len(VOCABULARY), width)
         self.places = nn.Parameter(0.01 * torch.randn(LONGEST, width))
         nn.init.normal_(self.words.weight, std=0.02)
+        self.learned: tuple[str, ...] = ()
+        self.vectors: nn.Parameter | None = None                     # (len(learned), width)
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu",
                                            batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width),
@@ -54,12 +66,27 @@ class TextEncoder(nn.Module):
         hidden = torch.ones(LONGEST, LONGEST, dtype=torch.bool).triu(1)
         self.register_buffer("hidden", hidden, persistent=False)
 
+    def add_word(self, word: str, like: str) -> None:
+        """A new word, whose vector begins as that of a known one.
+
+        Raises: DataError for a word that is known already, or a `like` that is not.
+        """
+        check_new_word(word, self.learned)
+        start = self.words.weight[tokenise([like])[0, 1]].detach()[None]
+        before = [] if self.vectors is None else [self.vectors.detach()]
+        self.vectors = nn.Parameter(torch.cat([*before, start.clone()]))
+        self.learned += (word,)
+
+    def numbers(self, prompts: Sequence[str]) -> Tensor:
+        """`prompts.tokenise`, with the words that were learned, on the encoder's device."""
+        return tokenise(prompts, self.learned).to(self.places.device)
+
     def forward(self, ids: Tensor) -> Tensor:
         tensor(ids, "ids", ("N", "L"), integers=True)
-        in_range(ids, 0, len(VOCABULARY) - 1, "ids")
+        in_range(ids, 0, len(VOCABULARY) + len(self.learned) - 1, "ids")
         n = ids.shape[1]
         whole(n, "the sentences' length", 1, LONGEST)
-        x = self.words(ids) + self.places[:n]                        # (N, L, width)
+        x = self.embed(self.words.weight, self.vectors, ids) + self.places[:n]  # (N, L, width)
         return self.layers(x, mask=self.get_buffer("hidden")[:n, :n])
 
 

@@ -263,8 +263,8 @@ def _add_reproduce(commands: Commands) -> None:
     )
     tables = (
         "table1 or just 1, table2, table3, table3_pixels, table7, table8, table9, beyond, "
-        "distortion, flow, guidance, likelihoods, losses, origins, predictions, prices, prompting, "
-        "restoration or sentences"
+        "distortion, flow, forgotten, guidance, likelihoods, losses, origins, personal, "
+        "predictions, prices, prompting, restoration or sentences"
     )
     p.add_argument("table", help=tables)
     option(p, "--seeds", WHOLE, "one cell each", [0, 1, 2], nargs="+")

@@ -98,6 +98,8 @@ class Decoder(nn.Module):
                  code_dim: int, residual: bool = True):
         super().__init__()
         f = _check(size, width, multipliers, attention_at, code_dim)
+        self.config: dict = dict(size=size, width=width, multipliers=tuple(multipliers),
+                                 attention_at=attention_at, code_dim=code_dim, residual=residual)
         channels = width * multipliers[-1]
         layers: list[nn.Module] = [nn.Conv2d(code_dim, channels, 1)]
         for i, m in enumerate(reversed(multipliers)):
@@ -121,7 +123,6 @@ class IVQVAE(Tokenizer):
     (B, grid, grid); grid = size / f.
     Raises: ValueError for a size that the compression does not divide. Source: §2.
     """
-
     latent_mean: Tensor
     latent_std: Tensor
 
@@ -287,7 +288,6 @@ def train_ivqvae(model: IVQVAE, data: Batches, *, steps: int, perceptual: Callab
         losses.total.backward()
         optimiser.step()
         schedule.step()
-
         d_loss = torch.zeros(())             # the discriminator's step
         if judge:
             judge.requires_grad_(True)

@@ -33,12 +33,21 @@ def fingerprint(tokenizer: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def space_of(tokenizer: IVQVAE) -> str:
+    """The fingerprint that latents of this tokenizer carry: its own, or `tokenizer.latents_of`.
+
+    A tokenizer of which only the decoder was trained anew makes the latents of the one it comes
+    from, and says so.
+    """
+    return getattr(tokenizer, "latents_of", None) or fingerprint(tokenizer)
+
+
 def encode(tokenizer: IVQVAE, images: Tensor, batch_size: int = 256) -> Latents:
     """Images to normalised, quantised latents. Shapes: (N, 3, H, W) in [-1, 1] → `Latents`."""
     with evaluating(tokenizer):
         indices = tokenizer.encode_indices(images, batch_size)    # (N, grid, grid)
         z_q = tokenizer.quantizer.embed(indices)                  # (N, C, grid, grid)
-        return Latents(tokenizer.normalise(z_q), fingerprint(tokenizer))
+        return Latents(tokenizer.normalise(z_q), space_of(tokenizer))
 
 
 def decode(tokenizer: IVQVAE, z: Tensor, batch_size: int = 256,
@@ -50,7 +59,7 @@ def decode(tokenizer: IVQVAE, z: Tensor, batch_size: int = 256,
     it must be this autoencoder's.
     Source: Eq. 30. Raises: ValueError where the latents belong to another autoencoder.
     """
-    if made_with is not None and made_with != (mine := fingerprint(tokenizer)):
+    if made_with is not None and made_with != (mine := space_of(tokenizer)):
         raise ValueError(f"these latents were made with the autoencoder {made_with[:12]}…, this "
                          f"one is {mine[:12]}…: each training has a latent space of its own. Load "
                          "the autoencoder they were made with, or encode and train again.")

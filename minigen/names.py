@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-MOST = 20
+MOST = 24
 
 
 def near(word: str, known: Iterable[str]) -> str:

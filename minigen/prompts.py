@@ -34,6 +34,9 @@ MEANT = {"spectacles": "glasses", "eyeglasses": "glasses", "shades": "glasses", 
          "someone": "person", "backdrop": "background", "top": "shirt", "jumper": "shirt",
          "grinning": "smiling", "unhappy": "sad", "straight": "ahead", "wear": "wears",
          "scowl": "frown"}
+# what people ask for, and no ToyFace has
+NO_FACE_HAS = ("beard", "bearded", "moustache", "freckles", "hat", "cap", "scarf", "earrings",
+               "scar", "patch", "tattoo")
 # a noun -> the attributes that words before it may tell
 TOLD_BY = {"background": ("background",), "wall": ("background",), "skin": ("skin",),
            "skinned": ("skin",), "hair": ("hair", "hair_length"),
@@ -67,7 +70,17 @@ VOCABULARY = ("<pad>", "<start>", "<end>", *_vocabulary())
 _NUMBER = {word: k for k, word in enumerate(VOCABULARY)}
 
 
-def _sentence(prompt: object) -> list[str]:
+def check_new_word(word: str, learned: Sequence[str] = ()) -> str:
+    """A word that may be learned. Raises: DataError for what is none, or is one already."""
+    if not isinstance(word, str) or split(word) != [word] or word.isdigit():
+        raise DataError(f"a new word is one word in small letters, such as 'zuv'; got {word!r}")
+    if word in _NUMBER or word in learned or word in DENIALS or word in MEANT:
+        raise DataError(f"'{word}' means something already: choose a word that no prompt has, such "
+                        "as 'zuv'")
+    return word
+
+
+def _sentence(prompt: object, learned: Sequence[str] = ()) -> list[str]:
     """A prompt's words, each known. Raises: DataError with what is wrong and the way out."""
     if not isinstance(prompt, str):
         refuse("a prompt", "a sentence in quotes", repr(prompt))
@@ -75,7 +88,7 @@ def _sentence(prompt: object) -> list[str]:
     if not words:
         raise DataError("the prompt is empty: say what the face is like, such as 'a person with "
                          "red hair'")
-    strange = [w for w in words if w not in _NUMBER]
+    strange = [w for w in words if w not in _NUMBER and w not in learned]
     if len(strange) > max(1, len(words) / 2):
         raise DataError(f"most words of '{prompt[:60]}' are not known, '{strange[0]}' among them: "
                          f"prompts are in English, of {len(VOCABULARY) - 3} words "
@@ -84,7 +97,11 @@ def _sentence(prompt: object) -> list[str]:
         if w in DENIALS:
             raise DataError(f"'{w}' is not known: no caption denies anything. What shall not be "
                              "there goes into the negative prompt")
-        nearest = f": did you mean '{MEANT[w]}'?" if w in MEANT else near(w, VOCABULARY[3:])
+        if w in NO_FACE_HAS:
+            raise DataError(f"'{w}' is not known: no ToyFace has one. The words that are: "
+                            "minigen.prompts.VOCABULARY")
+        nearest = f": did you mean '{MEANT[w]}'?" if w in MEANT else near(
+            w, [*VOCABULARY[3:], *learned])
         way_out = nearest or "; the words that are: minigen.prompts.VOCABULARY"
         raise DataError(f"'{w}' is not known{way_out}")
     if len(words) > LONGEST - 2:
@@ -98,15 +115,17 @@ def _check_list(prompts: object) -> None:
         refuse("prompts", "a list of sentences", described(prompts))
 
 
-def tokenise(prompts: Sequence[str]) -> Tensor:
+def tokenise(prompts: Sequence[str], learned: Sequence[str] = ()) -> Tensor:
     """Sentences as numbers of words between a start and an end, filled up with 0 to the longest.
 
+    learned: words that came later (excursion 4), with the numbers that follow.
     The empty sentence, "", is start and end alone: the null caption, of which nothing is known.
     Shapes: N sentences → (N, L) integers below `len(VOCABULARY)`.
     Raises: DataError for an unknown word, with the nearest known one, and for too many words.
     """
     _check_list(prompts)
-    rows = [[START, *(_NUMBER[w] for w in (_sentence(p) if p != "" else [])), END]
+    number = _NUMBER | {word: len(VOCABULARY) + k for k, word in enumerate(learned)}
+    rows = [[START, *(number[w] for w in (_sentence(p, learned) if p != "" else [])), END]
             for p in prompts]
     length = max(map(len, rows))
     return torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
@@ -118,13 +137,14 @@ def words_of(ids: Tensor) -> list[str]:
     return [VOCABULARY[k] for k in ids.tolist() if k != PAD]
 
 
-def read(prompt: str) -> dict[str, str]:
+def read(prompt: str, learned: Sequence[str] = ()) -> dict[str, str]:
     """What a sentence says of a face: {attribute: value}, such as {"hair": "red"}.
 
+    learned: words that came later, of which no rule says what they tell.
     Raises: DataError for a sentence that contradicts itself, or says what no face can be, or has a
     colour that belongs to nothing; and as `tokenise`.
     """
-    words = _sentence(prompt)
+    words = _sentence(prompt, learned)
     told: dict[str, str] = {}
     used: set[int] = set()
 
@@ -169,9 +189,9 @@ def _owner(word: str) -> str:
     return {"hair_length": "hair"}.get(name, name)
 
 
-def labels_told(prompts: Sequence[str]) -> Tensor:
+def labels_told(prompts: Sequence[str], learned: Sequence[str] = ()) -> Tensor:
     """What sentences say, as labels: (N, 9) integers, −1 where nothing is said."""
     _check_list(prompts)
-    rows = [read(p) if p != "" else {} for p in prompts]
+    rows = [read(p, learned) if p != "" else {} for p in prompts]
     return torch.tensor([[ATTRIBUTES[name].index(row[name]) if name in row else -1
                           for name in ATTRIBUTES] for row in rows])

@@ -195,9 +195,8 @@ class Prompted(nn.Module):
                              f"it; got {scale:g}")
         self.model, self.count = model, len(prompts)
         self.prediction, self.schedule = prediction_of(model), schedule_of(model)
-        device = model.embed.weight.device
         with evaluating(model):
-            read = model.read(tokenise([*prompts, negative]).to(device))
+            read = model.read(model.text.numbers([*prompts, negative]))
         for name, part in read._asdict().items():  # .to(…) takes them along
             self.register_buffer(name, part, persistent=False)
 
@@ -249,7 +248,7 @@ def draw(
     noise: where to start from, (N, C, grid, grid); else it is drawn from the seed.
     Shapes: N prompts → (N, 3, H, W).
     """
-    labels_told(prompts)                          # each is read, for its refusal
+    labels_told(prompts, model.text.learned)      # each is read, for its refusal
     c = model.config
     shape = (len(prompts), c["latent_channels"], c["grid"], c["grid"])
     xT = torch.randn(shape, generator=seeded(seed)) if noise is None else noise

@@ -193,7 +193,7 @@ def test_an_excursion_has_a_line_once_it_is_opened_or_begun(home, capsys, monkey
     assert len(begun) == 10 and begun[9].index("1 of") == closed[0].index("0 of")
     assert ["passed", "euler"] in [line.split() for line in board_of(capsys, "x1")]
     assert len(board_of(capsys, 5)) == 9 + 8 + 1
-    for wrong in ("x5", "x", "x11", "x1.5"):
+    for wrong in ("x6", "x", "x11", "x1.5"):
         with pytest.raises(ValueError, match='from 0 to 8, or a name such as "05_ddpm" or "x1"'):
             board.progress(wrong)
 

@@ -23,6 +23,7 @@ from tests import (
     test_checks_pictures_repair,
     test_checks_pictures_style,
     test_checks_x2,
+    test_checks_x4,
 )
 
 
@@ -2456,6 +2457,7 @@ WRONG |= {
 }
 WRONG |= test_checks_x2.WRONG | test_checks_pictures_repair.WRONG
 WRONG |= test_checks_pictures_style.WRONG | test_checks_pictures_pairs.WRONG
+WRONG |= test_checks_x4.WRONG
 ALL = [name for names in checks.exercises().values() for name in names]
 
 
@@ -2645,6 +2647,7 @@ def in_the_mean(model, d, x, g, clip):
     ("heun", lambda *a: again(*a, go=lambda x, d, n, v, w: (x + (x - v / n) - w / n) / 2)),
     *test_checks_x2.RIGHT, *test_checks_pictures_repair.RIGHT, *test_checks_pictures_pairs.RIGHT,
     *((name, fn) for name, fns in test_checks_pictures_style.RIGHT.items() for fn in fns),
+    *test_checks_x4.RIGHT,
 ])
 def test_other_right_answers_pass_too(name, fn, capsys):
     assert sentence(name, fn, capsys) == f"{name}: passed."
@@ -2723,7 +2726,7 @@ STANDING_IN = {"00 start here": "start_answers", "01 GAN": "gan_answers",
                "02 VAE": "vae_answers", "03 VQ-VAE": "vqvae_answers",
                "04 IVQ-VAE": "ivqvae_answers", "05 DDPM": "ddpm_answers",
                "x1 flows": "flows_answers", "x2 sentences": "text_answers",
-               "x3 pictures": "pictures_answers"}
+               "x3 pictures": "pictures_answers", "x4 personal": "personal_answers"}
 
 
 @pytest.mark.parametrize(("name", "module"), [

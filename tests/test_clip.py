@@ -163,3 +163,30 @@ def test_the_score_is_a_cosine_never_below_zero():
 def test_bad_input(wrong, sentence):
     with pytest.raises(ValueError, match=sentence):
         wrong(clip.CLIP(image_width=8))
+
+
+def test_a_learned_word_begins_as_the_one_it_is_like_and_leaves_the_rest():
+    torch.manual_seed(3)
+    encoder = clip.TextEncoder(16, 1, 2).eval()
+    before = encoder(tokenise(["a person with red hair"]))
+    encoder.add_word("zuv", "person")
+    encoder.add_word("bix", "face")
+    assert encoder.learned == ("zuv", "bix") and encoder.vectors.shape == (2, 16)
+    assert torch.equal(encoder(encoder.numbers(["a zuv with red hair"])), before)
+    with torch.no_grad():
+        encoder.vectors[1] = encoder.vectors[1].flip(0)
+    assert torch.equal(encoder(encoder.numbers(["a zuv with red hair"])), before)
+    assert not torch.equal(encoder(encoder.numbers(["a bix with red hair"])),
+                           encoder(tokenise(["a face with red hair"])))
+    with pytest.raises(ValueError, match="ids"):
+        encoder(torch.tensor([[1, len(VOCABULARY) + 2, 2]]))
+
+
+def test_embedding_is_a_look_into_one_longer_table():
+    table, vectors = torch.randn(5, 3), torch.randn(2, 3)
+    ids = torch.tensor([[0, 6, 4], [5, 5, 1]])
+    got = clip.embed_words(table, vectors, ids)
+    for row, numbers in zip(got, ids.tolist(), strict=True):
+        for v, k in zip(row, numbers, strict=True):
+            assert torch.equal(v, table[k] if k < 5 else vectors[k - 5])
+    assert torch.equal(clip.embed_words(table, None, ids[:1, :1]), table[:1][None])

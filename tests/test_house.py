@@ -19,6 +19,7 @@ LESSONS = (
     # excursions, beside the line
     "flows", "glow", "flow_matching", "captions", "prompts", "clip", "text_to_image", "unclip",
     "measurements", "restoration", "upscaling", "style", "style_decoder", "translation",
+    "characters", "lora", "personalise",
 )
 # what stands above the lessons, each part with those above it
 ABOVE = {

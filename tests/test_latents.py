@@ -1,3 +1,4 @@
+import copy
 import hashlib
 
 import pytest
@@ -91,3 +92,16 @@ def test_the_fingerprint_is_of_names_and_values():
     assert defaults(latents.encode) == dict(batch_size=256) and defaults(latents.decode) == dict(
         batch_size=256, made_with=None
     )
+
+
+def test_a_new_decoder_keeps_the_space_of_the_old_one(tokenizer):
+    other = copy.deepcopy(tokenizer)
+    other.latents_of = latents.fingerprint(tokenizer)
+    with torch.no_grad():
+        other.decoder.body[0].weight.mul_(1.1)
+    x = ToyFaces(3, seed=1).images()
+    made = latents.encode(other, x)
+    assert made.tokenizer == latents.fingerprint(tokenizer) != latents.fingerprint(other)
+    assert torch.equal(made.z, latents.encode(tokenizer, x).z)
+    ours = latents.decode(other, made.z, made_with=made.tokenizer)
+    assert not torch.equal(ours, latents.decode(tokenizer, made.z, made_with=made.tokenizer))

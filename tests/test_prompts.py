@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from minigen import prompts
 from minigen.captions import captions
 from minigen.data import ATTRIBUTES, ToyFaces
+from minigen.errors import DataError
 from minigen.prompts import (
     DENIALS,
     END,
@@ -69,6 +71,7 @@ def test_what_a_sentence_says(prompt, told):
     ("a person with blak hair", "'blak' is not known: did you mean 'black'?"),
     ("a person with a xylophone", "'xylophone' is not known; the words that are: "
                                   "minigen.prompts.VOCABULARY"),
+    ("a person with a white beard", "'beard' is not known: no ToyFace has one"),
     ("a person without glasses", "'without' is not known: no caption denies anything"),
     ("a person with no glasses", "goes into the negative prompt"),
     ("a person with 0 glasses", "'0' is not known"),
@@ -104,3 +107,27 @@ def test_a_list_is_wanted():
                 function(wrong)
     with pytest.raises(ValueError, match="ids must be"):
         words_of(torch.zeros(2, 3))
+
+
+def test_learned_words_have_the_numbers_that_follow():
+    n = len(prompts.VOCABULARY)
+    ids = prompts.tokenise(["a zuv with a bix"], ["zuv", "bix"])
+    assert ids[0, [2, 5]].tolist() == [n, n + 1]
+    assert torch.equal(ids[0, [0, 1, 3, 4, 6]],
+                       prompts.tokenise(["a with a"])[0, [0, 1, 2, 3, 4]])
+    assert prompts.read("a zuv with red hair", ["zuv"]) == {"hair": "red"}
+    assert prompts.labels_told(["a zuv face"], ["zuv"]).tolist() == [[-1] * 9]
+    with pytest.raises(DataError, match="'zuv' is not known"):
+        prompts.tokenise(["a zuv with red hair"])
+    with pytest.raises(DataError, match="did you mean 'zuv'"):
+        prompts.tokenise(["a zuw with red hair"], ["zuv"])
+
+
+@pytest.mark.parametrize("word", ["hair", "no", "spectacles", "Zuv", "two words", "", "7", 7,
+                                  "zu-v", "zuv."])
+def test_what_is_no_new_word_is_refused(word):
+    with pytest.raises(DataError, match="'zuv'"):
+        prompts.check_new_word(word)
+    assert prompts.check_new_word("zuv") == "zuv"
+    with pytest.raises(DataError, match="means something already"):
+        prompts.check_new_word("zuv", ["zuv"])

@@ -103,6 +103,13 @@ EXCURSIONS = {
         ("measurements", "restoration", "upscaling", "style", "style_decoder", "styles",
          "translation", "paper/restored"), "–", 1.6, 215,
         after="chapters 4 and 6; excursion x2 for its cascade"),
+    "x4_personalise": Chapter(
+        "One new face from five pictures",
+        "a new word's vector, a LoRA layer and its merging, the prior-preserving step of "
+        "DreamBooth written; what is forgotten and what is copied, counted; ten pictures without "
+        "a text; consent",
+        ("characters", "lora", "personalise", "paper/personal"), "–", 1.5, 130,
+        after="excursion x2"),
 }
 
 

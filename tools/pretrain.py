@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import pretrain_personal
 import pretrain_pictures
 import pretrain_style
 import pretrain_text
@@ -817,6 +818,7 @@ RECIPES: dict[str, Callable[[], Any]] = {
     **pretrain_text.RECIPES,
     **pretrain_pictures.RECIPES,
     **pretrain_style.RECIPES,
+    **pretrain_personal.RECIPES,
     "results": results,
     "card": card,
 }

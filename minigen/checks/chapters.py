@@ -20,6 +20,7 @@ CHAPTERS = {
     "x1 flows": "x1_flows",
     "x2 sentences": "x2_text_to_image",
     "x3 pictures": "x3_restoration",
+    "x4 personal": "x4_personalise",
 }
 
 

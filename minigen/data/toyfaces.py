@@ -77,14 +77,14 @@ def _colours(name: str) -> Tensor:
     return from_hexadecimal(PALETTES[name])
 
 
-def _ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
+def ellipse(x: Tensor, y: Tensor, rx: Tensor | float, ry: Tensor | float) -> Tensor:
     """Signed distance to an ellipse at the origin, to first order (exact for a circle)."""
     k0 = torch.sqrt((x / rx) ** 2 + (y / ry) ** 2)
     k1 = torch.sqrt((x / rx**2) ** 2 + (y / ry**2) ** 2)
     return k0 * (k0 - 1) / k1.clamp_min(1e-6)
 
 
-def _arc(
+def arc(
     x: Tensor, y: Tensor, width: Tensor | float, bend: Tensor | float, thickness: float
 ) -> Tensor:
     """Signed distance to a stroke along y = bend·x², |x| ≤ width."""
@@ -142,20 +142,20 @@ def draw_faces(labels: Tensor | Sequence, jitter: Tensor | None = None, size: in
 
     # hair behind the head: a bowl that grows with its length
     drop = 0.28 * (length + 1)
-    back = _ellipse(x, y + 0.10 - drop / 2, rx + 0.15 + 0.03 * length, 0.64 + drop / 2)
+    back = ellipse(x, y + 0.10 - drop / 2, rx + 0.15 + 0.03 * length, 0.64 + drop / 2)
     bowl = torch.maximum(back, y - 0.16 - drop)
     paint(hair, torch.where(length < 0, torch.full_like(back, 9.0), bowl))  # short hair has none
     # neck, shirt, collar
     paint(shade, torch.maximum(x.abs() - 0.19, (y - 0.60).abs() - 0.25))
-    paint(colour["shirt"], _ellipse(x + 0.04 * turn, y - 1.10, 0.80, 0.42))
-    paint(shade, _ellipse(x, y - 0.68, 0.20, 0.10))
+    paint(colour["shirt"], ellipse(x + 0.04 * turn, y - 1.10, 0.80, 0.42))
+    paint(shade, ellipse(x, y - 0.68, 0.20, 0.10))
     # ears, head
     for side in (-1, 1):
-        paint(shade, _ellipse(x - side * (rx + 0.005), y - 0.04, 0.085, 0.13))
-    paint(skin, _ellipse(x, y + 0.02, rx, ry))
+        paint(shade, ellipse(x - side * (rx + 0.005), y - 0.04, 0.085, 0.13))
+    paint(skin, ellipse(x, y + 0.02, rx, ry))
     # hair in front: the top of a slightly larger head, cut by a parted fringe
     fringe = y + 0.30 - 0.35 * (fx + 0.12) ** 2 - 0.06 * length
-    top = _ellipse(x, y + 0.09, rx + 0.06 + 0.02 * length, ry + 0.02)
+    top = ellipse(x, y + 0.09, rx + 0.06 + 0.02 * length, ry + 0.02)
     paint(hair, torch.maximum(top, fringe))
 
     # eyes, brows, nose, mouth
@@ -163,24 +163,24 @@ def draw_faces(labels: Tensor | Sequence, jitter: Tensor | None = None, size: in
     white, black = torch.ones(1, 3, 1, 1), torch.full((1, 3, 1, 1), -0.9)
     for side in (-1, 1):
         ex, ey = fx - side * apart, y - 0.02
-        paint(white, _ellipse(ex, ey, 0.125, 0.095))
-        paint(colour["eyes"], _ellipse(ex - 0.03 * gaze - 0.02 * turn, ey, 0.080, 0.085))
-        paint(black, _ellipse(ex - 0.03 * gaze - 0.02 * turn, ey, 0.036, 0.036))
-        paint(hair * 0.9 - 0.1, _arc(ex, ey + 0.165 + 0.02 * brow, 0.11, 0.8, 0.022))
-    paint(shade, _arc(y - 0.15, fx - 0.02 * turn, 0.06, 0.0, 0.030))
+        paint(white, ellipse(ex, ey, 0.125, 0.095))
+        paint(colour["eyes"], ellipse(ex - 0.03 * gaze - 0.02 * turn, ey, 0.080, 0.085))
+        paint(black, ellipse(ex - 0.03 * gaze - 0.02 * turn, ey, 0.036, 0.036))
+        paint(hair * 0.9 - 0.1, arc(ex, ey + 0.165 + 0.02 * brow, 0.11, 0.8, 0.022))
+    paint(shade, arc(y - 0.15, fx - 0.02 * turn, 0.06, 0.0, 0.030))
     # a mouth is a bowed stroke; a smile is open and shows teeth
     lip = torch.tensor([0.30, -0.62, -0.55]).view(1, 3, 1, 1)
     happy = (smile > 0).float()
     mouth = 0.18 + 0.02 * mouth_w
     bend = torch.where(smile < 0, 3.2, 0.0)
-    stroke = _arc(fx, y - 0.36 - 0.06 * smile.clamp_max(0), mouth, bend, 0.040)
+    stroke = arc(fx, y - 0.36 - 0.06 * smile.clamp_max(0), mouth, bend, 0.040)
     paint(lip, stroke, opacity=1 - happy)
-    opening = _ellipse(fx, y - 0.30, mouth + 0.04, 0.20)
+    opening = ellipse(fx, y - 0.30, mouth + 0.04, 0.20)
     paint(lip, torch.maximum(opening, 0.30 - y), opacity=happy)
     teeth = torch.maximum(0.315 - y, y - 0.375)
-    paint(white, torch.maximum(_ellipse(fx, y - 0.30, mouth, 0.16), teeth), opacity=happy)
+    paint(white, torch.maximum(ellipse(fx, y - 0.30, mouth, 0.16), teeth), opacity=happy)
     # glasses: two rings, and a bar from ear to ear that spares the lenses
-    left, right = (_ellipse(fx - side * apart, y - 0.02, 0.175, 0.155) for side in (1, -1))
+    left, right = (ellipse(fx - side * apart, y - 0.02, 0.175, 0.155) for side in (1, -1))
     lenses = torch.minimum(left, right)
     bar = torch.maximum((y + 0.01).abs() - 0.022, x.abs() - rx - 0.02)
     bar = torch.maximum(bar, -lenses)

@@ -45,9 +45,10 @@ def held_out(n: int, seed: int) -> list[str]:
     return texts
 
 
-def faces_for(model: Any, texts: list[str], seed: int, scale: float) -> Tensor:
-    """A face for each sentence; each has a noise of its own."""
-    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+def faces_for(model: Any, texts: list[str], seed: int, scale: float, tokenizer: Any = None
+              ) -> Tensor:
+    """A face for each sentence; each has a noise of its own. tokenizer: else the course's."""
+    tokenizer = tokenizer or load_weights(ivqvae.IVQVAE, "ivqvae")
     return torch.cat([
         t2i.draw(model, tokenizer, texts[i : i + 250], scale=scale, steps=STEPS, seed=seed + i)
         for i in range(0, len(texts), 250)])

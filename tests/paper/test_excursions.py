@@ -6,7 +6,8 @@ from minigen.paper.tables import TABLES
 
 def test_they_are_among_the_tables_and_claim_nothing_of_the_paper():
     assert list(excursions.TABLES) == [
-        "flow", "likelihoods", "sentences", "prompting", "restoration", "distortion"]
+        "flow", "likelihoods", "sentences", "prompting", "restoration", "distortion",
+        "personal", "forgotten"]
     for name, table in excursions.TABLES.items():
         assert TABLES[name] is table and not table.paper
         assert "The paper has no such table." in table.note and "Excursion" in table.title

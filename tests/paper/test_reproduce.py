@@ -242,8 +242,8 @@ def test_of_tables_the_number_is_near_before_the_letters(word, guess):
         reproduce.table_of(word)
     assert str(told.value) == (
         f"There is no table '{word}' to reproduce{said} table1, table2, table3, table3_pixels, "
-        "table7, table8, table9, beyond, distortion, flow, guidance, likelihoods, losses, "
-        "origins, predictions, prices, prompting, restoration and sentences.")
+        "table7, table8, table9, beyond, distortion, flow, forgotten, guidance, likelihoods, "
+        "losses, origins, personal, predictions, prices, prompting, restoration and sentences.")
 
 
 def test_a_table_may_be_named_by_its_number(table, tmp_path, capsys):

@@ -186,7 +186,7 @@ def test_what_is_taken_unless_told():
     units = {name: (t.unit, t.steps) for name, t in tables.TABLES.items()}
     trained = dict(table1=250, table7=250, table2=3000, table8=3000, table9=3000, beyond=1200,
                    predictions=600, losses=1600, prices=2000, flow=1200,
-                   sentences=2000)
+                   sentences=2000, personal=200, forgotten=200)
     drawn = dict(table3=300, table3_pixels=300, guidance=1000, origins=300,
                  likelihoods=256, restoration=500, distortion=500)
     assert units == {k: ("training steps", n) for k, n in trained.items()} | {
