@@ -33,7 +33,7 @@ def fingerprint(tokenizer: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def encode(tokenizer: IVQVAE, images: Tensor, batch_size: int = 256) -> Latents:
+def encode(tokenizer: IVQVAE, images: Tensor, batch_size: int = 64) -> Latents:
     """Images to normalised, quantised latents. Shapes: (N, 3, H, W) in [-1, 1] → `Latents`."""
     with evaluating(tokenizer):
         indices = tokenizer.encode_indices(images, batch_size)    # (N, grid, grid)
@@ -41,7 +41,7 @@ def encode(tokenizer: IVQVAE, images: Tensor, batch_size: int = 256) -> Latents:
         return Latents(tokenizer.normalise(z_q), fingerprint(tokenizer))
 
 
-def decode(tokenizer: IVQVAE, z: Tensor, batch_size: int = 256,
+def decode(tokenizer: IVQVAE, z: Tensor, batch_size: int = 64,
            made_with: str | None = None) -> Tensor:
     """Normalised latents to images: x̂ = D(Quantize(z)).
 

@@ -22,6 +22,11 @@ import course
 from minigen.environment import cores
 
 ROOT = Path(__file__).resolve().parent.parent
+# one thread each, for two threads on two cores wait for each other; large arrays from memory that
+# the process keeps (glibc), for fresh pages at every layer cost as much as the layer; and UTF-8,
+# else Windows writes in an encoding of its own
+ENV = {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "MALLOC_MMAP_MAX_": "0",
+       "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 SHOWN = 10  # of the slowest tests and cells
 
 
@@ -69,12 +74,11 @@ def jobs(workers: int, full: bool) -> list[Job]:
 
 
 def run(job: Job) -> Done:
-    """Do it: one thread each, for two threads on two cores wait for each other."""
+    """Do it in `ENV`, and read the report that pytest writes."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         words = [*job.words, *([f"--junitxml={report}"] if job.words[0] == "pytest" else [])]
-        # else Windows writes in an encoding of its own
-        env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"} | dict(job.env)
+        env = os.environ | ENV | dict(job.env)
         start = time.monotonic()
         process = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=env, text=True,
                                  encoding="utf-8", errors="replace", stdout=subprocess.PIPE,
