@@ -6,6 +6,7 @@ The bare `pytest` and `pytest --nbval notebooks/` need no flag.
 import os
 import tempfile
 
+import pace
 import pytest
 
 os.environ.pop("MPLBACKEND", None)  # an inherited Agg would switch off the notebooks' figures
@@ -28,11 +29,17 @@ def pytest_configure(config):
     path = getattr(config.option, "nbval_sanitize_with", None)
     if path:  # nbval opens it relative to the current folder
         config.option.nbval_sanitize_with = str(config.rootpath / path)
+    if getattr(config.option, "nbval", False):  # on a slow or busy machine no cell fails for time
+        slowness = pace.slowness()
+        config.option.nbval_cell_timeout *= slowness
+        config.option.nbval_kernel_startup_timeout *= slowness
 
 
 def pytest_collection_modifyitems(config, items):
     chosen = config.getoption("-m")
     for item in items:
+        if hasattr(item, "output_timeout"):  # nbval's 5 s for a cell's last words
+            item.output_timeout = config.option.nbval_kernel_startup_timeout
         if os.name == "nt" and item.nodeid.removeprefix("tests/").startswith(NOT_ON_WINDOWS):
             item.add_marker(pytest.mark.skip(reason="Windows has no such thing"))
         if "slow" in item.keywords and "slow" not in chosen:

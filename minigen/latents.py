@@ -42,7 +42,7 @@ def space_of(tokenizer: IVQVAE) -> str:
     return getattr(tokenizer, "latents_of", None) or fingerprint(tokenizer)
 
 
-def encode(tokenizer: IVQVAE, images: Tensor, batch_size: int = 256) -> Latents:
+def encode(tokenizer: IVQVAE, images: Tensor, batch_size: int = 64) -> Latents:
     """Images to normalised, quantised latents. Shapes: (N, 3, H, W) in [-1, 1] → `Latents`."""
     with evaluating(tokenizer):
         indices = tokenizer.encode_indices(images, batch_size)    # (N, grid, grid)
@@ -50,7 +50,7 @@ def encode(tokenizer: IVQVAE, images: Tensor, batch_size: int = 256) -> Latents:
         return Latents(tokenizer.normalise(z_q), space_of(tokenizer))
 
 
-def decode(tokenizer: IVQVAE, z: Tensor, batch_size: int = 256,
+def decode(tokenizer: IVQVAE, z: Tensor, batch_size: int = 64,
            made_with: str | None = None) -> Tensor:
     """Normalised latents to images: x̂ = D(Quantize(z)).
 

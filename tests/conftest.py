@@ -12,8 +12,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 @pytest.fixture(autouse=True)
 def seeded():
-    """Every test begins with the same random numbers, alone, in order or shuffled."""
+    """Every test begins with the same random numbers, alone, in order or shuffled.
+
+    And with as many threads: two that one test asked for would hold up all that follow.
+    """
     torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def peer(name):

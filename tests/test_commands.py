@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pace
 import pytest
 
 import minigen
@@ -131,18 +132,19 @@ def test_help_answers_within_a_second_and_without_torch(words):
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "sys.exit('torch' in sys.modules)"
     )
-    took = []
     for _ in range(3):  # the best of three: the machine may be busy
-        start = time.perf_counter()
+        limit, start = pace.slowness(), time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", code, *words],
             cwd=ROOT,
             capture_output=True,
             env=os.environ | {"PYTHONIOENCODING": "utf-8"},
         )
-        took.append(time.perf_counter() - start)
+        took = time.perf_counter() - start
         assert done.returncode == 0 and done.stdout
-    assert min(took) < 1
+        if took < limit:
+            return
+    pytest.fail(f"{took:.1f} s where {limit:.1f} are allowed")
 
 
 def test_every_command_of_the_readme_is_understood():

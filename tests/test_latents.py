@@ -89,8 +89,8 @@ def test_the_fingerprint_is_of_names_and_values():
     for name in ("bias", "weight"):
         digest.update(name.encode() + getattr(model, name).detach().numpy().tobytes())
     assert latents.fingerprint(model) == digest.hexdigest()
-    assert defaults(latents.encode) == dict(batch_size=256) and defaults(latents.decode) == dict(
-        batch_size=256, made_with=None
+    assert defaults(latents.encode) == dict(batch_size=64) and defaults(latents.decode) == dict(
+        batch_size=64, made_with=None
     )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import pace
 import pytest
 import torch
 
@@ -414,14 +415,15 @@ def test_stopped_at_any_time_it_says_so_in_one_line(tmp_path, number, code, afte
         "--log-every=1",
         f"--out={tmp_path / 'run'}",
     )
-    log, end = tmp_path / "run" / "losses.csv", time.time() + 60
+    limit = 60 * pace.slowness()
+    log, end = tmp_path / "run" / "losses.csv", time.time() + limit
     if after == "training":
         while time.time() < end and not (log.exists() and log.stat().st_size):
             time.sleep(0.05)
     else:
         time.sleep(after)
     process.send_signal(number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=limit)
     assert process.returncode == code and "Traceback" not in err, err
     assert err.splitlines()[-1].startswith("minigen: stopped")
     assert after != "training" or list((tmp_path / "run").glob("step-*.pt"))

@@ -284,7 +284,7 @@ def test_cell_ids_follow_the_text(small_course):
 
 def executed(source):
     cells = [nbformat.v4.new_code_cell(s, id=f"c{i}") for i, s in enumerate(source)]
-    return build.execute(nbformat.v4.new_notebook(cells=cells), build.ROOT)
+    return build.execute(nbformat.v4.new_notebook(cells=cells), build.ROOT)[0]
 
 
 def test_twice_executed_and_normalised_is_the_same_to_the_byte():

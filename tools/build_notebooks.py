@@ -3,6 +3,7 @@
     python tools/build_notebooks.py             # all chapters
     python tools/build_notebooks.py 01_gan      # one chapter
     python tools/build_notebooks.py --check     # write nothing; exit 1 and name what is stale
+    python tools/build_notebooks.py --profile   # write nothing; the slowest cells when last built
 
 It writes solutions/*.ipynb, and notebooks/*.ipynb executed at small scale. The student edition has
 `raise NotImplementedError` in place of what stands between ### BEGIN SOLUTION and ### END SOLUTION.
@@ -10,7 +11,7 @@ Cells get nbgrader metadata: one with a solution is an answer, one that begins w
 worth `points` of its cell metadata (1 without). {{repository}} and {{tag}} become what
 pyproject.toml says. Each notebook's header, first code cell and last cell come from
 tools/course.py. Only outputs that are the same on every run are compared by nbval; cells tagged
-nbval-ignore-output are not.
+nbval-ignore-output are not. How long each cell took is kept in build/cells/.
 """
 
 import argparse
@@ -23,9 +24,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import cell_times
 import course
 import jupytext
 import nbformat
+import pace
 from nbformat import NotebookNode
 
 from minigen.files import write_text
@@ -122,27 +125,31 @@ def editions(stem: str) -> tuple[NotebookNode, NotebookNode]:
     return nb, student
 
 
-def execute(nb: NotebookNode, cwd: Path, timeout: int = 600) -> NotebookNode:
-    """Run a notebook in place at small scale.
+def execute(nb: NotebookNode, cwd: Path) -> tuple[NotebookNode, list[cell_times.Cell]]:
+    """Run a notebook in place at small scale; returns it and how long its cells took.
 
     With no progress of anyone's and no inherited matplotlib backend.
     """
     from nbclient import NotebookClient
 
+    watch = cell_times.Watch()
     with tempfile.TemporaryDirectory() as home:
         env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "MINIGEN_STRICT")}
         env |= {"MINIGEN_SCALE": "small", "MINIGEN_HOME": home}
         client = NotebookClient(
             nb,
-            timeout=timeout,
+            timeout=round(600 * pace.slowness()),
             kernel_name="python3",
             record_timing=False,
             store_widget_state=False,
             extra_arguments=["--log-level=ERROR"],
             resources={"metadata": {"path": str(cwd)}},
+            on_cell_execute=watch.begin,
+            on_cell_executed=watch.end,
         )
+        watch.processor = lambda: cell_times.of_kernel(client)
         client.execute(env=env)
-    return nb
+    return nb, watch.cells
 
 
 def without_pictures(out: NotebookNode) -> dict[str, Any]:
@@ -211,6 +218,8 @@ def main() -> None:
     parser.add_argument("stems", nargs="*", help="chapters, such as 01_gan (default: all)")
     text = "write nothing, exit 1 where something is stale"
     parser.add_argument("--check", action="store_true", help=text)
+    text = "write nothing, name the slowest cells of the last builds"
+    parser.add_argument("--profile", action="store_true", help=text)
     args = parser.parse_args()
     if unknown := set(args.stems) - set(stems()):
         parser.error(f"no source solutions/{unknown.pop()}.py; there are {', '.join(stems())}")
@@ -220,10 +229,15 @@ def main() -> None:
         lines = [f"stale: {name}" for name in old]
         print("\n".join(lines) or "all notebooks are what their sources make")
         sys.exit(bool(old))
+    if args.profile:
+        print(cell_times.slowest(chosen))
+        return
     for stem in chosen:
         solution, student = editions(stem)
         (ROOT / "notebooks").mkdir(exist_ok=True)
-        student = normalised(execute(student, ROOT / "notebooks"), stem)
+        student, cells = execute(student, ROOT / "notebooks")
+        student = normalised(student, stem)
+        cell_times.keep(stem, cells)
         for nb, folder in ((solution, "solutions"), (student, "notebooks")):
             path = ROOT / folder / f"{stem}.ipynb"
             write_text(path, text_of(nb))

@@ -17,6 +17,7 @@ from minigen.perceptual import ToyPerceptual
 from minigen.unet import UNet
 
 SIGMA = 1.0                                       # of the noise
+TAUGHT = 20_000                                   # faces that the Wiener filter knows
 STEPS = 50                                        # of a model that was never told of the damage
 SCALE = 3.0                                       # ζ of DPS
 HOLE = torch.ones(32, 32)
@@ -33,7 +34,7 @@ def overexposed(x: Tensor) -> Tensor:
 @functools.cache
 def statistics() -> tuple[Tensor, Tensor]:
     """Mean and covariance of the pixels of 20,000 ToyFaces. Shapes: (3072,), (3072, 3072)."""
-    return metrics.gaussian_statistics(ToyFaces(20_000, seed=0).images().flatten(1))
+    return metrics.gaussian_statistics(ToyFaces(TAUGHT, seed=0).images().flatten(1))
 
 
 def noisy(x: Tensor, seed: int) -> Tensor:

@@ -46,7 +46,7 @@ def ivqvae_cell(seed: int, steps: int, mixed: bool = True, **options: Any) -> di
     test = ToyFaces(2000, seed=2).images()
     codes = model.eval().encode_indices(test)
     x_hat = model.decode_indices(codes)
-    pairs = zip(x_hat.split(500), test.split(500), strict=True)
+    pairs = zip(x_hat.split(64), test.split(64), strict=True)
     with torch.no_grad():
         distance = torch.cat([perceptual(a, b) for a, b in pairs]).mean()
     return dict(l1=float((x_hat - test).abs().mean()), perceptual=float(distance),

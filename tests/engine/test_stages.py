@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pace
 import pytest
 import torch
 from PIL import Image
@@ -112,7 +113,7 @@ def torchrun(*command, world=2):
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone",
              f"--nproc_per_node={world}", "-m", "minigen"]
     done = subprocess.run([*start, *map(str, command)], capture_output=True, text=True, cwd=ROOT,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300 * pace.slowness())
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,9 +1,12 @@
 """What the tests of several tables share."""
 
+import functools
+
 import pytest
 
-from minigen import ddpm
+from minigen import ddpm, ivqvae, latents
 from minigen.data import ToyFaces
+from minigen.files import load_weights
 from minigen.paper import prices, tables, transformer
 
 
@@ -20,6 +23,14 @@ def few(monkeypatch):
     monkeypatch.setattr(transformer, "ToyFaces", make)
     monkeypatch.setattr(prices, "ToyFaces", make)
     return asked
+
+
+@functools.cache
+def faces():
+    """The tokenizer, 150 latents, and the faces that they decode to."""
+    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
+    z = latents.encode(tokenizer, ToyFaces(150, seed=2).images()).z
+    return tokenizer, z, latents.decode(tokenizer, z)
 
 
 class Faces:

@@ -1,5 +1,6 @@
 import itertools
 
+import pytest
 import torch
 
 from minigen.data import ATTRIBUTES, ToyFaces
@@ -10,12 +11,20 @@ from tests.conftest import defaults
 
 
 def test_a_real_cell_of_what_is_predicted(monkeypatch):
-    monkeypatch.setattr(pixels, "DRAWN", 130)
+    assert defaults(pixels.pixels_cell) == dict(detail=0.0) and pixels.DRAWN == 500
+    seen, asked, few = [], [], ToyFaces(200, seed=0)
+    monkeypatch.setattr(pixels, "ToyFaces", lambda n, seed: asked.append((n, seed)) or few)
+    monkeypatch.setattr(pixels, "DRAWN", 6)
+    monkeypatch.setattr(pixels.metrics, "toy_frechet", lambda x: seen.append(x) or 123.0)
+    colours = few.images().mean((0, 2, 3))
     for options in ({}, dict(prediction="v", schedule="cosine", detail=1.0)):
         values = pixels.pixels_cell(0, 2, **options)
         assert set(values) == set(tables.TABLES["predictions"].columns)
-        assert values["frechet"] > 100 and 0 < values["colour_off"] < 2
-    assert defaults(pixels.pixels_cell) == dict(detail=0.0) and pixels.DRAWN == 130
+        x = seen.pop()
+        assert x.shape == (6, 3, 32, 32) and 0.5 < float(x.abs().max()) <= 1
+        off = (x.mean((0, 2, 3)) - colours).abs().max()
+        assert values == dict(frechet=123, colour_off=pytest.approx(float(off)))
+    assert asked == 2 * [(20_000, 0)]
 
 
 def test_real_faces_are_clear_and_keep_their_colour_through_a_little_noise():

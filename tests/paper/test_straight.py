@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from minigen import fftd, ivqvae, latents, metrics
+from minigen import fftd, metrics
 from minigen import flow_matching as fm
-from minigen.data import ToyFaces, batches
-from minigen.files import load_weights
+from minigen.data import batches
 from minigen.paper import straight, transformer
 from minigen.paper.tables import TABLES
+from tests.paper.conftest import faces
 
 
 class Drawn:
@@ -25,8 +25,14 @@ class Drawn:
 @pytest.fixture
 def world(monkeypatch):
     """150 latents for data, trainings noted and not run, a sampler that gives the data back."""
-    tokenizer = load_weights(ivqvae.IVQVAE, "ivqvae")
-    z = latents.encode(tokenizer, ToyFaces(150, seed=2).images()).z
+    tokenizer, z, x = faces()
+
+    def decode(model, drawn):
+        """Each of the six numbers of steps gives the same latents: decoded once."""
+        assert model is tokenizer and drawn is z
+        return x
+
+    monkeypatch.setattr(straight.latents, "decode", decode)
     monkeypatch.setattr(transformer, "tokens", lambda: (tokenizer, z, z[:1]))
     runs, sampler = [], Drawn(z)
     straight._flow.cache_clear()
@@ -38,7 +44,7 @@ def world(monkeypatch):
 
     monkeypatch.setattr(straight.fm, "train_flow_matching", train)
     monkeypatch.setattr(straight.fm, "euler_sample", sampler)
-    return runs, sampler, z, metrics.toy_frechet(latents.decode(tokenizer, z))
+    return runs, sampler, z, metrics.toy_frechet(x)
 
 
 def drawn_from(sampler, model, z):

@@ -13,7 +13,8 @@ from tests.paper.conftest import Faces
 
 
 @pytest.mark.parametrize("mixed", [True, False])
-def test_a_real_autoencoder_cell(mixed):
+def test_a_real_autoencoder_cell(few, mixed):
+    """Nothing is replaced but the number of faces."""
     options = tables.TABLES["table7"].rows["none" if not mixed else "all"]
     values = tables.ivqvae_cell(0, 3, **options)
     assert set(values) == set(tables.COLUMNS) and 0 < values["l1"] < 1.5
