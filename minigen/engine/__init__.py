@@ -14,6 +14,8 @@
     encoding      images to latents, once for all
     stage2        FFTD trained on latents (Algorithm 2)
     stages        what both stages share
+    packed        weights laid out once for many products
+    sampling      FFTD made ready for a sampling run: a table of all its steps
     drawing       many images, image k from (seed, k) (Algorithm 3)
     parts         many tensors in parts, and as PNG
     evaluate      FID, KID, nearest neighbours

@@ -20,20 +20,23 @@ from minigen import ddim, fftd, ivqvae
 from minigen.ddpm import simple_loss
 from minigen.diffusion import Diffusion
 from minigen.engine import presets
+from minigen.engine.sampling import SamplingFFTD
 from minigen.names import how_many
 
 Action = Callable[[], Any]
+TURNS = 7                      # at least
+STEP = 500                     # the time step at which one step of sampling is measured
 
 
 def seconds_of(
     actions: dict[str, Action], seconds: float = 5.0, device: str = "cpu"
 ) -> dict[str, float]:
-    """Median seconds of each of several actions, which take turns for about `seconds` each."""
+    """Median seconds of each of several actions: turns for about `seconds` each, at least seven."""
     for act in actions.values():
         act()                                             # warm up
     times: dict[str, list[float]] = {name: [] for name in actions}
     end = time.perf_counter() + seconds * len(actions)
-    while time.perf_counter() < end or min(map(len, times.values())) < 3:
+    while time.perf_counter() < end or min(map(len, times.values())) < TURNS:
         for name, act in actions.items():
             start = time.perf_counter()
             act()
@@ -88,12 +91,12 @@ def _training_step(model: Any, batch: int, grid: int, device: str) -> Action:
 
 def _ddim_step(model: Any, batch: int, grid: int, device: str) -> Action:
     diffusion, z = Diffusion(), torch.randn(batch, 4, grid, grid, device=device)
-    t = torch.tensor([500], device=device)
+    t = torch.tensor([STEP], device=device)
 
     @torch.no_grad()
     def step():
         eps = model(z, t)
-        return ddim.ddim_step(diffusion, diffusion.views(eps, z, t)[0], eps, 500, 498)
+        return ddim.ddim_step(diffusion, diffusion.views(eps, z, t)[0], eps, STEP, STEP - 2)
 
     return step
 
@@ -104,11 +107,11 @@ def _diffusers_ddim_step(forward: Any, batch: int, grid: int, device: str) -> Ac
     scheduler: Any = DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(500)
     z = torch.randn(batch, 4, grid, grid, device=device)
-    t = torch.tensor([500], device=device)
+    t = torch.tensor([STEP], device=device)
 
     @torch.no_grad()
     def step():
-        return scheduler.step(forward(z, t), 500, z).prev_sample
+        return scheduler.step(forward(z, t), STEP, z).prev_sample
 
     return step
 
@@ -174,7 +177,7 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
     model, theirs = fftd.FFTD(**config).to(device), diffusers_dit(config, device)
     roof, grid = peak_flops(device), config["grid"]
     with FlopCounterMode(display=False) as counter:
-        model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([500], device=device))
+        model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([STEP], device=device))
     flops = counter.get_total_flops()
     size = sum(p.numel() for p in model.parameters())
     threads = how_many(torch.get_num_threads(), "thread")
@@ -182,21 +185,22 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
              f"{roof / 1e9:.0f} GFLOP/s",
              f"FFTD: {size / 1e6:.2f} M parameters, {flops / 1e9:.4f} GFLOP a step"]
 
-    def turns(make, batch, make_theirs=None):
-        actions = {"ours": make(model, batch, grid, device)}
+    def turns(net, make, batch, make_theirs=None):
+        actions = {"ours": make(net, batch, grid, device)}
         if theirs:
             actions["diffusers"] = (make_theirs or make)(theirs, batch, grid, device)
         return seconds_of(actions, seconds, device)
 
-    trained = {batch: turns(_training_step, batch) for batch in (1, 16, 64, 256)}
+    trained = {batch: turns(model, _training_step, batch) for batch in (1, 16, 64, 256)}
     best = min(trained, key=lambda b: trained[b]["ours"] / b)
     for batch in dict.fromkeys((1, best)):
         name = f"stage 2, training, batch {batch}"
         name += " (the paper's)" if batch == 1 else " (best)"
         lines.append(_line(name, trained[batch], "images/s", batch, 3 * flops / roof))
-    drawn = {batch: turns(_ddim_step, batch, _diffusers_ddim_step) for batch in (1, 64, 256)}
+    ready = SamplingFFTD(model, [STEP])
+    drawn = {b: turns(ready, _ddim_step, b, _diffusers_ddim_step) for b in (1, 64, 256)}
     best = min(drawn, key=lambda b: drawn[b]["ours"] / b)
-    for batch in dict.fromkeys((1, best)):
+    for batch in sorted({1, 64, best}):
         all_steps = {k: 500 * v for k, v in drawn[batch].items()}
         name = f"500 DDIM steps, batch {batch}, 500 × one step"
         lines.append(_line(name, all_steps, "ms an image", batch, 500 * flops / roof))
