@@ -1,8 +1,8 @@
 """Chapter 8: how fast this machine is.
 
-Each measurement stands beside the same work done with diffusers, where that is installed. What is
-compared takes turns in one run, since a machine's speed changes from minute to minute; the median
-of the turns counts.
+Each measurement stands beside the same work done with another library, where that is installed:
+diffusers, vector-quantize-pytorch, scipy. What is compared takes turns in one run, since a
+machine's speed changes from minute to minute; the median of the turns counts.
 """
 
 import statistics
@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from minigen import ddim, fftd, ivqvae
+from minigen import ddim, fftd, ivqvae, metrics, vqvae
 from minigen.ddpm import simple_loss
 from minigen.diffusion import Diffusion
-from minigen.engine import presets
+from minigen.engine import presets, stages
 from minigen.engine.sampling import SamplingFFTD
 from minigen.names import how_many
 
@@ -76,8 +76,13 @@ def diffusers_dit(config: dict[str, Any], device: str) -> Any:
     return forward
 
 
+def _adam(model: Any, device: str) -> torch.optim.Adam:
+    """As the engine trains, and so for the peers."""
+    return torch.optim.Adam(model.parameters(), 1e-4, fused=stages.fused(torch.device(device)))
+
+
 def _training_step(model: Any, batch: int, grid: int, device: str) -> Action:
-    optimiser, diffusion = torch.optim.Adam(model.parameters(), 1e-4), Diffusion()
+    optimiser, diffusion = _adam(model, device), Diffusion()
     z, eps = torch.randn(2, batch, 4, grid, grid, device=device)
     t = torch.randint(diffusion.T, (batch,), device=device)
 
@@ -119,7 +124,7 @@ def _diffusers_ddim_step(forward: Any, batch: int, grid: int, device: str) -> Ac
 def _autoencoder_step(
     model: nn.Module, size: int, batch: int, device: str, loss: Callable[[Any, Tensor], Tensor]
 ) -> Action:
-    optimiser = torch.optim.Adam(model.parameters(), 1e-4)
+    optimiser = _adam(model, device)
     x = torch.rand(batch, 3, size, size, device=device) * 2 - 1
 
     def step():
@@ -158,14 +163,72 @@ def diffusers_vq(config: dict[str, Any], device: str) -> Any:
     return net.to(device)
 
 
+def _quantizer_step(quantise: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> Action:
+    """Forward and back through a quantizer, which answers with vectors and a loss."""
+    def step():
+        vectors, loss = quantise(z.clone().requires_grad_())
+        (vectors.mean() + loss).backward()
+
+    return step
+
+
+def quantizers(codes: int, device: str, vectors: int = 8192, dim: int = 4) -> dict[str, Action]:
+    """A training step of the quantizer alone, and vector-quantize-pytorch's where installed.
+
+    Both move their codes as running averages.
+    """
+    z = torch.randn(vectors // 64, dim, 8, 8, device=device)
+    ours = vqvae.VectorQuantizer(codes, dim, decay=0.99).to(device)
+
+    def quantise(z):
+        quantized = ours(z)
+        return quantized.z_q, quantized.loss
+
+    actions = {"ours": _quantizer_step(quantise, z)}
+    try:
+        from vector_quantize_pytorch import VectorQuantize
+    except ImportError:
+        return actions
+    theirs: Any = VectorQuantize(dim, codes, decay=0.99, commitment_weight=0.25).to(device)
+    rows = z.movedim(1, -1).reshape(1, -1, dim)
+
+    def theirs_quantise(z):
+        vectors, _, loss = theirs(z)
+        return vectors, loss.sum()
+
+    return actions | {"vector-quantize-pytorch": _quantizer_step(theirs_quantise, rows)}
+
+
+def distances(dims: int) -> dict[str, Action]:
+    """A Fréchet distance of two Gaussians, and by scipy's root of a matrix where installed.
+
+    The second is how pytorch-fid does it. Each action returns the distance.
+    """
+    mix = torch.randn(dims, dims) / dims**0.5
+    one, two = (metrics.gaussian_statistics(scale * torch.randn(2 * dims, dims) @ mix)
+                for scale in (1.0, 1.1))
+    actions: dict[str, Action] = {"ours": lambda: metrics.frechet_distance(*one, *two)}
+    try:
+        from scipy.linalg import sqrtm
+    except ImportError:
+        return actions
+
+    def by_root() -> float:
+        (mean1, cov1), (mean2, cov2) = one, two
+        root = torch.from_numpy(sqrtm((cov1 @ cov2).numpy()).real)
+        return float((mean1 - mean2).square().sum() + (cov1 + cov2 - 2 * root).trace())
+
+    return actions | {"scipy's root": by_root}
+
+
 def _line(
     name: str, times: dict[str, float], unit: str, count: int, bound: float | None = None
 ) -> str:
     """One measurement in words: `times` in seconds for `count` images, `bound` at full speed."""
     ours = times["ours"] / count
     line = f"{name:<44}{1 / ours if unit == 'images/s' else 1000 * ours:>10.1f} {unit}"
-    if "diffusers" in times:
-        line += f"; diffusers {times['diffusers'] / times['ours']:.2f} times as long"
+    for peer in times.keys() - {"ours"}:
+        line += f"; {peer} {times[peer] / times['ours']:.2f} times as long"
     return line + (f"; {bound / ours:.0%} of the roof" if bound else "")
 
 
@@ -211,6 +274,11 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
         actions["diffusers"] = _autoencoder_step(other, auto["size"], batch, device, _theirs_loss)
     name = f"stage 1, training without critics, batch {batch}"
     lines.append(_line(name, seconds_of(actions, seconds, device), "images/s", batch))
+    codes, dims = auto["num_codes"], 256 if preset == "small" else 2048
+    times = seconds_of(quantizers(codes, device), seconds, device)
+    lines.append(_line(f"quantizer, {codes:,} codes × 4, 8,192 vectors", times, "ms", 1))
+    times = seconds_of(distances(dims), seconds, device)
+    lines.append(_line(f"Fréchet distance, {dims:,} dimensions", times, "ms", 1))
     alone = "" if theirs else "; diffusers is not installed: nothing to compare with"
     lines.append(f"peak memory: {_peak_gb(device):.2f} GB{alone}")
     return "\n".join(lines)
