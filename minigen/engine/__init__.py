@@ -4,6 +4,7 @@
     presets       the presets, what differs from the paper, and why
     plan          work, memory, disk and hours of a preset, before it is begun
     planned       the same in words
+    scaling       the same on several GPUs, and where they stop to pay
     images        what is trained on, image by image
     loop          a training loop that goes on after a crash, bit for bit
     runs          a training's folder: its lock, its log
