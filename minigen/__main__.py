@@ -146,7 +146,7 @@ def _plan(a: Namespace) -> None:
         return
     from minigen.engine.plan import plan
 
-    say(plan(a.preset, a.images, a.share))
+    say(plan(a.preset, a.images, a.share, a.gpus))
 
 
 RUN = {"prepare": _prepare, "verify": _verify, "reproduce": _reproduce,

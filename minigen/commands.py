@@ -251,6 +251,7 @@ def _add_plan(commands: Commands) -> None:
     option(p, "--preset", choice(*presets.NAMES), "which one (default: all, compared)")
     option(p, "--images", WHOLE, "images in the data set (default: 30000, small 4096)")
     option(p, "--share", NUMBER, "of a GPU's peak that a training reaches, an assumption", 0.15)
+    option(p, "--gpus", WHOLE, "so many share each batch: what they send, where it stops to pay", 1)
 
 
 def _add_reproduce(commands: Commands) -> None:

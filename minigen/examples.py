@@ -32,6 +32,7 @@ EXAMPLES = {
         f"{PAIR} --data data/photos256 --images 50000 --out runs/fid",
     ],
     "bench": ["", "--preset paper --seconds 10", "--quality 1 5 --seeds 0 1 2"],
-    "plan": ["", "--preset colab", "--preset fast --images 14630 --share 0.3"],
+    "plan": ["", "--preset colab", "--preset fast --images 14630 --share 0.3",
+             "--preset fast --gpus 8"],
     "reproduce": ["table1", "table3 --seeds 0 --steps 200 --out runs/short.json"],
 }

@@ -75,6 +75,11 @@ def velocity(model: Denoiser, x: Tensor, t: Tensor, y: Tensor | None = None) -> 
     return ask(model, x, LONGEST * t, y)
 
 
+def marks(steps: int) -> list[float]:
+    """The times of so many equal steps, from 1 down to 0, both included."""
+    return [1 - i / whole(steps, "steps") for i in range(steps)] + [0.0]
+
+
 def flow_matching_loss(
     model: Denoiser, x0: Tensor, eps: Tensor, t: Tensor, y: Tensor | None = None
 ) -> Tensor:
@@ -270,8 +275,7 @@ def _times(
     """(t, next t) of `steps` equal steps from 1 to 0."""
     whole(steps, "steps")
     check_sampling(x1, y, None, batch_size)
-    marks = [1 - i / steps for i in range(steps)] + [0.0]
-    pairs = list(itertools.pairwise(marks))
+    pairs = list(itertools.pairwise(marks(steps)))
     return iter(tqdm(pairs, desc="sampling", disable=not progress))
 
 

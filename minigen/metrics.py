@@ -41,10 +41,27 @@ def gaussian_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(0), torch.cov(x.T).reshape(x.shape[1], x.shape[1])
 
 
-def _root(cov: Tensor) -> Tensor:
-    """Symmetric square root of a covariance, by its eigenvalues; those below zero are rounding."""
+def _factor(cov: Tensor) -> Tensor:
+    """F with F Fᵀ = cov but for rounding. Shapes: (D, D) → (D, rank).
+
+    That of Cholesky. It ends early, at the rank, where there were fewer samples than dimensions;
+    what its rows do not explain decides whether that was all. If not, F comes from eigenvalues.
+    """
+    factor, failed = torch.linalg.cholesky_ex(cov)
+    if not bool(failed):
+        return factor
+    small = len(cov) * torch.finfo(cov.dtype).eps                    # beside the largest: rounding
+    bound = small * float(cov.diagonal().max())
+    length = int(failed) - 1                                         # so far it went
+    first = torch.linalg.cholesky_ex(cov[:length, :length])[0]
+    rank = int((first.diagonal().square() > bound).cumprod(0).sum())
+    first, rows = first[:rank, :rank], cov[:rank]
+    factor = torch.linalg.solve_triangular(first, rows, upper=False).T
+    if float((cov - factor @ factor.T).abs().max()) <= bound:
+        return factor
     values, vectors = torch.linalg.eigh(cov)
-    return (vectors * values.clamp_min(0).sqrt()) @ vectors.T
+    kept = values > small * values[-1].clamp_min(0)
+    return vectors[:, kept] * values[kept].sqrt()
 
 
 def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
@@ -52,8 +69,9 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
 
     d² = ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁^½ Σ₂ Σ₁^½)^½
 
-    The last trace is the sum of the roots of the eigenvalues of a symmetric matrix, so no general
-    matrix square root is needed.
+    The last trace is the sum of the roots of the eigenvalues of Σ₁ Σ₂, which are those of the
+    symmetric Fᵀ Σ₂ F for any F with F Fᵀ = Σ₁. So no matrix square root is needed, and the narrower
+    of the two factors gives the smaller matrix.
     Shapes: (D,), (D, D) twice. Source: IVQ-VAE + FFTD, Eq. 31; Heusel et al. 2017, Eq. 6.
     Raises: ValueError for statistics that are not of two Gaussians in one space: NaN would give 0.
     """
@@ -61,8 +79,10 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
     _check_gaussian(mean2, cov2)
     alike(mean1, mean2, "mean1", "mean2")
     mean1, cov1, mean2, cov2 = (t.double() for t in (mean1, cov1, mean2, cov2))
-    root = _root(cov1)
-    cross = torch.linalg.eigvalsh(root @ cov2 @ root).clamp_min(0).sqrt().sum()
+    factor, other = _factor(cov1), cov2
+    if factor.shape[1] == len(cov1):
+        factor, other = _factor(cov2), cov1
+    cross = torch.linalg.eigvalsh(factor.T @ other @ factor).clamp_min(0).sqrt().sum()
     between_means = (mean1 - mean2).square().sum()
     distance = between_means + cov1.trace() + cov2.trace() - 2 * cross
     return max(0.0, float(distance))

@@ -67,6 +67,56 @@ def test_frechet_of_a_covariance_without_full_rank():
     assert metrics.frechet_distance(*few, *few) < 1e-6
 
 
+def by_eigenvalues(mean1, cov1, mean2, cov2):
+    """The distance as the docstring has it, with both roots from numpy's eigenvalues."""
+    def root(cov):
+        values, vectors = np.linalg.eigh(cov.numpy())
+        return (vectors * np.sqrt(values.clip(0))) @ vectors.T
+
+    cross = root(torch.from_numpy(root(cov1) @ cov2.numpy() @ root(cov1)))
+    return float((mean1 - mean2).square().sum() + cov1.trace() + cov2.trace()) - 2 * cross.trace()
+
+
+@pytest.mark.parametrize("rows", [(400, 400), (40, 400), (400, 40), (40, 30), (2, 400), (2, 2)])
+def test_frechet_with_fewer_samples_than_dimensions(rows):
+    """Either covariance singular, or both, in 64 dimensions: as scipy's root and as eigenvalues."""
+    p, q = stats(rows[0], 64), stats(rows[1], 64, seed=1, scale=2)
+    for (_, cov), n in zip((p, q), rows, strict=True):
+        factor = metrics._factor(cov)
+        assert factor.shape[1] == min(64, n - 1)
+        torch.testing.assert_close(factor @ factor.T, cov, rtol=0, atol=1e-11 * float(cov.max()))
+    ours = metrics.frechet_distance(*p, *q)
+    assert ours == pytest.approx(by_eigenvalues(*p, *q), rel=1e-6)
+    root = peer("scipy.linalg").sqrtm((p[1] @ q[1]).numpy())
+    want = (p[0] - q[0]).square().sum() + p[1].trace() + q[1].trace() - 2 * root.real.trace()
+    assert ours == pytest.approx(float(want), rel=1e-6)
+
+
+def test_a_covariance_whose_first_rows_do_not_tell_all():
+    """Cholesky ends at a feature that never moves, or repeats another; then eigenvalues are asked
+    for, and none is lost."""
+    x, y = (torch.randn(200, 8, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    for change in (lambda x: x.index_fill(1, torch.tensor(3), 0.0),
+                   lambda x: torch.cat([x[:, :3], x[:, :1], x[:, 3:]], 1)):
+        p, q = (metrics.gaussian_statistics(change(f)) for f in (x, 2 * y))
+        factor = metrics._factor(p[1])
+        assert factor.shape[1] == torch.linalg.matrix_rank(p[1])
+        torch.testing.assert_close(factor @ factor.T, p[1], rtol=0, atol=1e-12)
+        assert metrics.frechet_distance(*p, *q) == pytest.approx(by_eigenvalues(*p, *q), rel=1e-6)
+
+
+def test_frechet_of_points_and_of_a_few_directions():
+    """No spread at all leaves the means and the other's trace; nearly none is not singular."""
+    mean, none, one = torch.zeros(5), torch.zeros(5, 5), torch.eye(5)
+    assert metrics.frechet_distance(mean, none, mean + 2, none) == pytest.approx(20)
+    assert metrics.frechet_distance(mean, none, mean, one) == pytest.approx(5)
+    assert metrics.frechet_distance(mean, one, mean, none) == pytest.approx(5)
+    thin = torch.tensor([1.0, 1e-6, 1e-12, 0, 0], dtype=torch.float64).diag()
+    want = (1 - thin.diagonal().sqrt()).square().sum()
+    assert metrics.frechet_distance(mean, thin, mean, one) == pytest.approx(float(want))
+    assert metrics.frechet_distance(mean, thin, mean, thin) == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize(("features", "words"), [
     (torch.zeros(1, 3), "N at least 2"),
     (torch.zeros(3), "N at least 2"),

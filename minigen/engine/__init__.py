@@ -4,6 +4,7 @@
     presets       the presets, what differs from the paper, and why
     plan          work, memory, disk and hours of a preset, before it is begun
     planned       the same in words
+    scaling       the same on several GPUs, and where they stop to pay
     images        what is trained on, image by image
     loop          a training loop that goes on after a crash, bit for bit
     runs          a training's folder: its lock, its log
@@ -14,6 +15,8 @@
     encoding      images to latents, once for all
     stage2        FFTD trained on latents (Algorithm 2)
     stages        what both stages share
+    packed        weights laid out once for many products
+    sampling      FFTD made ready for a sampling run: a table of all its steps
     drawing       many images, image k from (seed, k) (Algorithm 3)
     parts         many tensors in parts, and as PNG
     evaluate      FID, KID, nearest neighbours

@@ -31,6 +31,7 @@ from minigen.data import ATTRIBUTES, to_uint8
 from minigen.engine.loop import generator_of
 from minigen.engine.parts import MARK, check_export, export, is_ours, parts
 from minigen.engine.processes import pick_device, processes, rank
+from minigen.engine.sampling import SamplingFFTD
 from minigen.engine.settings import MANY, SEEDS, check_number
 from minigen.errors import DataError, Diverged
 from minigen.files import load_weights, replacing
@@ -134,23 +135,34 @@ class Sampler:
         self.label = _label_of(label, self.model)
         self.model.to(self.device)
         self.decoder.to(self.device)
+        self.net = self._made_ready()
         self.key: dict[str, Any] = dict(
             seed=self.seed, steps=self.steps, eta=self.eta, label=self.label, scale=self.scale,
             prompt=prompt, negative=negative,
             weights=latents.fingerprint(self.model)[:16],
             autoencoder=latents.fingerprint(self.decoder)[:16])
 
+    def _made_ready(self) -> Any:
+        """The network as it is asked: with a table of all steps, unless sentences steer it."""
+        if self.prompt is not None:
+            return text_to_image.Prompted(self.model, [self.prompt], self.scale, self.negative)
+        if self.model.prediction == "velocity":
+            shares = torch.tensor(flow_matching.marks(self.steps)[:-1])
+            at = (flow_matching.LONGEST * shares).tolist()
+        else:
+            at = ddim.timesteps(self.diffusion.T, self.steps)
+        return SamplingFFTD(self.model, at, [] if self.label is None else [self.label])
+
     def __call__(self, first: int, last: int) -> Tensor:
         channels, grid = self.model.config["latent_channels"], self.model.config["grid"]
         generators = [generator_of(self.seed, "image", k) for k in range(first, last)]
         shape = torch.empty(last - first, channels, grid, grid)
         z_T = ddpm.draw_like(shape, generators).to(self.device)             # (n, C, grid, grid)
-        net, y = self.model, None
+        net, y = self.net, None
         if self.label is not None:
-            net = Guided(self.model, self.model.num_classes, self.scale)
+            net = Guided(net, self.model.num_classes, self.scale)
             y = torch.full((last - first,), self.label, device=self.device)
         if self.prompt is not None:
-            net = text_to_image.Prompted(self.model, [self.prompt], self.scale, self.negative)
             y = torch.zeros(last - first, dtype=torch.long, device=self.device)
         if self.model.prediction == "velocity":
             states: Any = flow_matching.euler_sample(

@@ -120,6 +120,7 @@ class Plan:
     checkpoints: tuple[int, int]              # bytes of one, of each stage
     fixed: tuple[float, float]                # bytes of weights, gradients, Adam, averages
     activations: tuple[float, float]          # bytes an image, an estimate
+    gpus: int = 1                             # that share each batch
 
     def totals(self) -> dict[str, tuple[float, str]]:
         """Operations of every part of a full run, and the format they are done in."""
@@ -167,8 +168,13 @@ class Plan:
         return report(self)
 
 
-def plan(preset: str = "small", images: int | None = None, share: float = SHARE) -> Plan:
-    """What a preset costs. images: in the data set; share: of the peak that is reached."""
+def plan(
+    preset: str = "small", images: int | None = None, share: float = SHARE, gpus: int = 1
+) -> Plan:
+    """What a preset costs. images: in the data set; share: of the peak that is reached; gpus: so
+    many share each batch (`minigen.engine.scaling`).
+    """
+    gpus = check_number("gpus", gpus, int, 1, 10**6)
     share = check_number("share", share, above=0, high=1)
     usual = IMAGES.get(preset, MANY_IMAGES)
     images = check_number("images", usual if images is None else images, int, 1, 10**9)
@@ -197,7 +203,7 @@ def plan(preset: str = "small", images: int | None = None, share: float = SHARE)
          2 * states[2] + 2 * trainable[2]),
         (2 * states[0] + 3 * trainable[0] + states[1] + 3 * trainable[1] + net(critic),
          2 * states[2] + 3 * trainable[2]),
-        (half[0] * kept, half[1] * each))
+        (half[0] * kept, half[1] * each), gpus)
 
 
 def _count(net: nn.Module) -> int:

@@ -4,7 +4,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
-from minigen.engine import presets
+from minigen.engine import presets, scaling
 
 if TYPE_CHECKING:
     from minigen.engine.plan import Plan
@@ -33,6 +33,8 @@ def report(plan: "Plan") -> str:
         f"  FFTD {_million(plan.sizes['FFTD'])} parameters; GFLOP a latent and step "
         f"{_giga(w.denoiser)}, forward only {_giga(w.denoise)}",
         *_memory(plan), *_disk(plan), *_hours(plan)]
+    if plan.gpus > 1:
+        lines += scaling.report(plan)
     return "\n".join(lines)
 
 

@@ -50,7 +50,7 @@ class IVQVAETask:
         self.discriminator = ivqvae.PatchDiscriminator(**judge).to(device)
         self.perceptual = _perceptual(config, arguments["size"], device)
         self.memory = self._require_memory(arguments["size"])
-        adam: dict[str, Any] = dict(betas=(0.5, 0.9), lr=config.lr, fused=device.type == "cuda")
+        adam: dict[str, Any] = dict(betas=(0.5, 0.9), lr=config.lr, fused=stages.fused(device))
         self.optimiser = torch.optim.Adam(self.model.parameters(), **adam)
         self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), **adam)
         self.moments = 2 * sum(room.bytes_of(list(net.parameters()))

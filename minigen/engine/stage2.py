@@ -55,7 +55,8 @@ class FFTDTask:
         fixed = 5 * room.bytes_of(self.model)
         self.memory = room.require_memory(config.batch_size // world(), each, device, fixed)
         cuda = device.type == "cuda"
-        self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr, fused=cuda)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), config.lr,
+                                          fused=stages.fused(device))
         self.moments = 2 * room.bytes_of(list(self.model.parameters()))
         self.average = ddpm.ema(self.model, config.ema)
         self.scaler = stages.loss_scaler(config, device)

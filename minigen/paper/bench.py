@@ -1,8 +1,8 @@
 """Chapter 8: how fast this machine is.
 
-Each measurement stands beside the same work done with diffusers, where that is installed. What is
-compared takes turns in one run, since a machine's speed changes from minute to minute; the median
-of the turns counts.
+Each measurement stands beside the same work done with another library, where that is installed:
+diffusers, vector-quantize-pytorch, scipy. What is compared takes turns in one run, since a
+machine's speed changes from minute to minute; the median of the turns counts.
 """
 
 import statistics
@@ -16,24 +16,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from minigen import ddim, fftd, ivqvae
+from minigen import ddim, fftd, ivqvae, metrics, vqvae
 from minigen.ddpm import simple_loss
 from minigen.diffusion import Diffusion
-from minigen.engine import presets
+from minigen.engine import presets, stages
+from minigen.engine.sampling import SamplingFFTD
 from minigen.names import how_many
 
 Action = Callable[[], Any]
+TURNS = 7                      # at least
+STEP = 500                     # the time step at which one step of sampling is measured
 
 
 def seconds_of(
     actions: dict[str, Action], seconds: float = 5.0, device: str = "cpu"
 ) -> dict[str, float]:
-    """Median seconds of each of several actions, which take turns for about `seconds` each."""
+    """Median seconds of each of several actions: turns for about `seconds` each, at least seven."""
     for act in actions.values():
         act()                                             # warm up
     times: dict[str, list[float]] = {name: [] for name in actions}
     end = time.perf_counter() + seconds * len(actions)
-    while time.perf_counter() < end or min(map(len, times.values())) < 3:
+    while time.perf_counter() < end or min(map(len, times.values())) < TURNS:
         for name, act in actions.items():
             start = time.perf_counter()
             act()
@@ -73,8 +76,13 @@ def diffusers_dit(config: dict[str, Any], device: str) -> Any:
     return forward
 
 
+def _adam(model: Any, device: str) -> torch.optim.Adam:
+    """As the engine trains, and so for the peers."""
+    return torch.optim.Adam(model.parameters(), 1e-4, fused=stages.fused(torch.device(device)))
+
+
 def _training_step(model: Any, batch: int, grid: int, device: str) -> Action:
-    optimiser, diffusion = torch.optim.Adam(model.parameters(), 1e-4), Diffusion()
+    optimiser, diffusion = _adam(model, device), Diffusion()
     z, eps = torch.randn(2, batch, 4, grid, grid, device=device)
     t = torch.randint(diffusion.T, (batch,), device=device)
 
@@ -88,12 +96,12 @@ def _training_step(model: Any, batch: int, grid: int, device: str) -> Action:
 
 def _ddim_step(model: Any, batch: int, grid: int, device: str) -> Action:
     diffusion, z = Diffusion(), torch.randn(batch, 4, grid, grid, device=device)
-    t = torch.tensor([500], device=device)
+    t = torch.tensor([STEP], device=device)
 
     @torch.no_grad()
     def step():
         eps = model(z, t)
-        return ddim.ddim_step(diffusion, diffusion.views(eps, z, t)[0], eps, 500, 498)
+        return ddim.ddim_step(diffusion, diffusion.views(eps, z, t)[0], eps, STEP, STEP - 2)
 
     return step
 
@@ -104,11 +112,11 @@ def _diffusers_ddim_step(forward: Any, batch: int, grid: int, device: str) -> Ac
     scheduler: Any = DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(500)
     z = torch.randn(batch, 4, grid, grid, device=device)
-    t = torch.tensor([500], device=device)
+    t = torch.tensor([STEP], device=device)
 
     @torch.no_grad()
     def step():
-        return scheduler.step(forward(z, t), 500, z).prev_sample
+        return scheduler.step(forward(z, t), STEP, z).prev_sample
 
     return step
 
@@ -116,7 +124,7 @@ def _diffusers_ddim_step(forward: Any, batch: int, grid: int, device: str) -> Ac
 def _autoencoder_step(
     model: nn.Module, size: int, batch: int, device: str, loss: Callable[[Any, Tensor], Tensor]
 ) -> Action:
-    optimiser = torch.optim.Adam(model.parameters(), 1e-4)
+    optimiser = _adam(model, device)
     x = torch.rand(batch, 3, size, size, device=device) * 2 - 1
 
     def step():
@@ -155,14 +163,72 @@ def diffusers_vq(config: dict[str, Any], device: str) -> Any:
     return net.to(device)
 
 
+def _quantizer_step(quantise: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> Action:
+    """Forward and back through a quantizer, which answers with vectors and a loss."""
+    def step():
+        vectors, loss = quantise(z.clone().requires_grad_())
+        (vectors.mean() + loss).backward()
+
+    return step
+
+
+def quantizers(codes: int, device: str, vectors: int = 8192, dim: int = 4) -> dict[str, Action]:
+    """A training step of the quantizer alone, and vector-quantize-pytorch's where installed.
+
+    Both move their codes as running averages.
+    """
+    z = torch.randn(vectors // 64, dim, 8, 8, device=device)
+    ours = vqvae.VectorQuantizer(codes, dim, decay=0.99).to(device)
+
+    def quantise(z):
+        quantized = ours(z)
+        return quantized.z_q, quantized.loss
+
+    actions = {"ours": _quantizer_step(quantise, z)}
+    try:
+        from vector_quantize_pytorch import VectorQuantize
+    except ImportError:
+        return actions
+    theirs: Any = VectorQuantize(dim, codes, decay=0.99, commitment_weight=0.25).to(device)
+    rows = z.movedim(1, -1).reshape(1, -1, dim)
+
+    def theirs_quantise(z):
+        vectors, _, loss = theirs(z)
+        return vectors, loss.sum()
+
+    return actions | {"vector-quantize-pytorch": _quantizer_step(theirs_quantise, rows)}
+
+
+def distances(dims: int) -> dict[str, Action]:
+    """A Fréchet distance of two Gaussians, and by scipy's root of a matrix where installed.
+
+    The second is how pytorch-fid does it. Each action returns the distance.
+    """
+    mix = torch.randn(dims, dims) / dims**0.5
+    one, two = (metrics.gaussian_statistics(scale * torch.randn(2 * dims, dims) @ mix)
+                for scale in (1.0, 1.1))
+    actions: dict[str, Action] = {"ours": lambda: metrics.frechet_distance(*one, *two)}
+    try:
+        from scipy.linalg import sqrtm
+    except ImportError:
+        return actions
+
+    def by_root() -> float:
+        (mean1, cov1), (mean2, cov2) = one, two
+        root = torch.from_numpy(sqrtm((cov1 @ cov2).numpy()).real)
+        return float((mean1 - mean2).square().sum() + (cov1 + cov2 - 2 * root).trace())
+
+    return actions | {"scipy's root": by_root}
+
+
 def _line(
     name: str, times: dict[str, float], unit: str, count: int, bound: float | None = None
 ) -> str:
     """One measurement in words: `times` in seconds for `count` images, `bound` at full speed."""
     ours = times["ours"] / count
     line = f"{name:<44}{1 / ours if unit == 'images/s' else 1000 * ours:>10.1f} {unit}"
-    if "diffusers" in times:
-        line += f"; diffusers {times['diffusers'] / times['ours']:.2f} times as long"
+    for peer in times.keys() - {"ours"}:
+        line += f"; {peer} {times[peer] / times['ours']:.2f} times as long"
     return line + (f"; {bound / ours:.0%} of the roof" if bound else "")
 
 
@@ -174,7 +240,7 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
     model, theirs = fftd.FFTD(**config).to(device), diffusers_dit(config, device)
     roof, grid = peak_flops(device), config["grid"]
     with FlopCounterMode(display=False) as counter:
-        model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([500], device=device))
+        model(torch.randn(1, 4, grid, grid, device=device), torch.tensor([STEP], device=device))
     flops = counter.get_total_flops()
     size = sum(p.numel() for p in model.parameters())
     threads = how_many(torch.get_num_threads(), "thread")
@@ -182,21 +248,22 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
              f"{roof / 1e9:.0f} GFLOP/s",
              f"FFTD: {size / 1e6:.2f} M parameters, {flops / 1e9:.4f} GFLOP a step"]
 
-    def turns(make, batch, make_theirs=None):
-        actions = {"ours": make(model, batch, grid, device)}
+    def turns(net, make, batch, make_theirs=None):
+        actions = {"ours": make(net, batch, grid, device)}
         if theirs:
             actions["diffusers"] = (make_theirs or make)(theirs, batch, grid, device)
         return seconds_of(actions, seconds, device)
 
-    trained = {batch: turns(_training_step, batch) for batch in (1, 16, 64, 256)}
+    trained = {batch: turns(model, _training_step, batch) for batch in (1, 16, 64, 256)}
     best = min(trained, key=lambda b: trained[b]["ours"] / b)
     for batch in dict.fromkeys((1, best)):
         name = f"stage 2, training, batch {batch}"
         name += " (the paper's)" if batch == 1 else " (best)"
         lines.append(_line(name, trained[batch], "images/s", batch, 3 * flops / roof))
-    drawn = {batch: turns(_ddim_step, batch, _diffusers_ddim_step) for batch in (1, 64, 256)}
+    ready = SamplingFFTD(model, [STEP])
+    drawn = {b: turns(ready, _ddim_step, b, _diffusers_ddim_step) for b in (1, 64, 256)}
     best = min(drawn, key=lambda b: drawn[b]["ours"] / b)
-    for batch in dict.fromkeys((1, best)):
+    for batch in sorted({1, 64, best}):
         all_steps = {k: 500 * v for k, v in drawn[batch].items()}
         name = f"500 DDIM steps, batch {batch}, 500 × one step"
         lines.append(_line(name, all_steps, "ms an image", batch, 500 * flops / roof))
@@ -207,6 +274,11 @@ def bench(preset: str = "small", seconds: float = 5.0, device: str | None = None
         actions["diffusers"] = _autoencoder_step(other, auto["size"], batch, device, _theirs_loss)
     name = f"stage 1, training without critics, batch {batch}"
     lines.append(_line(name, seconds_of(actions, seconds, device), "images/s", batch))
+    codes, dims = auto["num_codes"], 256 if preset == "small" else 2048
+    times = seconds_of(quantizers(codes, device), seconds, device)
+    lines.append(_line(f"quantizer, {codes:,} codes × 4, 8,192 vectors", times, "ms", 1))
+    times = seconds_of(distances(dims), seconds, device)
+    lines.append(_line(f"Fréchet distance, {dims:,} dimensions", times, "ms", 1))
     alone = "" if theirs else "; diffusers is not installed: nothing to compare with"
     lines.append(f"peak memory: {_peak_gb(device):.2f} GB{alone}")
     return "\n".join(lines)

@@ -246,3 +246,20 @@ def test_the_rate_rises_over_a_tenth_and_falls_like_half_a_cosine():
     assert [stages.rate_factor(constant, step) for step in (1, 20)] == [1, 1]
     short = make_config(Stage1, steps=1)                      # the rise is at least one step
     assert stages.rate_factor(short, 1) == 1
+
+
+def test_adam_in_one_pass_is_adam():
+    assert stages.fused(torch.device("cpu")) and not stages.fused(torch.device("meta"))
+    torch.manual_seed(0)
+    nets = [torch.nn.Linear(30, 20) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    x = torch.randn(8, 30)
+    for net, fused in zip(nets, (False, True), strict=True):
+        optimiser = torch.optim.Adam(net.parameters(), 1e-2, fused=fused)
+        for _ in range(5):
+            optimiser.zero_grad()
+            net(x).square().mean().backward()
+            optimiser.step()
+    for one, other in zip(*(net.parameters() for net in nets), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
