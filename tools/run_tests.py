@@ -134,9 +134,9 @@ def main() -> None:
     print("", *map(line, rows), sep="\n")
     passed, failed, skipped = (sum(done.counts[k] for done in rows) for k in range(3))
     spent = os.times()  # of the processes that have ended; Windows does not tell
-    print(f"{passed} passed, {failed} failed, {skipped} skipped in "
-          f"{(time.monotonic() - start) / 60:.1f} minutes, "
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes, "
           f"{(spent.children_user + spent.children_system) / 60:.1f} of a processor")
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(any(done.code for done in rows))
 
 
