@@ -109,7 +109,8 @@ def _seconds_a_step(training: Iterable[Any]) -> float:
     return (time.process_time() - start) / count
 
 
-def _decay(name: str, steps: int) -> float:
+def decay_of(name: str, steps: int) -> float:
+    """The decay with which a running average reaches its share of so many steps back."""
     return max(0.0, 1 - 1 / (AVERAGED[name] * steps))
 
 
@@ -123,7 +124,7 @@ def _gan(images: Tensor, clock: Clock, seed: int) -> Sampler:
     def begin(steps, batch):
         torch.manual_seed(seed)
         g, d = gan.Generator(), gan.Discriminator(batch_norm=False)
-        average = ddpm.ema(g, _decay("gan", steps))
+        average = ddpm.ema(g, decay_of("gan", steps))
         training = gan.train_gan(
             g, d, batches(images, batch_size=batch, seed=seed), steps=steps, lr=1.5e-3,
             betas=(0.0, 0.99), r1=1.0, decay=True, seed=seed)
@@ -194,7 +195,7 @@ def _vqvae_and_pixelcnn(images: Tensor, clock: Clock, seed: int) -> Sampler:
     return lambda n: tokenizer.decode_indices(pixelcnn.sample_codes(prior, n, seed=seed))
 
 
-def _denoised(model: Any, shape: tuple[int, ...], n: int, seed: int, clip: Any = None) -> Tensor:
+def denoised(model: Any, shape: tuple[int, ...], n: int, seed: int, clip: Any = None) -> Tensor:
     noise = torch.randn(n, *shape, generator=seeded(seed))
     return ddpm.last(ode.multistep_sample(
         model, ddpm.diffusion_of(model), noise, steps=SOLVER_STEPS, clip=clip, batch_size=64))
@@ -213,7 +214,7 @@ def _ivqvae_and_fftd(images: Tensor, clock: Clock, seed: int) -> Sampler:
     def begin_prior(steps, batch):
         torch.manual_seed(seed)
         model = fftd.FFTD(**fftd.PRESETS["small"], prediction="v", schedule="cosine")
-        average = ddpm.ema(model, _decay("fftd", steps))
+        average = ddpm.ema(model, decay_of("fftd", steps))
         data = batches(z, batch_size=batch, seed=seed)
         return average.module, ddpm.train_ddpm(
             model, data, ddpm.diffusion_of(model), steps=steps, lr=1e-3, average=average,
@@ -223,21 +224,21 @@ def _ivqvae_and_fftd(images: Tensor, clock: Clock, seed: int) -> Sampler:
     tokenizer.measure_latents(images[:1000])
     z = _encoded(clock, lambda part: latents.encode(tokenizer, part).z, images)
     prior = clock.train("FFTD", begin_prior, 128, clock.left)
-    return lambda n: latents.decode(tokenizer, _denoised(prior, z.shape[1:], n, seed))
+    return lambda n: latents.decode(tokenizer, denoised(prior, z.shape[1:], n, seed))
 
 
 def _unet(images: Tensor, clock: Clock, seed: int) -> Sampler:
     def begin(steps, batch):
         torch.manual_seed(seed)
         model = unet.UNet(**unet.PRESETS["small"], prediction="v", schedule="cosine")
-        average = ddpm.ema(model, _decay("unet", steps))
+        average = ddpm.ema(model, decay_of("unet", steps))
         data = batches(images, batch_size=batch, seed=seed)
         return average.module, ddpm.train_ddpm(
             model, data, ddpm.diffusion_of(model), steps=steps, lr=1e-3, average=average,
             seed=seed, loss=details.detail_loss(ToyPerceptual()))
 
     model = clock.train("U-Net", begin, 16, clock.left)
-    return lambda n: _denoised(model, (3, 32, 32), n, seed, clip=(-1, 1)).clamp(-1, 1)
+    return lambda n: denoised(model, (3, 32, 32), n, seed, clip=(-1, 1)).clamp(-1, 1)
 
 
 # a row of the table: what trains a family on images within a clock's seconds

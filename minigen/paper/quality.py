@@ -4,12 +4,12 @@ Every model is trained from nothing on the same 20,000 ToyFaces by one thread, d
 and the toy Fréchet distance tells. Minutes are the processor's (`time.process_time`), so that what
 else runs on the machine takes none of them. Counted are training, encoding and fitting a prior; not
 counted are drawing the data, the trial that tells the time of a step, drawing samples, measuring.
-`minigen.paper.families` says how each is trained.
+`minigen.paper.families` says how each is trained, `minigen.paper.peers` what stands beside them.
 """
 
 import json
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from minigen.engine.settings import check_number
 from minigen.errors import DataError, say
 from minigen.files import write_text
 from minigen.names import listed, near
-from minigen.paper import reproduce
-from minigen.paper.families import FAMILIES, Clock
+from minigen.paper import peers, reproduce
+from minigen.paper.families import FAMILIES, Clock, Sampler
 
 MINUTES = (1.0, 5.0, 20.0)
 FACES, SAMPLES = 20_000, metrics.N_SAMPLES
@@ -59,9 +59,14 @@ def read(path: Path) -> list[Cell]:
     return cells
 
 
+def everyone() -> dict[str, Callable[[Tensor, Clock, int], Sampler]]:
+    """The course's families, and other libraries' networks where they are installed."""
+    return FAMILIES | peers.installed()
+
+
 def _measured(family: str, minutes: float, seed: int, images: Tensor) -> Cell:
     clock = Clock(60 * minutes)
-    sample = FAMILIES[family](images, clock, seed)
+    sample = everyone()[family](images, clock, seed)
     spent = (clock.seconds - clock.left) / 60
     frechet = metrics.toy_frechet(sample(SAMPLES))
     return dict(family=family, minutes=minutes, seed=seed, frechet=round(frechet, 2),
@@ -75,16 +80,17 @@ def measure(
     """Measure every family, with one thread, and yield every new cell.
 
     The file is written after each, so that a run which was stopped goes on; what it holds is not
-    measured again. minutes: of a processor, for each training. families: only these of `FAMILIES`.
+    measured again. minutes: of a processor, for each training. families: only these of `everyone`.
     Raises: DataError for minutes, seeds, a family or a file that cannot be, and for too few
     minutes.
     """
     minutes = [check_number("quality", m, above=0, high=LONGEST) for m in minutes]
     seeds = [check_number("seeds", s, int, 0, 2**32) for s in seeds]
-    path, families = results_file(out), list(FAMILIES if families is None else families)
-    if unknown := [name for name in families if name not in FAMILIES]:
-        guess, known = near(unknown[0], FAMILIES) or ".", listed(FAMILIES, "and")
-        raise DataError(f"There is no family '{unknown[0]}'{guess} There are {known}.")
+    known = everyone()
+    path, families = results_file(out), list(known if families is None else families)
+    if unknown := [name for name in families if name not in known]:
+        guess, there = near(unknown[0], known) or ".", listed(known, "and")
+        raise DataError(f"There is no family '{unknown[0]}'{guess} There are {there}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name[:200]}.lock")
     busy = f"Another process is measuring into '{path}': wait for it, or name another --out."

@@ -72,10 +72,10 @@ def test_too_few_seconds_are_refused():
 
 
 def test_the_average_reaches_back_over_the_same_share_of_every_length():
-    assert families._decay("gan", 20_000) == pytest.approx(0.998)
-    assert families._decay("unet", 22_000) == pytest.approx(0.9995)
-    assert families._decay("fftd", 8000) == pytest.approx(0.999)
-    assert families._decay("fftd", 80) == pytest.approx(0.9) and families._decay("gan", 20) == 0
+    assert families.decay_of("gan", 20_000) == pytest.approx(0.998)
+    assert families.decay_of("unet", 22_000) == pytest.approx(0.9995)
+    assert families.decay_of("fftd", 8000) == pytest.approx(0.999)
+    assert families.decay_of("fftd", 80) == pytest.approx(0.9) and families.decay_of("gan", 20) == 0
 
 
 def test_as_much_is_encoded_as_its_share_allows(monkeypatch):

@@ -31,6 +31,7 @@ def two(monkeypatch):
         monkeypatch.delitem(quality.FAMILIES, name)
     for name in ("one", "two"):
         monkeypatch.setitem(quality.FAMILIES, name, family(name))
+    monkeypatch.setattr(quality.peers, "installed", dict)
     monkeypatch.setattr(quality, "FACES", 300)
     monkeypatch.setattr(quality, "SAMPLES", 200)
     return asked

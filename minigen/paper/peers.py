@@ -1,0 +1,79 @@
+"""Other libraries' U-Nets beside the course's families in `bench --quality`, where installed.
+
+About as many parameters as `unet.PRESETS["small"]` (2.06 M); the same images, batches, forward
+process, v, running average, solver and one thread. What is theirs is the network alone; what is
+not theirs, and ours has, is the second loss on details. Each is trained at two rates, a row each.
+"""
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minigen import ddpm
+from minigen.data import batches
+from minigen.paper.families import Clock, Sampler, decay_of, denoised
+
+RATES = (1e-3, 3e-4)
+
+
+class Peer(nn.Module):
+    """A network of another library, asked as ours is: (x, t) → v. Shapes: (B, 3, 32, 32)."""
+    prediction, schedule = "v", "cosine"
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        out: Any = self.net(x, t.expand(len(x)))
+        return out if isinstance(out, Tensor) else out.sample
+
+
+def diffusers_unet() -> Any:
+    """diffusers' UNet2DModel of 2.08 M parameters, with attention at 16×16."""
+    from diffusers import UNet2DModel
+
+    kinds = ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D")
+    return UNet2DModel(
+        sample_size=32, in_channels=3, out_channels=3, layers_per_block=2, norm_num_groups=8,
+        block_out_channels=(24, 48, 96), attention_head_dim=8, down_block_types=kinds,
+        up_block_types=tuple(kind.replace("Down", "Up") for kind in kinds))
+
+
+def lucidrains_unet() -> nn.Module:
+    """denoising-diffusion-pytorch's Unet of 2.06 M parameters."""
+    from denoising_diffusion_pytorch import Unet
+
+    return Unet(dim=28, dim_mults=(1, 2, 4), flash_attn=False)
+
+
+def _trained(
+    images: Tensor, clock: Clock, seed: int, make: Callable[[], nn.Module], lr: float, name: str
+) -> Sampler:
+    def begin(steps, batch):
+        torch.manual_seed(seed)
+        model = Peer(make())
+        average = ddpm.ema(model, decay_of("unet", steps))
+        data = batches(images, batch_size=batch, seed=seed)
+        return average.module, ddpm.train_ddpm(
+            model, data, ddpm.diffusion_of(model), steps=steps, lr=lr, average=average, seed=seed)
+
+    model = clock.train(name, begin, 16, clock.left)
+    return lambda n: denoised(model, (3, 32, 32), n, seed, clip=(-1, 1)).clamp(-1, 1)
+
+
+def installed() -> dict[str, Callable[[Tensor, Clock, int], Sampler]]:
+    """What can be trained here, by name."""
+    found: dict[str, Callable[[Tensor, Clock, int], Sampler]] = {}
+    for module, name, make in (("diffusers", "diffusers UNet2DModel", diffusers_unet),
+                               ("denoising_diffusion_pytorch", "denoising-diffusion-pytorch Unet",
+                                lucidrains_unet)):
+        if importlib.util.find_spec(module):
+            for lr in RATES:
+                found[f"{name}, {lr:g}"] = functools.partial(
+                    _trained, make=make, lr=lr, name=name)
+    return found

@@ -1,0 +1,70 @@
+"""Other libraries' U-Nets, asked and trained as the course's is."""
+
+import pytest
+import torch
+
+from minigen import ddpm, unet
+from minigen.common import evaluating
+from minigen.data import ToyFaces
+from minigen.paper import peers, quality
+from minigen.paper.families import FAMILIES, Clock
+from tests.conftest import peer
+
+MAKERS = {"diffusers": peers.diffusers_unet, "denoising_diffusion_pytorch": peers.lucidrains_unet}
+
+
+@pytest.fixture(params=MAKERS)
+def net(request):
+    peer(request.param)
+    torch.manual_seed(0)
+    return peers.Peer(MAKERS[request.param]())
+
+
+def test_they_have_about_as_many_parameters_as_ours(net):
+    ours = sum(p.numel() for p in unet.UNet(**unet.PRESETS["small"]).parameters())
+    assert sum(p.numel() for p in net.parameters()) == pytest.approx(ours, rel=0.03)
+
+
+def test_they_answer_in_a_pictures_shape_and_mind_the_time(net):
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        one, both = net(x, torch.tensor([10])), net(x, torch.tensor([10, 900]))
+    assert one.shape == x.shape and torch.allclose(one[0], both[0], atol=1e-5)
+    assert not torch.allclose(one[1], both[1], atol=1e-5)
+    assert ddpm.prediction_of(net) == "v" and ddpm.schedule_of(net) == "cosine"
+
+
+def test_they_learn(net):
+    x = ToyFaces(8, seed=0).images()
+    t, eps = torch.arange(8) * 120, torch.randn(
+        8, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    diffusion = ddpm.diffusion_of(net)
+
+    def loss():
+        with evaluating(net):
+            return float(ddpm.simple_loss(net, diffusion, x, t, eps))
+
+    before = loss()
+    for _ in ddpm.train_ddpm(net, [(x[:4],)] * 8, diffusion, steps=8, lr=2e-3):
+        pass
+    assert loss() < 0.97 * before
+
+
+def test_each_is_there_at_two_rates_and_draws(monkeypatch):
+    for module in MAKERS:
+        peer(module)
+    names = list(peers.installed())
+    assert len(names) == 4 and all(name.endswith(("0.001", "0.0003")) for name in names)
+    assert list(quality.everyone()) == [*FAMILIES, *names]
+    monkeypatch.setattr("minigen.paper.families.TRIAL", 2)
+    monkeypatch.setattr("minigen.paper.families.FEW", 2)
+    clock = Clock(4)
+    drawn = peers.installed()[names[0]](ToyFaces(64, seed=0).images(), clock, 0)(2)
+    assert drawn.shape == (2, 3, 32, 32) and drawn.abs().max() <= 1
+    (steps, batch), = clock.steps.values()
+    assert steps >= 2 and batch == 16
+
+
+def test_what_is_not_installed_is_not_there(monkeypatch):
+    monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
+    assert peers.installed() == {} and quality.everyone() == FAMILIES
