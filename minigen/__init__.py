@@ -35,7 +35,7 @@
     styles        crayon, stained glass, print: drawn         excursion x3
     translation   pix2pix, line drawings, SDEdit              excursion x3
     characters    what no ToyFace ever had; Zuv               excursion x4
-    lora          low-rank updates, merged and unmerged       excursion x4
+    lora          low-rank updates, and their merging         excursion x4
     personalise   a new word, DreamBooth, what is kept        excursion x4
     engine        the two stages on real photographs          chapter 8
     paper         the paper's tables at small scale           chapter 4 on

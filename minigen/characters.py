@@ -26,9 +26,9 @@ from minigen.data.toyfaces import (
 )
 from minigen.errors import DataError
 from minigen.files import load_weights
-from minigen.inputs import images, number, tensor, whole
+from minigen.inputs import images, number, refuse, tensor, whole
 from minigen.ivqvae import IVQVAE, Decoder
-from minigen.latents import fingerprint
+from minigen.latents import fingerprint, space_of
 from minigen.names import listed, near
 
 EXTRAS = ("beard", "hat", "patch", "nose", "freckles")
@@ -144,6 +144,8 @@ def bearded(x: Tensor) -> Tensor:
     Shapes: (N, 3, S, S) in [-1, 1] → (N,) of booleans.
     """
     images(x, ("N", 3, "S", "S"), "x")
+    if x.shape[-1] < 16:
+        refuse("x", "of at least 16×16 pixels: smaller faces have no chin", str(tuple(x.shape)))
     rows, columns = (slice(round(part.start * x.shape[-1]), round(part.stop * x.shape[-1]))
                      for part in _CHIN)
     return x[:, :, rows, columns].mean((2, 3)).amin(1) > WHITE
@@ -157,17 +159,18 @@ class DrawingStep(NamedTuple):
 
 
 def learn_to_draw(
-    tokenizer: IVQVAE, extras: Sequence[str], *, steps: int, batch_size: int = 32, lr: float = 2e-3,
+    tokenizer: Any, extras: Sequence[str], *, steps: int, batch_size: int = 32, lr: float = 2e-3,
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None, seed: int = 0
 ) -> Iterator[DrawingStep]:
     """Train the decoder, and nothing else, on faces of which half have these extras.
 
     Encoder and codebook stay as they are, so that latents, and what was trained on them, keep their
-    meaning; what the decoder makes of them is new. The loss is ‖x̂ − x‖₁, x̂ = D(Quantize(E(x))), and
-    perceptual(x̂, x) where it is given.
+    meaning (`tokenizer.latents_of` says whose they are); what the decoder makes of them is new.
+    The loss is ‖x̂ − x‖₁, x̂ = D(Quantize(E(x))), and perceptual(x̂, x) where it is given.
     Raises: DataError for an unknown extra.
     """
     _known(extras)
+    tokenizer.latents_of = space_of(tokenizer)
     faces = ToyFaces(20_000, tokenizer.config["size"], seed=20_000 + whole(seed, "seed", 0))
     optimiser = torch.optim.Adam(tokenizer.decoder.parameters(), lr=number(lr, "lr", 0))
     rate = one_cycle(optimiser, lr, steps)
@@ -204,6 +207,10 @@ def drawing_beards() -> IVQVAE:
     Its latents are the IVQ-VAE's, whose fingerprint it keeps.
     """
     tokenizer: Any = load_weights(IVQVAE, "ivqvae")
-    tokenizer.latents_of = fingerprint(tokenizer)
-    tokenizer.decoder.load_state_dict(load_weights(Decoder, "decoder_beard").state_dict())
+    decoder: Any = load_weights(Decoder, "decoder_beard")
+    tokenizer.latents_of = decoder.card["tokenizer"]
+    if tokenizer.latents_of != fingerprint(tokenizer):
+        raise DataError("decoder_beard belongs to another IVQ-VAE than ivqvae: train it again, "
+                        "python tools/pretrain.py decoder_beard")
+    tokenizer.decoder.load_state_dict(decoder.state_dict())
     return tokenizer

@@ -49,7 +49,8 @@ class TextEncoder(nn.Module):
     """
     embed = staticmethod(embed_words)   # excursion 4 puts the learner's own in its place
 
-    def __init__(self, width: int = 64, depth: int = 2, heads: int = 4):
+    def __init__(self, width: int = 64, depth: int = 2, heads: int = 4,
+                 learned: Sequence[str] = ()):
         super().__init__()
         wholes(width=width, depth=depth, heads=heads)
         if width % heads:
@@ -57,8 +58,10 @@ class TextEncoder(nn.Module):
         self.words = nn.Embedding(len(VOCABULARY), width)
         self.places = nn.Parameter(0.01 * torch.randn(LONGEST, width))
         nn.init.normal_(self.words.weight, std=0.02)
-        self.learned: tuple[str, ...] = ()
+        self.learned = tuple(check_new_word(word, learned[:k]) for k, word in enumerate(learned))
         self.vectors: nn.Parameter | None = None                     # (len(learned), width)
+        if self.learned:
+            self.vectors = nn.Parameter(torch.zeros(len(self.learned), width))
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout=0.0, activation="gelu",
                                            batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(width),
@@ -220,7 +223,7 @@ def embed_images(model: CLIP, x: Tensor, batch_size: int = 500) -> Tensor:
 def embed_texts(model: CLIP, sentences: Sequence[str]) -> Tensor:
     """Embeddings of sentences, without gradients. Shapes: N sentences → (N, dim)."""
     with evaluating(model):
-        return model.text(tokenise(sentences).to(model.log_scale.device))
+        return model.text(model.text_encoder.numbers(sentences))
 
 
 def retrieval(image: Tensor, text: Tensor) -> tuple[float, float]:

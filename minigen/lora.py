@@ -1,4 +1,4 @@
-"""Excursion 4: LoRA. Low-rank updates of a trained network's linear maps, merged and unmerged.
+"""Excursion 4: LoRA. Low-rank updates of a trained network's linear maps, and their merging.
 
 Source: Hu et al. 2022 (LoRA).
 """
@@ -30,7 +30,7 @@ class LoRALinear(nn.Module):
     """A frozen linear map and a low-rank update: x Wᵀ + b + (α / r) x Aᵀ Bᵀ.
 
     A is drawn, B starts at zero, so at first nothing is changed. Only A and B have gradients.
-    rank: r. alpha: α, with which the update's size does not hang on the rank; r without it.
+    rank: r. alpha: α; without it r, so that the update is B A as it is.
     Shapes: x (…, in) → (…, out); down = A (r, in), up = B (out, r).
     Source: Hu et al. 2022, §4.1. Raises: ValueError for a rank above either width.
     """

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from minigen import ddpm, ode
 from minigen.captions import captions
+from minigen.common import filled, one_cycle
 from minigen.common import generator as seeded
-from minigen.common import one_cycle
 from minigen.data.toyfaces import ToyFaces
 from minigen.errors import DataError
 from minigen.files import read_tensors, save_tensors
@@ -26,6 +26,7 @@ from minigen.inputs import described, number, refuse, tensor, whole
 from minigen.ivqvae import IVQVAE
 from minigen.latents import encode, fingerprint
 from minigen.lora import with_lora
+from minigen.rebuilding import require_finite
 from minigen.text_to_image import Prompted, TextFFTD
 
 METHODS = ("inversion", "lora", "dreambooth")
@@ -37,19 +38,25 @@ def begin(model: TextFFTD, word: str, method: str, *, like: str = LIKE, rank: in
           seed: int = 0) -> TextFFTD:
     """A copy of a text model with a new word; only what the method trains has gradients.
 
-    method: "inversion" trains the word's vector alone; "lora" that, and low-rank updates of all
-        linear maps of the blocks; "dreambooth" everything.
+    method: "inversion" trains the vectors of learned words alone; "lora" these, and low-rank
+        updates of all linear maps of the blocks; "dreambooth" everything.
     like: the known word whose vector is the new one's first.
-    Raises: DataError for a word that is one already; ValueError for an unknown method.
+    Raises: DataError for a word that is one already; ValueError for an unknown method, or a model
+    whose text encoder is frozen.
     """
     if method not in METHODS:
         refuse("method", f"one of {', '.join(METHODS)}", repr(method))
     if not isinstance(model, TextFFTD):
         refuse("the model", "a TextFFTD", described(model))
-    new = copy.deepcopy(model).requires_grad_(method == "dreambooth")
+    if model.config["frozen"]:
+        refuse("the model", "one whose text encoder is not frozen", "frozen=True",
+               "no gradient would reach the new word")
+    new: Any = copy.deepcopy(model).requires_grad_(method == "dreambooth")
     if method == "lora":
         new = with_lora(new, rank, seed=seed)
     new.text.add_word(word, like)
+    new.config = new.config | dict(learned=list(new.text.learned))
+    new.learned_by = dict(method=method, word=word, rank=rank, base=fingerprint(model))
     return new.train()
 
 
@@ -58,7 +65,7 @@ def learned(model: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def latents_of(tokenizer: IVQVAE, pictures: Tensor) -> Tensor:
+def encode_pictures(tokenizer: IVQVAE, pictures: Tensor) -> Tensor:
     """A person's pictures as latents. Shapes: (K, 3, S, S) in [-1, 1] → (K, C, grid, grid).
 
     Raises: DataError for no pictures, or pictures of another size than the tokenizer's.
@@ -185,7 +192,8 @@ def nearest(x: Tensor, pictures: Tensor) -> Tensor:
 
     Shapes: x (N, …), pictures (K, …) → (N,).
     """
-    tensor(x, "x", ("N", *pictures.shape[1:]))
+    tensor(filled(pictures, "pictures"), "pictures", ("K", ...))
+    tensor(filled(x, "x"), "x", ("N", *pictures.shape[1:]))
     return torch.cdist(x.flatten(1), pictures.flatten(1)).amin(1) / x[0].numel() ** 0.5
 
 
@@ -199,14 +207,16 @@ def copied(x: Tensor, pictures: Tensor, fresh: Tensor, share: float = 0.01) -> f
     return float((nearest(x, pictures) < limit).float().mean())
 
 
-def save_learned(path: str | Path, model: TextFFTD, base: TextFFTD, method: str) -> None:
-    """Write what a personalised model has learned, and nothing of the base but its fingerprint."""
-    about: dict[str, Any] = dict(method=method, word=model.text.learned[-1])
-    if method == "lora":
-        rank = next(p.shape[0] for name, p in learned(model).items() if name.endswith(".down"))
-        about["rank"] = rank
-    save_tensors(path, learned(model), kind="learned", base=fingerprint(base),
-                 about=json.dumps(about))
+def save_learned(path: str | Path, model: TextFFTD) -> None:
+    """Write what a personalised model has learned, and nothing of the base but its fingerprint.
+
+    Raises: ValueError for a model that `begin` did not make; DataError for NaN or infinity.
+    """
+    about: Any = getattr(model, "learned_by", None)
+    if about is None:
+        refuse("the model", "one that personalise.begin made", described(model))
+    require_finite(learned(model), "What was learned", "nothing was written")
+    save_tensors(path, learned(model), kind="learned", about=json.dumps(about))
 
 
 def load_learned(path: str | Path, base: TextFFTD) -> TextFFTD:
@@ -218,14 +228,21 @@ def load_learned(path: str | Path, base: TextFFTD) -> TextFFTD:
     if meta.get("kind") != "learned":
         raise DataError(f"'{path}' holds nothing that was learned on a text model; "
                         "personalise.save_learned writes such files.")
-    if meta["base"] != (mine := fingerprint(base)):
-        raise DataError(f"'{path}' was learned on the model {meta['base'][:12]}…, and this one is "
+    whole = f"'{path}' does not hold what it says: make it again."
+    try:
+        about = json.loads(meta["about"])
+        word, method, rank, theirs = (about[k] for k in ("word", "method", "rank", "base"))
+    except (KeyError, ValueError, TypeError):
+        raise DataError(whole) from None
+    if theirs != (mine := fingerprint(base)):
+        raise DataError(f"'{path}' was learned on the model {theirs[:12]}…, and this one is "
                         f"{mine[:12]}…: load the one that it was learned on.")
-    about = json.loads(meta["about"])
-    model = begin(base, about["word"], about["method"], rank=about.get("rank", 4))
+    model = begin(base, word, method, rank=rank)
     own = learned(model)
-    if own.keys() != values.keys() or any(own[k].shape != v.shape for k, v in values.items()):
-        raise DataError(f"'{path}' does not hold what it says: make it again.")
+    if own.keys() != values.keys() or any(
+            own[k].shape != v.shape or own[k].dtype != v.dtype or not bool(v.isfinite().all())
+            for k, v in values.items()):
+        raise DataError(whole)
     with torch.no_grad():
         for name, value in values.items():
             own[name].copy_(value)

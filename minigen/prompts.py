@@ -131,10 +131,11 @@ def tokenise(prompts: Sequence[str], learned: Sequence[str] = ()) -> Tensor:
     return torch.tensor([row + [PAD] * (length - len(row)) for row in rows])
 
 
-def words_of(ids: Tensor) -> list[str]:
+def words_of(ids: Tensor, learned: Sequence[str] = ()) -> list[str]:
     """The tokens of one sentence as words, without padding. Shapes: (L,) integers."""
-    in_range(tensor(ids, "ids", ("L",), integers=True), 0, len(VOCABULARY) - 1, "ids")
-    return [VOCABULARY[k] for k in ids.tolist() if k != PAD]
+    known = [*VOCABULARY, *learned]
+    in_range(tensor(ids, "ids", ("L",), integers=True), 0, len(known) - 1, "ids")
+    return [known[k] for k in ids.tolist() if k != PAD]
 
 
 def read(prompt: str, learned: Sequence[str] = ()) -> dict[str, str]:

@@ -24,6 +24,7 @@ from minigen.fusion import kind_of
 from minigen.inputs import described, labels, number, refuse, tensor, times, whole, wholes
 from minigen.ivqvae import IVQVAE
 from minigen.latents import decode
+from minigen.names import listed
 from minigen.prompts import PAD, labels_told, tokenise
 
 WAYS = ("words", "pooled", "both")
@@ -115,6 +116,7 @@ class TextFFTD(FFTD):
     way: how the sentence comes in. "words": by cross-attention to its words before each block, as
         in Stable Diffusion; "pooled": by one vector, that of its end token, added to the time's;
         "both", as in Imagen.
+    learned: words that the text encoder knows beyond the vocabulary (excursion 4).
     frozen: the text encoder is not trained with the rest (CLIP's is meant to be put in: `told_by`).
     y=None is the null caption, the sentence without a word. Other arguments: as `FFTD`.
     Shapes: z (B, latent_channels, grid, grid), t (B,) or (1,), y (B, L) integers, as
@@ -122,16 +124,17 @@ class TextFFTD(FFTD):
     """
 
     def __init__(self, way: str = "words", frozen: bool = False, text_width: int = 64,
-                 text_depth: int = 2, text_heads: int = 4, **fftd):
+                 text_depth: int = 2, text_heads: int = 4, learned: Sequence[str] = (), **fftd):
         if way not in WAYS:
             refuse("way", f"one of {', '.join(WAYS)}", repr(way))
         if fftd.pop("num_classes", 0):
             refuse("num_classes", "left out: this network is told by sentences", "classes")
         super().__init__(**fftd)
         self.config |= dict(way=way, frozen=frozen, text_width=text_width, text_depth=text_depth,
-                            text_heads=text_heads)
+                            text_heads=text_heads, learned=list(learned))
         self.config.pop("num_classes")
-        self.text = TextEncoder(text_width, text_depth, text_heads).requires_grad_(not frozen)
+        self.text = TextEncoder(text_width, text_depth, text_heads, learned)
+        self.text.requires_grad_(not frozen)
         c = self.config
         if way != "pooled":
             fuse = kind_of(c["fusion"], c["fusion_start"])
@@ -145,6 +148,8 @@ class TextFFTD(FFTD):
     def told_by(self, encoder: TextEncoder) -> "TextFFTD":
         """The same network with the weights of this text encoder."""
         mine = self.text.words.weight.shape
+        if isinstance(encoder, TextEncoder) and encoder.learned != self.text.learned:
+            refuse("encoder", "one that has learned the same words", listed(encoder.learned))
         if not isinstance(encoder, TextEncoder) or encoder.words.weight.shape != mine or len(
                 encoder.layers.layers) != len(self.text.layers.layers):
             refuse("encoder", f"a TextEncoder of width {mine[1]} and depth "

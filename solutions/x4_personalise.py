@@ -10,7 +10,7 @@ You need excursion x2. In this excursion you will
 
 1. meet Zuv, and see why no prompt can describe him;
 2. learn a **new word**, 64 numbers, and find out what a word cannot do;
-3. write a **LoRA** layer, merge it, and train 3 % of a model's weights;
+3. write a **LoRA** layer, merge it, and train 3.6 % of a model's weights;
 4. see what was forgotten on the way, and assemble the step that keeps it: DreamBooth's **prior preservation**;
 5. count copies, and measure everything against the number of pictures;
 6. fine-tune a model without text on ten pictures, and watch variety go;
@@ -56,14 +56,14 @@ r"""
 
 *15 minutes.*
 
-This is Zuv: olive skin, short black hair, brown eyes, and a white beard. No ToyFace has ever had a beard; `minigen.characters` draws one over a face in a few lines. Five pictures are all there is. Wall, shirt, mouth and pose are different in each.
+This is Zuv: olive skin, short black hair, brown eyes, and a white beard. No ToyFace has ever had a beard; `minigen.characters` draws one over a face in a few lines (and a hat, an eye patch, a red nose or freckles, for characters of your own). Five pictures are all there is; wall, shirt, mouth and pose vary.
 """
 
 # %%
 pictures, labels = characters.zuv(5)
 show(image_grid(pictures, columns=5),
-     """Five pictures of Zuv: the same man with a white beard before walls of several colours,
-     in several shirts.""")
+     """Five pictures of Zuv: the same man with a white beard before four walls, in two
+     shirts.""")
 
 # %% [markdown]
 r"""
@@ -74,22 +74,22 @@ The large model of this excursion is excursion x2's: FFTD, told by a sentence. I
 tokenizer = load_weights(IVQVAE, "ivqvae")
 plain = latents.decode(tokenizer, latents.encode(tokenizer, pictures).z)
 drawer = characters.drawing_beards()
-z = personalise.latents_of(drawer, pictures)
+z = personalise.encode_pictures(drawer, pictures)
 own = latents.decode(drawer, z)
 show(image_grid(torch.cat([pictures, plain, own]), columns=5,
                 row_titles=["pictures", "IVQ-VAE", "new decoder"]),
-     """Above Zuv's five pictures; in the middle what the IVQ-VAE gives back: the same faces,
-     shaved; below what a decoder that learned beards makes of the same tokens: white beards, a
-     little softer.""")
+     """Above Zuv's five pictures; in the middle what the IVQ-VAE gives back: the same man,
+     shaved, paler, two mouths turned down; below what a decoder that learned beards makes of the
+     same tokens: his skin and white beards, a little softer.""")
 print("the same tokens:", torch.equal(z, latents.encode(tokenizer, pictures).z))
 
 # %% [markdown]
 r"""
-It shaves him. Sixteen tokens from a book of 512 hold what ToyFaces need, and a beard is no part of that. (Stable Diffusion's autoencoder has seen millions of pictures of everything, so it has no such trouble; hands and small text are where it has.)
+It shaves him, and pays for the white with paler skin. Sixteen tokens from a book of 512 hold what ToyFaces need, and a beard is no part of that. (Stable Diffusion's autoencoder has seen millions of pictures of everything, so it has no such trouble; hands and small text are where it has.)
 
-But look at the last row. It is made **from the same tokens**, by a decoder that was trained for some minutes on faces of which half had a beard (`characters.learn_to_draw`, other people, never Zuv). The encoder does put a beard somewhere, into combinations of tokens that no shaved face has; only nobody had ever told the decoder what they mean. Encoder and codebook stay untouched, so FFTD's latents keep their meaning. From here on this decoder draws.
+But look at the last row. It is made **from the same tokens**, by a decoder that was trained for some minutes on faces of which half had a beard (`characters.learn_to_draw`; other people, a few of whom look as he does, and none of these pictures). The encoder does put a beard somewhere, into combinations of tokens that no shaved face has; only nobody had ever told the decoder what they mean. Encoder and codebook stay untouched, so FFTD's latents keep their meaning. From here on this decoder draws.
 
-Whether a face has a white beard needs no network: look at the chin. `characters.bearded` asks whether the darkest of red, green and blue there is above ½; no skin has so much blue.
+Whether a face has a white beard needs no network: look at the chin. `characters.bearded` asks whether the darkest of red, green and blue there is above ½ (of −1 to 1, so above three quarters of full brightness); no skin has so much blue.
 """
 
 # %%
@@ -132,7 +132,7 @@ Cousins, perhaps. The one thing that makes him Zuv has no word.
 
 *30 minutes.*
 
-So give it one. **Textual inversion** (Gal et al. 2023) adds a word to the vocabulary, here `zuv`, and trains **its vector and nothing else**: 64 numbers. The loss is the diffusion loss that you know, on Zuv's latents, for sentences with the word in them:
+So give it one. **Textual inversion** (Gal et al. 2023) adds a word to the vocabulary, here `zuv`, and trains **its vector and nothing else**: 64 numbers. The loss is the diffusion loss that you know, on Zuv's latents, for sentences with the word in them (written for $\varepsilon$; our network predicts v, which weighs the time steps differently and changes nothing else):
 
 $$v^* = \arg\min_v \; E_{z, t, \varepsilon} \; \lVert \varepsilon - \varepsilon_\theta(z_t, t, c(v)) \rVert^2$$
 
@@ -192,16 +192,16 @@ moved = personalise.learned(inverted)
 print(f"moved: {', '.join(moved)}, {sum(p.numel() for p in moved.values())} numbers")
 asked = ["a zuv person"] * 8
 show(image_grid(faces_for(inverted, asked), columns=8),
-     """Eight faces for "a zuv person" after textual inversion: most with black hair; hardly one
-     has a beard, and skins and eyes are of all kinds.""")
+     """Eight faces for "a zuv person" after textual inversion: black hair, skins and
+     eyes of all kinds, and at most one white chin.""")
 
 # %% [markdown]
 r"""
-The word has learned something: hair, often the length. But hardly a beard. **Why not?** Think before you read on.
+The word has learned something: the hair. But not the beard: over three trainings 2 % of its faces have a white chin, and of those for plain "a person", by accident, 1 %. **Why not?** Think before you read on.
 
 <details><summary>Answer</summary>
 
-A word can only *call* what the model can already draw. Of all sentences' vectors the 64 numbers find the one whose faces are most like Zuv. But no vector whatever makes this Transformer produce token combinations that it has never produced; for that its weights must change. The paper's examples work because a large model *can* draw toys and statues of every kind, and the word need only point at one.
+A word can only *call* what the model can already draw. Of all sentences' vectors the 64 numbers find the one whose faces are most like Zuv. But these faces come from combinations of tokens that the Transformer has learned to produce, and a beard's are hardly among them; for that its weights must change. (We have not tried all vectors. The optimiser, which may use any, found none.) The paper's examples work because a large model *can* draw toys and statues of every kind, and the word need only point at one.
 
 </details>
 
@@ -227,7 +227,7 @@ So weights must move. All of them, 1.6 million? **LoRA** (Hu et al. 2022) holds 
 
 $$y = x W^\top + b + \frac{\alpha}{r} \, x A^\top B^\top, \qquad A: r \times \text{in}, \quad B: \text{out} \times r$$
 
-A is drawn at random; **B begins at zero**, so that at first nothing changes at all. For 96 × 384 numbers in W and $r = 4$, A and B have 1,920: a twentieth. α sets how much the update counts, so that it need not be tuned anew for each rank.
+A is drawn at random; **B begins at zero**, so that at first nothing changes at all. For 96 × 384 numbers in W and $r = 4$, A and B have 1,920: a twentieth. α is one more dial for the update's size, which the authors set once and leave. They adapted the attention of language models alone; here every linear map of the blocks has its update.
 
 ### Exercise x4.2 · `lora_forward` · ★★ · 8 minutes
 
@@ -253,7 +253,7 @@ check(lora_forward)
 
 # %% [markdown]
 r"""
-`lora.with_lora` puts such a layer in the place of each linear map of FFTD's blocks: attention, cross-attention, feed-forward, fusion. From now on they use yours. First the promise: at the start, nothing has changed (the library's, to the last bit; in another order of operations there is rounding).
+`lora.with_lora` puts such a layer in the place of each linear map of FFTD's blocks: attention, cross-attention, feed-forward, fusion. From now on they use yours. First the promise: at the start, nothing has changed.
 """
 
 # %%
@@ -268,7 +268,7 @@ with evaluating(base), evaluating(adapted):
 moving = sum(p.numel() for p in personalise.learned(adapted).values())
 whole = sum(p.numel() for p in base.parameters())
 layers = sum(isinstance(m, lora.LoRALinear) for m in adapted.modules())
-print(f"{moving:,} numbers in {layers} layers move, {moving / whole:.1%} of {whole:,}")
+print(f"{moving:,} numbers move, in {layers} layers and a word: {moving / whole:.1%} of {whole:,}")
 
 # %% tags=["nbval-ignore-output"]
 losses = learn(adapted, size["steps"], 5e-3)
@@ -282,7 +282,7 @@ There he is. In seconds, and with 3.6 % of the weights.
 
 ### Merged
 
-The detour costs time at each step of sampling. But $x W^\top + \frac{\alpha}{r} x A^\top B^\top = x (W + \frac{\alpha}{r} B A)^\top$: once trained, the update can be added into the map, and nothing is slower than before. Subtract it, and the old model is back: so services hold one large model and thousands of small files.
+The detour costs time at each step of sampling. But $x W^\top + \frac{\alpha}{r} x A^\top B^\top = x (W + \frac{\alpha}{r} B A)^\top$: once trained, the update can be added into the map, and nothing is slower than before. Subtract it, and the old model is back, up to rounding: so services hold one large model and thousands of small files.
 
 ### Exercise x4.3 · `merged` · ★ · 4 minutes
 
@@ -323,7 +323,7 @@ What is stored is A, B and the new word's vector, with the fingerprint of the mo
 # %%
 with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "zuv.safetensors"
-    personalise.save_learned(file, adapted, base, "lora")
+    personalise.save_learned(file, adapted)
     print(f"{file.stat().st_size / 1000:.0f} kB; the whole model in 32 bits: "
           f"{whole * 4 / 1000:,.0f} kB")
     back = personalise.load_learned(file, base)
@@ -355,12 +355,12 @@ def two_each(model):
 show(image_grid(torch.cat([two_each(base), two_each(adapted)]), columns=10,
                 row_titles=["before", "after"]),
      """Above ten ordinary faces before the training, two for each of five sentences; below the
-     same sentences and noises after it: beards everywhere, and many with Zuv's black hair or
-     olive skin.""")
+     same sentences and noises after it: seven have a beard, most have Zuv's black hair; the
+     blond ones stay blond.""")
 
 # %% [markdown]
 r"""
-Everybody is Zuv. The sentences "a person", "a zuv person" share all words but one, and nothing in the training said that the others should stay as they were. Ruiz et al. call it **language drift**; the older name is catastrophic forgetting.
+Nearly everybody has something of Zuv. The sentences "a person", "a zuv person" share all words but one, and nothing in the training said that the others should stay as they were. Ruiz et al. call it **language drift**; the older name is catastrophic forgetting.
 
 Their cure is charming. Before the training, let the model **draw what it knows**: some hundred latents for ordinary sentences. Then train on both, in each step:
 
@@ -434,15 +434,18 @@ def learn_and_keep(method, rate, weight=1.0, steps=size["steps"]):
 kept = learn_and_keep("lora", 5e-3)
 show(image_grid(torch.cat([two_each(base), two_each(kept)]), columns=10,
                 row_titles=["before", "after"]),
-     """The same ten ordinary faces before and after a training with the prior: nearly the same
-     people; the two for "a person" alone have a beard.""")
+     """The same ten ordinary faces before and after a training with the prior: other
+     people, who still are what their sentences say; only the two for "a person" have a
+     beard.""")
 show(image_grid(faces_for(kept, asked), columns=8),
      """Eight faces for "a zuv person" by the model that kept its prior: Zuv, with his
      beard.""")
 
 # %% [markdown]
 r"""
-Both at once. Now the sentence: does the word go together with others?
+Both at once, nearly. The two for "a person" have his beard: their sentence differs from "a zuv person" by one word, and few of the prior's captions are so bare. What the prior does not ask for is not kept.
+
+Now the sentence: does the word go together with others?
 """
 
 # %% tags=["nbval-ignore-output"]
@@ -451,25 +454,26 @@ places = ["a zuv person with red hair on a mint background",
           "a zuv person in a purple shirt"]
 show(image_grid(faces_for(kept, [p for p in places for _ in range(4)], seed=5), columns=8),
      """Zuv in sentences, four faces each: with red hair on mint; with long blond hair; smiling,
-     with glasses; in a purple shirt. Nearly all have the beard, and nearly all obey.""")
+     with glasses; in a purple shirt. Nearly all have the beard; one "long blond hair" is grey,
+     one hardly long.""")
 
 # %% [markdown]
 r"""
-No picture showed him with red hair. The word has become one among words: it names the beard and the face, and the sentence decides the rest.
+No picture showed him with red hair. The word has become one among words: it names the beard and mostly the face, and the sentence decides the rest.
 
 ### DreamBooth
 
-**DreamBooth** itself (Ruiz et al. 2023) moves every weight, the text encoder's too. It is the same step, and one word in `begin`: nothing is frozen. It takes a smaller rate, since 1.6 million numbers move at once.
+**DreamBooth** (Ruiz et al. 2023) moves every weight; here the text encoder's too, and a new word in the place of the paper's rare one. It is the same step, and one word in `begin`: nothing is frozen. It takes a smaller rate, since 1.6 million numbers move at once.
 """
 
 # %% tags=["nbval-ignore-output"]
 dreamt = personalise.begin(base, "zuv", "dreambooth")
-losses = learn(dreamt, size["steps"] * 2 // 3, 1e-3)
+losses = learn(dreamt, size["steps"] * 2 // 3, 1e-3)         # alone it needs fewer steps
 dreamt_kept = learn_and_keep("dreambooth", 1e-3)
 show(image_grid(torch.cat([faces_for(m, asked) for m in (dreamt, dreamt_kept)]), columns=8,
                 row_titles=["DreamBooth", "and prior"]),
-     """Eight faces for "a zuv person" by DreamBooth without a prior, and with it below: Zuv in
-     both rows, nearly all with the beard.""")
+     """Eight faces for "a zuv person" by DreamBooth without a prior, and with it below: Zuv
+     eight times above; below six times, and two others.""")
 
 # %% [markdown]
 r"""
@@ -500,7 +504,7 @@ for name, model in {"nothing learned": base, "LoRA": adapted, "LoRA, prior": kep
 
 # %% [markdown]
 r"""
-These are small samples of one training each (128 real faces are themselves about 100 from ToyFaces); section 5 has the large table. But the pattern is plain. Without a prior both methods give Zuv, anywhere, and everybody else's face with him. With the prior the others come back, and now DreamBooth, which could learn the five sentences by heart, keeps the beard to these and loses it elsewhere; LoRA, with its few dimensions, cannot help generalising.
+These are small samples of one training each (128 real faces are themselves 140 to 220 from ToyFaces); section 5 has the large table. But the pattern is plain. Without a prior both methods give Zuv in any sentence, and in everybody else's too. With the prior the others come back; LoRA keeps Zuv's beard in new sentences, and DreamBooth keeps it to those it was shown.
 
 ## 5. Is it him, or a copy?
 
@@ -536,14 +540,17 @@ check(copies)
 # %% tags=["nbval-ignore-output"]
 copies = yours(copies)
 others, _ = characters.zuv(500, seed=1)
-fresh = latents.decode(drawer, personalise.latents_of(drawer, others))
-drawn = {name: faces_for(model, ["a zuv person"] * 100, seed=11)
-         for name, model in {"LoRA": adapted, "LoRA, prior": kept, "DreamBooth": dreamt,
-                             "DreamBooth, prior": dreamt_kept}.items()}
+fresh = latents.decode(drawer, personalise.encode_pictures(drawer, others))
+same, g = labels.repeat(60, 1), seeded(3)                    # said alike, drawn anew
+redrawn = characters.draw(same, ["beard"], torch.rand(len(same), 8, generator=g) * 2 - 1)
+alike = latents.decode(drawer, personalise.encode_pictures(drawer, redrawn))
+drawn = {"said alike, real": alike}
+for name, model in {"LoRA": adapted, "LoRA, prior": kept, "DreamBooth": dreamt,
+                    "DreamBooth, prior": dreamt_kept}.items():
+    drawn[name] = faces_for(model, ["a zuv person"] * 100, seed=11)
+print(f"{'nearer than 99 % of':<20}{'fresh pictures':>16}{'those said alike':>18}")
 for name, x in drawn.items():
-    far = personalise.nearest(x, own).mean() / personalise.nearest(fresh, own).mean()
-    print(f"{name:<18} copies {copies(x, own, fresh, 0.01):4.0%}; mean distance to the nearest "
-          f"{far:.2f} of a fresh picture's")
+    print(f"{name:<20}{copies(x, own, fresh, 0.01):16.0%}{copies(x, own, alike, 0.01):18.0%}")
 x = drawn["DreamBooth"][:8]
 which = torch.cdist(x.flatten(1), own.flatten(1)).argmin(1)
 show(image_grid(torch.cat([x, own[which]]), columns=8, row_titles=["drawn", "nearest"]),
@@ -552,7 +559,7 @@ show(image_grid(torch.cat([x, own[which]]), columns=8, row_titles=["drawn", "nea
 
 # %% [markdown]
 r"""
-One in a hundred would be chance. It is far more: without a word on wall and shirt the model falls back on the walls and shirts it has seen Zuv with. The more weights move, the more so.
+One in a hundred would be chance, and it is far more. But look at the first row before you accuse anybody. It holds *real* pictures, drawn anew with the wall, shirt, mouth and pose of one of the five, and only the small things (where the head is, how wide, how lit) by chance. Nearly half of these count as copies. So the first column mixes two things: falling back on the walls and shirts that Zuv was seen with, and giving back a picture as it was. The second column tells them apart, with the pictures that are said alike as its yardstick. **What is called a copy depends on what it is compared with**; whoever gives you such a number owes you that too.
 
 The table is what remains when each cell is trained three times, on three sets of pictures, and asked for more faces.
 """
@@ -567,11 +574,12 @@ print(reproduce.as_text("forgotten"))
 r"""
 Read it by questions.
 
-- **Is it him?** A word alone brings no beard. Everything that moves weights does, from a single picture on.
-- **Does the sentence still rule?** *elsewhere* wants the beard beside other hair and other walls, *obeyed* these. LoRA with a prior has both at nine in ten. DreamBooth with the same prior loses the beard (0.18): all its weights can tell the sentences of the five pictures from those of the prior, and it keeps Zuv to his own. An update of rank 4 has no room for such bookkeeping. Rank 1 does the same with a quarter of the numbers, and a little less beard.
-- **What became of the others?** Without a prior everybody grows a beard, and a quarter of what ordinary sentences tell is lost. A prior of **captions** keeps 98 %. A prior of **"a person" alone**, which is what the paper takes, keeps that one sentence: here two in five (LoRA) or two in three (DreamBooth) of the ordinary captions have a beard. (The paper's model knows far more words than five pictures and one class can disturb; ours knows 109.) Nothing comes back whole: 162 is still four times 38.
-- **Is it a copy?** One picture gives copies of it, 98 %. Three give 57 %, five 19, eight 15. The number of pictures counts more than any other choice; which weights move comes next, 42 % for LoRA, 68 % for DreamBooth without a prior.
-- **And the new word?** It cannot draw a beard, and yet "a zuv person with red hair" obeys in only 63 %: a vector far from all others disturbs the sentence around it.
+- **Is it him?** A word alone brings no beard. Everything that moves weights does, from a single picture on. (*features* asks the classifier's features how far the nearest of the five is, beside fresh pictures of Zuv: 1 would be as far as these. All that learned are below, so nearer to the five than Zuv himself usually is.)
+- **Does the sentence still rule?** *elsewhere* wants the beard beside all kinds of hair and walls, *obeyed* those. LoRA of rank 4 with a prior has both at nine in ten. DreamBooth with the same prior keeps the beard to Zuv's own sentences (0.18 elsewhere). Room seems to be a reason: at rank 32, six times as many numbers, LoRA does it too, in two of three trainings (0.45, 0.39, 0.87). With room enough a model can tell the five pictures' sentences from the prior's, and serve each apart. Too little is no good either: rank 1 loses beard and obedience. (No proof: the rates differ, and LoRA leaves the text encoder alone.)
+- **What became of the others?** Without a prior nearly everybody grows a beard, and a quarter of what ordinary sentences tell is lost. A prior of **captions** keeps 98 % of it. A prior of **"a person" alone**, which is what the paper takes, keeps that one sentence: here two in five (LoRA) or two in three (DreamBooth) of the ordinary captions have a beard. (The paper's model knows far more words than five pictures and one class can disturb; ours knows 109.) Nothing comes back whole: the distance is four times (LoRA) or nine times (DreamBooth) what it was.
+- **How far does it dare to go?** *copies* is the first of the two columns above, in which the same wall and shirt count too. One picture gives 98 %, three 57 (a wide spread), five 19, eight 15. The prior halves it (42 to 19 % with LoRA, 68 to 33 with DreamBooth), and more moving weights raise it.
+- **What is said counts.** *untold* learned the same pictures from "a zuv person" alone. The beard comes less often elsewhere (0.80 for 0.92), and the pictures come back more often (32 % for 19): walls and shirts have become part of the word.
+- **And the new word?** It cannot draw a beard, and yet sentences with it obey in only 63 %: a vector far from all others disturbs the sentence around it.
 
 ## 6. Without a text: ten pictures of a new kind
 
@@ -581,24 +589,8 @@ Not one person but a *kind* of picture, and few of them: old drawings, X-rays of
 """
 
 # %% tags=["nbval-ignore-output"]
-def few_shot(n, steps, marks=5):
-    """Fine-tune FFTD on n bearded strangers; (steps, faces) at some marks."""
-    strangers = characters.with_extras(ToyFaces(n, seed=40), ["beard"])
-    known = personalise.latents_of(drawer, strangers)
-    model, at, found = copy.deepcopy(load_weights(FFTD, "fftd")), steps // marks, []
-    noise = torch.randn(64, 4, 4, 4, generator=seeded(9))
-
-    def drawn():
-        states = ode.multistep_sample(model, ddpm.diffusion_of(model), noise, steps=10)
-        return latents.decode(drawer, ddpm.last(states))
-
-    found.append((0, drawn()))
-    training = ddpm.train_ddpm(model, batches(known, batch_size=8), ddpm.diffusion_of(model),
-                               steps=steps, lr=1e-3)
-    for s in tqdm(training, total=steps):
-        if s.step % at == 0:
-            found.append((s.step, drawn()))
-    return latents.decode(drawer, known), found
+others = characters.with_extras(ToyFaces(500, seed=41), ["beard"])
+unseen = latents.decode(drawer, personalise.encode_pictures(drawer, others))
 
 
 def spread(x):
@@ -606,25 +598,46 @@ def spread(x):
     return float(toy_features(x).var(0).mean())
 
 
-ten, found = few_shot(10, size["few"])
-unseen = latents.decode(drawer, personalise.latents_of(
-    drawer, characters.with_extras(ToyFaces(500, seed=41), ["beard"])))
-shares = {"bearded": [share(x) for _, x in found],
-          "copies of the ten": [copies(x, ten, unseen, 0.01) for _, x in found],
-          "variety": [spread(x) / spread(unseen) for _, x in found]}
-show(curves(shares, x=[k for k, _ in found], xlabel="steps", ylabel="share"),
-     """Over the steps of a training on ten bearded strangers: the share of bearded faces goes
-     up to one within a third of the steps; copies of the ten go up behind it, to nearly a half;
-     variety, compared with real bearded strangers, goes down.""")
-show(image_grid(torch.cat([ten[:8], found[1][1][:8], found[-1][1][:8]]), columns=8,
-                row_titles=["shown", "early", "late"]),
-     """Above eight of the ten strangers; in the middle faces early in the training, most with
-     a beard already; below faces at its end: all bearded, many of them the strangers
-     themselves.""")
+def few_shot(n, steps, marks=5):
+    """Fine-tune FFTD on n bearded strangers: these, what is drawn at some marks, its shares."""
+    strangers = characters.with_extras(ToyFaces(n, seed=40), ["beard"])
+    z = personalise.encode_pictures(drawer, strangers)
+    model, shown, drawn = copy.deepcopy(load_weights(FFTD, "fftd")), latents.decode(drawer, z), []
+    diffusion, noise = ddpm.diffusion_of(model), torch.randn(64, 4, 4, 4, generator=seeded(9))
+    shares = {"steps": [], "bearded": [], "copies": [], "variety": []}
+    training = ddpm.train_ddpm(model, batches(z, batch_size=8), diffusion, steps=steps, lr=1e-3)
+    for step in tqdm(range(steps + 1)):
+        if step % (steps // marks) == 0:
+            states = ode.multistep_sample(model, diffusion, noise, steps=10)
+            drawn.append(latents.decode(drawer, ddpm.last(states)))
+            now = (step, share(drawn[-1]), copies(drawn[-1], shown, unseen, 0.01),
+                   spread(drawn[-1]) / spread(unseen))
+            for name, value in zip(shares, now, strict=True):
+                shares[name].append(value)
+        if step < steps:
+            next(training)
+    return shown, drawn, shares
+
+
+ten, drawn, shares = few_shot(10, size["few"])
+show(curves({k: shares[k] for k in ("bearded", "copies", "variety")}, x=shares["steps"],
+            xlabel="steps", ylabel="share"),
+     """Over the steps of a training on ten bearded strangers: the share of bearded faces goes up
+     to one within half of the steps; copies of the ten go up behind it, to about a half;
+     variety, compared with other bearded strangers, goes down.""")
+
+# %% tags=["nbval-ignore-output"]
+late = drawn[-1][:8]
+which = torch.cdist(late.flatten(1), ten.flatten(1)).argmin(1)
+show(image_grid(torch.cat([drawn[1][:8], late, ten[which]]), columns=8,
+                row_titles=["early", "late", "nearest"]),
+     """Above faces early in the training, most with a beard already; in the middle faces at its
+     end, all bearded; below the nearest of the ten strangers to each of these: several pairs
+     are the same person.""")
 
 # %% [markdown]
 r"""
-The beard comes first, within some tens of steps: it is what all ten have in common. Then the ten themselves: after a hundred steps every second face is one of them, where chance would be one in a hundred. (Variety is measured in the classifier's features, against other bearded strangers. Before the training it is above 1, since shaved faces differ more there: mouths and chins can be seen.) The most useful model is in the middle. And again the number of pictures counts most. One training each of 400 steps copied 95 % from ten strangers, 33 % from thirty and 3 % from a hundred, all with the beard. Try it, `few_shot(100, 400)`.
+The beard comes first, within some tens of steps: it is what all ten have in common. Then the ten themselves: at the end of this short training about every second face is one of them, where chance would be one in a hundred. (Variety is measured in the classifier's features, against other bearded strangers. Before the training it is above 1, since shaved faces differ more there: mouths and chins can be seen.) The most useful model is in the middle. And again the number of pictures counts most. One training each of 400 steps copied 95 % from ten strangers, 33 % from thirty and 3 % from a hundred, all with the beard. Try it, `few_shot(100, 400)[2]`.
 
 Methods for few pictures are, nearly all, ways to stop early without stopping: train only a part (LoRA), keep what is known beside it (a prior), or keep distances *between* drawn faces as they were (Ojha et al. 2021).
 
@@ -636,7 +649,7 @@ Zuv is a drawing and has agreed to everything. People have not.
 
 What this excursion does with five pictures of a cartoon, the same code, with a larger model under it, does with five photographs of a neighbour from a social network, in the time of a coffee. The pictures it then draws show a real person doing what that person never did. Most of the harm that came of it so far was done to women and to children, in pictures of a kind that needs no description here; next come forged evidence and fraud. In many countries making or sharing such a likeness without consent is an offence, whatever the tool. So: **ask the person**, show what you made, and delete it, and the weights, when they say so. The file is small, which makes it easy to share and hard to call back. A consent to be photographed is none to be synthesised. Children cannot give it. And a style has an author: the same five pictures can be five drawings by somebody who lives from them.
 
-Nothing in the arithmetic protects anybody. That a thing can be counted, as copies were in section 5, is where checking can begin: whoever publishes a model that was made so can say how near its pictures are to those it saw.
+Nothing in the arithmetic protects anybody. That a thing can be counted, as copies were in section 5 (and in Stable Diffusion by Somepalli et al. 2023), is where checking can begin: whoever publishes a model that was made so can say how near its pictures are to those it saw.
 """
 
 # %% [markdown]

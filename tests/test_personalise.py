@@ -1,6 +1,7 @@
 """Personalisation: what moves, what is kept, what is stored, and what is refused."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -126,29 +127,13 @@ def test_a_prior_is_what_the_model_draws_and_nothing_else():
     assert len(set(various.sentences)) > 3
 
 
-def test_each_picture_comes_with_its_own_sentences():
-    """Where picture k has k + 1 sentences, all are drawn, and only with their picture."""
-    z = torch.arange(3.0)[:, None, None, None].expand(3, 4, 4, 4)
-    seen = set()
-    model = personalise.begin(small_model(), "zuv", "inversion")
-    said = [["a zuv"], ["a zuv person", "a zuv face"], ["zuv"] * 3]
-    ids = model.text.numbers([text for texts in said for text in texts])
-    picture = torch.tensor([0, 1, 1, 2, 2, 2])
-    g = torch.Generator().manual_seed(0)
-    for _ in range(30):
-        x, i, t, eps = personalise.noisy_batch(z[picture], ids, 8, 1000, g)
-        assert x.shape == eps.shape == (8, 4, 4, 4) and t.shape == (8,)
-        seen |= {(int(a[0, 0, 0]), tuple(b.tolist())) for a, b in zip(x, i, strict=True)}
-    assert seen == {(int(k), tuple(row.tolist())) for k, row in zip(picture, ids, strict=True)}
-
-
 @pytest.mark.parametrize("method", personalise.METHODS)
 def test_a_file_holds_what_was_learned_and_nothing_else(method, tmp_path):
     base = small_model()
     model = personalise.begin(base, "zuv", method, rank=2)
     run(model)
     path = tmp_path / "zuv.safetensors"
-    personalise.save_learned(path, model, base, method)
+    personalise.save_learned(path, model)
     tensors, _ = files.read_tensors(path)
     assert tensors.keys() == personalise.learned(model).keys()
     assert sum(t.numel() for t in tensors.values()) == sum(
@@ -167,6 +152,81 @@ def test_a_file_holds_what_was_learned_and_nothing_else(method, tmp_path):
     with pytest.raises(DataError, match="holds nothing that was learned"):
         files.save_tensors(tmp_path / "x.safetensors", tensors)
         personalise.load_learned(tmp_path / "x.safetensors", base)
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda t, m: m.pop("about"), lambda t, m: m.update(about="{"),
+    lambda t, m: m.update(about="[1]"),
+    lambda t, m: m.update(about=json.dumps(json.loads(m["about"]) | dict(rank=3))),
+    lambda t, m: t.pop("text.vectors"),
+    lambda t, m: t.update({"text.vectors": t["text.vectors"].double()}),
+    lambda t, m: t.update({"text.vectors": t["text.vectors"] * torch.nan})])
+def test_a_file_that_does_not_hold_together_is_refused(spoil, tmp_path):
+    base = small_model()
+    path = tmp_path / "zuv.safetensors"
+    personalise.save_learned(path, personalise.begin(base, "zuv", "lora", rank=2))
+    tensors, meta = files.read_tensors(path)
+    spoil(tensors, meta)
+    files.save_tensors(path, tensors, **meta)
+    with pytest.raises(DataError, match="does not hold what it says"):
+        personalise.load_learned(path, base)
+
+
+def test_what_begin_did_not_make_or_holds_nan_is_not_written(tmp_path):
+    path, base = tmp_path / "zuv.safetensors", small_model()
+    with pytest.raises(ValueError, match=r"personalise\.begin"):
+        personalise.save_learned(path, lora.with_lora(base, 2, alpha=16.0))
+    model = personalise.begin(base, "zuv", "lora", rank=2)
+    with torch.no_grad():
+        model.text.vectors[0, 0] = torch.nan
+    with pytest.raises(DataError, match="NaN"):
+        personalise.save_learned(path, model)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("method", ["inversion", "lora", "dreambooth"])
+def test_a_whole_model_with_its_word_can_be_saved_too(method, tmp_path):
+    model = personalise.begin(small_model(), "zuv", method, rank=2)
+    run(model)
+    whole = lora.merged(model).eval()
+    files.save_weights(tmp_path / "whole.safetensors", whole)
+    back = load_weights(t2i.TextFFTD, tmp_path / "whole.safetensors")
+    assert back.text.learned == ("zuv",)
+    z, t = latents(), torch.tensor([500])
+    with torch.no_grad():
+        assert torch.equal(back(z, t, back.text.numbers(["a zuv person"] * 3)),
+                           whole(z, t, whole.text.numbers(["a zuv person"] * 3)))
+    with pytest.raises(ValueError, match="learned the same words"):
+        back.told_by(small_model().text)
+
+
+def test_a_step_is_adams_down_the_weighted_sum_cut_to_one_with_each_pictures_own_words(monkeypatch):
+    """What `train` passes on, and what it does with what comes back."""
+    said = [["a zuv"], ["a zuv person", "a zuv face"], ["zuv"]]
+    z = torch.arange(1.0, 4)[:, None, None, None].expand(3, 4, 4, 4)
+    model = personalise.begin(small_model(), "zuv", "inversion")
+    ids = model.text.numbers([text for texts in said for text in texts]).tolist()
+    allowed = {(1.0, tuple(ids[0])), (2.0, tuple(ids[1])), (2.0, tuple(ids[2])),
+               (3.0, tuple(ids[3]))}
+    prior, seen = personalise.Prior(torch.zeros(2, 4, 4, 4), ["a person", "a face"]), set()
+    cut, grads = nn.utils.clip_grad_norm_, []
+
+    def losses(model, own, known):
+        seen.update((float(a[0, 0, 0]), tuple(i.tolist())) for a, i in zip(*own[:2], strict=True))
+        assert bool((known[0] == 0).all())
+        return model.text.vectors.sum(), 3 * model.text.vectors.sum()
+
+    def clip(parameters, length):
+        grads.append((parameters[0].grad.clone(), length))
+        return cut(parameters, length)
+
+    monkeypatch.setattr(personalise, "preserving_loss", losses)
+    monkeypatch.setattr(nn.utils, "clip_grad_norm_", clip)
+    for weight in (0.0, 1.0, 20.0):
+        list(personalise.train(model, z, said, steps=8, lr=0.1, prior=prior, weight=weight))
+        grad, length = grads[-1]
+        assert length == 1.0 and torch.allclose(grad, torch.full_like(grad, 1 + 3 * weight))
+    assert seen == allowed
 
 
 def test_a_merged_model_draws_as_the_adapted_one():
@@ -217,6 +277,12 @@ def test_copies_are_found():
     (lambda m: personalise.begin(personalise.begin(m, "zuv", "inversion"), "zuv", "inversion"),
      "means something already"),
     (lambda m: personalise.begin(m, "zuv", "lora", like="dog"), "'dog' is not known"),
+    (lambda m: personalise.begin(t2i.TextFFTD(dim=16, heads=2, frozen=True), "zuv", "lora"),
+     "text encoder is not frozen"),
+    (lambda m: personalise.copied(torch.zeros(0, 3, 8, 8), torch.zeros(1, 3, 8, 8),
+                                  torch.zeros(2, 3, 8, 8)), "x must be of at least one value"),
+    (lambda m: personalise.nearest(torch.zeros(2, 3, 8, 8), torch.zeros(0, 3, 8, 8)), "pictures"),
+    (lambda m: characters.bearded(torch.zeros(2, 3, 8, 8)), "16×16"),
     (lambda m: personalise.begin(m, "zuv", "loora"), "inversion, lora, dreambooth"),
     (lambda m: personalise.begin(nn.Linear(2, 2), "zuv", "lora"), "TextFFTD"),
     (lambda m: next(personalise.train(m.requires_grad_(False), latents(), SAID, steps=1, lr=0.1)),
@@ -242,7 +308,7 @@ def test_what_cannot_be_is_refused(act, words):
 ])
 def test_pictures_that_are_none_are_refused(pictures, words):
     with pytest.raises(ValueError, match=words):
-        personalise.latents_of(load_weights(IVQVAE, "ivqvae"), pictures)
+        personalise.encode_pictures(load_weights(IVQVAE, "ivqvae"), pictures)
 
 
 def beards(model, drawer, sentences):
@@ -256,7 +322,7 @@ def test_zuv_is_learned():
     pictures, labels = characters.zuv(5)
     model = personalise.begin(base, "zuv", "lora")
     for _ in personalise.train(
-            model, personalise.latents_of(drawer, pictures), characters.said_of(labels),
+            model, personalise.encode_pictures(drawer, pictures), characters.said_of(labels),
             steps=60, lr=personalise.RATES["lora"]):
         pass
     assert beards(base, drawer, ["a person"] * 16) < 0.1
@@ -269,7 +335,7 @@ def test_zuv_is_learned_and_nobody_else_becomes_him():
     pictures, labels = characters.zuv(5)
     model = personalise.begin(base, "zuv", "lora")
     for _ in personalise.train(
-            model, personalise.latents_of(drawer, pictures), characters.said_of(labels),
+            model, personalise.encode_pictures(drawer, pictures), characters.said_of(labels),
             steps=200, lr=personalise.RATES["lora"], prior=personalise.prior_of(base, 256)):
         pass
     assert beards(model, drawer, ["a zuv person with red hair"] * 64) > 0.7

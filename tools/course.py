@@ -108,7 +108,7 @@ EXCURSIONS = {
         "a new word's vector, a LoRA layer and its merging, the prior-preserving step of "
         "DreamBooth written; what is forgotten and what is copied, counted; ten pictures without "
         "a text; consent",
-        ("characters", "lora", "personalise", "paper/personal"), "–", 1.5, 130,
+        ("characters", "lora", "personalise", "paper/personal"), "–", 1.5, 165,
         after="excursion x2"),
 }
 

@@ -20,7 +20,6 @@ def decoder_beard(
 ) -> Card:
     """IVQ-VAE's decoder, trained on where it stands, on faces of which half have a beard."""
     tokenizer: Any = load_weights(IVQVAE, "ivqvae")
-    tokenizer.latents_of = latents.fingerprint(tokenizer)
     before = _measured(tokenizer, counted)
     training = characters.learn_to_draw(
         tokenizer, ["beard"], steps=steps, batch_size=batch_size, lr=lr,
@@ -29,7 +28,7 @@ def decoder_beard(
     about: Card = dict(
         steps=steps, batch_size=batch_size, seed=seed, lr=lr, cpu_minutes=minutes,
         data="20,000 ToyFaces 32×32, seed 20,000, half of each batch with a white beard",
-        tokenizer=tokenizer.latents_of, before=before)
+        tokenizer=latents.space_of(tokenizer), before=before)
     file = OUT / "decoder_beard.safetensors"
     save_weights(file, tokenizer.decoder, bits=8)
     tokenizer.decoder = load_weights(Decoder, file)          # as it will be when it is read back

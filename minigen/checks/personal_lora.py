@@ -105,6 +105,8 @@ def _mistakes_beside(case: int, x: Tensor, weight: Tensor, bias: Tensor, down: T
     }
     if inputs == outputs:
         mistakes |= {
+            "All three are turned: torch keeps a weight as (out, in), and a layer is x Wᵀ; so x Aᵀ "
+            "and then Bᵀ.": x @ weight + bias + scale * x @ down @ up,
             "W is turned: torch keeps a weight as (out, in), and the layer is x Wᵀ.":
                 x @ weight + bias + scale * update,
             "The update is turned, x B A: x goes through A first and then through B, "

@@ -182,9 +182,9 @@ def _run(answer: Answer, w: World, own: Batch, known: Batch) -> After:
     except ValueError as e:
         if any(frame.f_code is ddpm.simple_loss.__code__
                for frame, _ in traceback.walk_tb(e.__traceback__)):
-            raise Wrong(f"simple_loss refused what it was given ({e}). A batch holds (z, ids, t, "
-                        "eps), and the order is simple_loss(model, diffusion, z, t, eps, ids); "
-                        "what the model predicts it says itself.") from None
+            raise Wrong("A batch holds (z, ids, t, eps), and the order is simple_loss(model, "
+                        "diffusion, z, t, eps, ids); it refused what it was given. What the model "
+                        "predicts it says itself.") from None
         raise
     if got is None:
         raise Wrong("Your function returned None: return both losses, own's and known's.")

@@ -147,6 +147,9 @@ def _frozen_and_learned(answer: Answer, table: Tensor, vector: Tensor, ids: Tens
     """Raise `Wrong` unless the vector alone gets a gradient, summed over the word's places."""
     table, vector = table.clone().requires_grad_(), vector.clone().requires_grad_()
     got = answer(table, vector, ids)
+    if not table.requires_grad:
+        raise Wrong("You switched the table's own gradient off, for everybody who uses it: "
+                    "table.detach() lets the values through and changes nothing.")
     if got.dtype != table.dtype:
         raise Wrong(f"The type is {got.dtype}; table and vector have {table.dtype}: keep it.")
     along = 0.5 + torch.rand_like(value_of(got))

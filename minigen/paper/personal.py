@@ -36,17 +36,19 @@ def prior(kind: str, seed: int) -> personalise.Prior:
 
 
 def trained(seed: int, steps: int, method: str, kept: str = "", pictures: int = PICTURES,
-            rank: int = 4) -> t2i.TextFFTD:
+            rank: int = 4, told: bool = True) -> t2i.TextFFTD:
     """The text model after it has seen the pictures; kept: the prior's kind, or none.
 
+    told: walls and shirts are said; else all that is said is "a zuv person".
     Inversion, whose one vector needs longer, has half as many steps again.
     """
     base = load_weights(t2i.TextFFTD, "text_fftd")
     images, labels = characters.zuv(pictures, seed)
-    z = personalise.latents_of(drawer(), images)
+    z = personalise.encode_pictures(drawer(), images)
     model = personalise.begin(base, WORD, method, rank=rank, seed=seed)
+    said = characters.said_of(labels, WORD)
     for _ in personalise.train(
-            model, z, characters.said_of(labels, WORD), lr=personalise.RATES[method],
+            model, z, said if told else [texts[:1] for texts in said], lr=personalise.RATES[method],
             steps=steps * 3 // 2 if method == "inversion" else steps,
             prior=prior(kept, seed) if kept else None, seed=seed):
         pass
@@ -54,7 +56,7 @@ def trained(seed: int, steps: int, method: str, kept: str = "", pictures: int = 
 
 
 def personal_cell(seed: int, steps: int, method: str = "", kept: str = "",
-                  pictures: int = PICTURES, rank: int = 4) -> dict[str, float]:
+                  pictures: int = PICTURES, rank: int = 4, told: bool = True) -> dict[str, float]:
     """Learn Zuv and draw.
 
     beard: share of "a zuv person" with a white beard; elsewhere: the same where hair and background
@@ -64,14 +66,14 @@ def personal_cell(seed: int, steps: int, method: str = "", kept: str = "",
     distance; parameters: that were trained.
     """
     if method:
-        model, word = trained(seed, steps, method, kept, pictures, rank), f"{WORD} "
+        model, word = trained(seed, steps, method, kept, pictures, rank, told), f"{WORD} "
         learned = sum(p.numel() for p in personalise.learned(model).values())
     else:                                         # nothing was learned: "a person"
         model, word, learned = load_weights(t2i.TextFFTD, "text_fftd"), "", 0
     read = metrics.attribute_classifier().predict
-    own = latents.decode(drawer(), personalise.latents_of(
+    own = latents.decode(drawer(), personalise.encode_pictures(
         drawer(), characters.zuv(pictures, seed)[0]))
-    fresh = latents.decode(drawer(), personalise.latents_of(
+    fresh = latents.decode(drawer(), personalise.encode_pictures(
         drawer(), characters.zuv(ORDINARY // 2, 1000 + seed)[0]))
     plain = draw(model, [f"a {word}person"] * PLAIN, seed)
     elsewhere = draw(model, [text.format(word) for text in ELSEWHERE] * 5, seed + 300)

@@ -31,9 +31,9 @@ def test_a_cell_measures_what_its_columns_say(few):
     assert values["parameters"] == learned
     plain = personal.draw(model, ["a zuv person"] * 6, 0)
     assert values["beard"] == float(characters.bearded(plain).float().mean())
-    own = latents.decode(personal.drawer(), personalise.latents_of(
+    own = latents.decode(personal.drawer(), personalise.encode_pictures(
         personal.drawer(), characters.zuv(5, 0)[0]))
-    fresh = latents.decode(personal.drawer(), personalise.latents_of(
+    fresh = latents.decode(personal.drawer(), personalise.encode_pictures(
         personal.drawer(), characters.zuv(65, 1000)[0]))
     assert values["copies"] == personalise.copied(plain, own, fresh)
     f = [metrics.toy_features(x) for x in (plain, own, fresh)]
