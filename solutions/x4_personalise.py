@@ -79,8 +79,8 @@ own = latents.decode(drawer, z)
 show(image_grid(torch.cat([pictures, plain, own]), columns=5,
                 row_titles=["pictures", "IVQ-VAE", "new decoder"]),
      """Above Zuv's five pictures; in the middle what the IVQ-VAE gives back: the same man,
-     shaved, paler, two mouths turned down; below what a decoder that learned beards makes of the
-     same tokens: his skin and white beards, a little softer.""")
+     shaved, paler, two mouths turned down; below what a decoder that learned beards makes of
+     the same tokens: his skin and white beards, a little softer.""")
 print("the same tokens:", torch.equal(z, latents.encode(tokenizer, pictures).z))
 
 # %% [markdown]
@@ -268,7 +268,8 @@ with evaluating(base), evaluating(adapted):
 moving = sum(p.numel() for p in personalise.learned(adapted).values())
 whole = sum(p.numel() for p in base.parameters())
 layers = sum(isinstance(m, lora.LoRALinear) for m in adapted.modules())
-print(f"{moving:,} numbers move, in {layers} layers and a word: {moving / whole:.1%} of {whole:,}")
+print(f"{moving:,} numbers move, in {layers} layers and a word: "
+      f"{moving / whole:.1%} of {whole:,}")
 
 # %% tags=["nbval-ignore-output"]
 losses = learn(adapted, size["steps"], 5e-3)
@@ -602,7 +603,8 @@ def few_shot(n, steps, marks=5):
     """Fine-tune FFTD on n bearded strangers: these, what is drawn at some marks, its shares."""
     strangers = characters.with_extras(ToyFaces(n, seed=40), ["beard"])
     z = personalise.encode_pictures(drawer, strangers)
-    model, shown, drawn = copy.deepcopy(load_weights(FFTD, "fftd")), latents.decode(drawer, z), []
+    model, drawn = copy.deepcopy(load_weights(FFTD, "fftd")), []
+    shown = latents.decode(drawer, z)
     diffusion, noise = ddpm.diffusion_of(model), torch.randn(64, 4, 4, 4, generator=seeded(9))
     shares = {"steps": [], "bearded": [], "copies": [], "variety": []}
     training = ddpm.train_ddpm(model, batches(z, batch_size=8), diffusion, steps=steps, lr=1e-3)
@@ -622,8 +624,8 @@ def few_shot(n, steps, marks=5):
 ten, drawn, shares = few_shot(10, size["few"])
 show(curves({k: shares[k] for k in ("bearded", "copies", "variety")}, x=shares["steps"],
             xlabel="steps", ylabel="share"),
-     """Over the steps of a training on ten bearded strangers: the share of bearded faces goes up
-     to one within half of the steps; copies of the ten go up behind it, to about a half;
+     """Over the steps of a training on ten bearded strangers: the share of bearded faces goes
+     up to one within half of the steps; copies of the ten go up behind it, to about a half;
      variety, compared with other bearded strangers, goes down.""")
 
 # %% tags=["nbval-ignore-output"]
