@@ -1,7 +1,7 @@
 """Excursion 4: what no ToyFace ever had. A beard, a hat, a patch, a nose, freckles; and Zuv.
 
-Drawn over ToyFaces, in the same coordinates and with the same smoothed edges. No network of the
-course was trained on any of it.
+Drawn over ToyFaces, in the same coordinates and with the same smoothed edges. Of the
+course's networks only the decoder of `drawing_beards` was trained on any of it.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -179,15 +179,15 @@ The new word has to begin somewhere: as the vector of a word near to it, "person
 with_new_word = yours(with_new_word)
 
 
-def learn(model, steps, rate, prior=None):
-    """Train what may move on Zuv's latents; the losses of every step."""
-    training = personalise.train(model, z, said, steps=steps, lr=rate, prior=prior)
-    return [s.loss for s in tqdm(training, total=steps)]
+def learn(model, steps, rate):
+    """Train what may move on Zuv's latents."""
+    for _ in tqdm(personalise.train(model, z, said, steps=steps, lr=rate), total=steps):
+        pass
 
 
 inverted = personalise.begin(base, "zuv", "inversion")
 inverted.text.embed = lambda table, vectors, ids: with_new_word(table, vectors[0], ids)
-losses = learn(inverted, size["word"], 3e-2)
+learn(inverted, size["word"], 3e-2)
 moved = personalise.learned(inverted)
 print(f"moved: {', '.join(moved)}, {sum(p.numel() for p in moved.values())} numbers")
 asked = ["a zuv person"] * 8
@@ -272,7 +272,7 @@ print(f"{moving:,} numbers move, in {layers} layers and a word: "
       f"{moving / whole:.1%} of {whole:,}")
 
 # %% tags=["nbval-ignore-output"]
-losses = learn(adapted, size["steps"], 5e-3)
+learn(adapted, size["steps"], 5e-3)
 show(image_grid(faces_for(adapted, asked), columns=8),
      """Eight faces for "a zuv person" after training with LoRA: olive skin, black hair, white
      beards.""")
@@ -469,7 +469,7 @@ No picture showed him with red hair. The word has become one among words: it nam
 
 # %% tags=["nbval-ignore-output"]
 dreamt = personalise.begin(base, "zuv", "dreambooth")
-losses = learn(dreamt, size["steps"] * 2 // 3, 1e-3)         # alone it needs fewer steps
+learn(dreamt, size["steps"] * 2 // 3, 1e-3)         # alone it needs fewer steps
 dreamt_kept = learn_and_keep("dreambooth", 1e-3)
 show(image_grid(torch.cat([faces_for(m, asked) for m in (dreamt, dreamt_kept)]), columns=8,
                 row_titles=["DreamBooth", "and prior"]),
@@ -575,7 +575,7 @@ print(reproduce.as_text("forgotten"))
 r"""
 Read it by questions.
 
-- **Is it him?** A word alone brings no beard. Everything that moves weights does, from a single picture on. (*features* asks the classifier's features how far the nearest of the five is, beside fresh pictures of Zuv: 1 would be as far as these. All that learned are below, so nearer to the five than Zuv himself usually is.)
+- **Is it him?** A word alone brings no beard. Everything that moves weights does, from a single picture on. (*features* asks the classifier's features how far the nearest of the five is, beside fresh pictures of Zuv: 1 would be as far as these. All that moved weights are below, so nearer to the five than Zuv himself usually is.)
 - **Does the sentence still rule?** *elsewhere* wants the beard beside all kinds of hair and walls, *obeyed* those. LoRA of rank 4 with a prior has both at nine in ten. DreamBooth with the same prior keeps the beard to Zuv's own sentences (0.18 elsewhere). Room seems to be a reason: at rank 32, six times as many numbers, LoRA does it too, in two of three trainings (0.45, 0.39, 0.87). With room enough a model can tell the five pictures' sentences from the prior's, and serve each apart. Too little is no good either: rank 1 loses beard and obedience. (No proof: the rates differ, and LoRA leaves the text encoder alone.)
 - **What became of the others?** Without a prior nearly everybody grows a beard, and a quarter of what ordinary sentences tell is lost. A prior of **captions** keeps 98 % of it. A prior of **"a person" alone**, which is what the paper takes, keeps that one sentence: here two in five (LoRA) or two in three (DreamBooth) of the ordinary captions have a beard. (The paper's model knows far more words than five pictures and one class can disturb; ours knows 109.) Nothing comes back whole: the distance is four times (LoRA) or nine times (DreamBooth) what it was.
 - **How far does it dare to go?** *copies* is the first of the two columns above, in which the same wall and shirt count too. One picture gives 98 %, three 57 (a wide spread), five 19, eight 15. The prior halves it (42 to 19 % with LoRA, 68 to 33 with DreamBooth), and more moving weights raise it.
@@ -635,11 +635,11 @@ show(image_grid(torch.cat([drawn[1][:8], late, ten[which]]), columns=8,
                 row_titles=["early", "late", "nearest"]),
      """Above faces early in the training, most with a beard already; in the middle faces at its
      end, all bearded; below the nearest of the ten strangers to each of these: several pairs
-     are the same person.""")
+     are much alike.""")
 
 # %% [markdown]
 r"""
-The beard comes first, within some tens of steps: it is what all ten have in common. Then the ten themselves: at the end of this short training about every second face is one of them, where chance would be one in a hundred. (Variety is measured in the classifier's features, against other bearded strangers. Before the training it is above 1, since shaved faces differ more there: mouths and chins can be seen.) The most useful model is in the middle. And again the number of pictures counts most. One training each of 400 steps copied 95 % from ten strangers, 33 % from thirty and 3 % from a hundred, all with the beard. Try it, `few_shot(100, 400)[2]`.
+The beard comes first, within some tens of steps: it is what all ten have in common. Then the ten themselves: at the end of this short training about every second face counts as a copy of one of them, in the first column's sense of section 5. (Variety is measured in the classifier's features, against other bearded strangers. Before the training it is above 1, perhaps since of shaved faces more can be seen.) The most useful model is in the middle. And again the number of pictures counts most. One training each of 400 steps copied 95 % from ten strangers, 33 % from thirty and 3 % from a hundred, all with the beard (with equal steps, ten are also seen ten times as often as a hundred). Try it, `few_shot(100, 400)[2]`.
 
 Methods for few pictures are, nearly all, ways to stop early without stopping: train only a part (LoRA), keep what is known beside it (a prior), or keep distances *between* drawn faces as they were (Ojha et al. 2021).
 
