@@ -3,6 +3,7 @@ import warnings
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from minigen import perceptual
@@ -130,6 +131,22 @@ def test_five_maps_of_length_one():
     for m in maps:
         length = m.norm(dim=1)
         assert bool(((length - 1).abs() < 1e-5).logical_or(length == 0).all())
+
+
+@pytest.mark.parametrize("kind", (torch.float32, torch.bfloat16, torch.float16))
+def test_length_one_agrees_with_torchs_own_and_nothing_stays_nothing(kind):
+    h = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0)).relu().to(kind)
+    h[0, :, 0, 0], h[1, :, 2, 2] = 0, torch.tensor([1e-11] + [0] * 7)
+    mine, theirs = h.clone().requires_grad_(), h.float().requires_grad_()
+    one, other = perceptual._of_length_1(mine), F.normalize(theirs, dim=1, eps=1e-10)
+    torch.testing.assert_close(one.float(), other, atol=torch.finfo(kind).eps, rtol=0)
+    weights = torch.randn(one.shape, generator=torch.Generator().manual_seed(1))
+    (one.float() * weights).sum().backward()
+    (other * weights).sum().backward()
+    seen = h.float().norm(dim=1, keepdim=True) > 1e-3
+    atol = 20 * torch.finfo(kind).eps
+    torch.testing.assert_close(mine.grad.float() * seen, theirs.grad * seen, atol=atol, rtol=0)
+    assert bool(mine.grad.isfinite().all()) and not bool(one[0, :, 0, 0].any())
 
 
 def test_the_weights_are_fetched_whole_and_the_packages_network_is_vggs(monkeypatch):
