@@ -28,13 +28,24 @@ from minigen import (
 from minigen.data import ATTRIBUTES, ToyFaces, shrunk
 from minigen.names import listed
 from minigen.packing import unpacked
+from minigen.paper import losses
 
 
 @pytest.fixture
 def out(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "OUT", tmp_path)
     monkeypatch.setattr(pretrain_text, "OUT", tmp_path)
+    for module, name, few in ((pretrain, "FACES", 1000), (pretrain, "TEST", 300),
+                              (pretrain_text, "FACES", 1000), (pretrain_text, "TEST", 150),
+                              (losses, "FACES", 1000)):
+        monkeypatch.setattr(module, name, few)
     return tmp_path
+
+
+def test_how_many_faces_they_learn_from_and_are_measured_with():
+    assert (pretrain.FACES, pretrain.TEST, pretrain_text.FACES, pretrain_text.TEST) == (
+        20_000, 2000, 20_000, 1000)
+    assert pretrain.TRAINING_SET == "20,000 ToyFaces 32×32, seed 0"
 
 
 def stored_as_committed(out):
@@ -63,7 +74,7 @@ def test_vae_recipes_write_what_they_measured(out):
         model = files.load_weights(vae.VAE, out / f"{name}.safetensors")
         assert model.card == card and 0 < card["test_l1"] < 1
     assert 0 <= card["obedience"] <= 1
-    x = ToyFaces(2000, seed=2)
+    x = ToyFaces(pretrain.TEST, seed=2)
     l1 = (vae.reconstruct(model, x.images(), x["hair"]) - x.images()).abs().mean()
     assert card["test_l1"] == round(float(l1), 4)  # of the weights as they are stored, in 16 bits
     assert stored_as_committed(out)
@@ -74,7 +85,7 @@ def test_vae_recipes_write_what_they_measured(out):
 
 
 def test_vqvae_and_its_prior(out):
-    card = pretrain.vqvae_(steps=2, batch_size=128)
+    card = pretrain.vqvae_(steps=2, batch_size=64)
     assert files.load_weights(vqvae.VQVAE, out / "vqvae.safetensors").card == card
     assert card["codes_used"] > 1
     card = pretrain.pixelcnn_(steps=2, batch_size=8, faces=100)
@@ -83,7 +94,7 @@ def test_vqvae_and_its_prior(out):
 
 
 def test_ivqvae_keeps_the_statistics_of_its_latents(out):
-    card = pretrain.ivqvae_(steps=2, batch_size=128)
+    card = pretrain.ivqvae_(steps=2, batch_size=64)
     model = files.load_weights(ivqvae.IVQVAE, out / "ivqvae.safetensors")
     assert model.card == card and card["codes_used"] > 1 and (model.latent_std != 1).all()
 
@@ -94,7 +105,7 @@ def test_the_three_trainings_differ_by_their_losses(out):
         card = recipe(steps=3, start=2)
         model = files.load_weights(ivqvae.IVQVAE, out / f"{recipe.__name__}.safetensors")
         assert model.card == card and ("start" in card) == bool(judged)
-    card = pretrain.vqvae_brief(steps=2, batch_size=128)
+    card = pretrain.vqvae_brief(steps=2, batch_size=64)
     assert files.load_weights(vqvae.VQVAE, out / "vqvae_brief.safetensors").card == card
     assert stored_as_committed(out)
 

@@ -16,7 +16,10 @@ def out(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["upscaler_l2", "upscaler_gan", "pix2pix"])
-def test_what_repairs_in_one_run(name, out):
+def test_what_repairs_in_one_run(name, out, monkeypatch):
+    assert (pretrain_pictures.FACES, pretrain_pictures.REPAIRED) == (20_000, 2000)
+    monkeypatch.setattr(pretrain_pictures, "FACES", 100)
+    monkeypatch.setattr(pretrain_pictures, "REPAIRED", 130)
     card = pretrain_pictures.RECIPES[name](steps=2, batch_size=4)
     net = files.load_weights(UNet, out / f"{name}.safetensors")
     assert net.card == card and card["steps"] == 2 and net.prediction == "eps"

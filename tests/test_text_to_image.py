@@ -207,7 +207,7 @@ def test_training_lowers_the_loss():
     tokenizer = load_weights(IVQVAE, "ivqvae")
     z = latents.encode(tokenizer, faces.images()).z
     model = t2i.TextFFTD(**SMALL)
-    steps = list(ddpm.train_ddpm(model, t2i.caption_batches(z, faces.labels),
+    steps = list(ddpm.train_ddpm(model, t2i.caption_batches(z, faces.labels, batch_size=16),
                                  ddpm.diffusion_of(model), steps=80, lr=3e-3))
     assert sum(s.loss for s in steps[-20:]) < 0.9 * sum(s.loss for s in steps[:20])
 

@@ -69,7 +69,8 @@ from minigen.paper import likelihoods, losses, sentences, transformer
 from minigen.perceptual import ToyPerceptual
 
 OUT = data_path("pretrained")
-TRAINING_SET = "20,000 ToyFaces 32×32, seed 0"
+FACES, TEST = 20_000, 2000  # to learn from, and to be measured with
+TRAINING_SET = f"{FACES:,} ToyFaces 32×32, seed 0"
 Card = dict[str, Any]  # what a file of weights says of itself
 
 
@@ -108,7 +109,7 @@ def _train_gan(
     r1: float = 1.0, average_decay: float = 0.998
 ) -> Card:
     torch.manual_seed(seed)
-    faces = ToyFaces(20_000, seed=0)
+    faces = ToyFaces(FACES, seed=0)
     labels = [faces[attribute]] if attribute else []
     classes = len(ATTRIBUTES[attribute]) if attribute else 0
     g = gan.Generator(num_classes=classes)
@@ -117,7 +118,7 @@ def _train_gan(
     average = torch.optim.swa_utils.AveragedModel(g, multi_avg_fn=moving, use_buffers=True)
     data = batches(faces.images(), *labels, batch_size=batch_size, seed=seed)
     kept: Any = average.module  # the generator that is kept
-    shown = [y[:2000] for y in labels]
+    shown = [y[:TEST] for y in labels]
     training = gan.train_gan(
         g, d, data, steps=steps, lr=lr, betas=(0.0, 0.99), r1=r1, decay=True, seed=seed)
     start = time.time()
@@ -128,13 +129,13 @@ def _train_gan(
         if s.step % 500 == 0:
             bar.set_postfix(d=s.d_loss, g=s.g_loss)
         if s.step % 2000 == 0:
-            frechet = metrics.toy_frechet(gan.sample(kept, 2000, *shown))
+            frechet = metrics.toy_frechet(gan.sample(kept, TEST, *shown))
             print(f"\n{name} step {s.step}: toy Fréchet {frechet:.2f}", flush=True)
     minutes = round((time.time() - start) / 60)
     card: Card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr,
                       r1=r1, average_decay=average_decay, minutes=minutes)
     y = shown[0] if shown else None
-    x = gan.sample(kept, 2000, y, seed=1)
+    x = gan.sample(kept, TEST, y, seed=1)
     card["toy_frechet"] = round(metrics.toy_frechet(x), 2)
     if attribute:
         card["obedience"] = round(metrics.obedience(x, attribute, shown[0]), 4)
@@ -215,10 +216,10 @@ def _vae(
     training = vae.train_vae(model, data, steps=steps, beta=beta, lr=lr, seed=seed)
     minutes = _steps(name, training, steps,
                      lambda s: dict(distortion=s.distortion, rate=s.rate))
-    test = ToyFaces(2000, seed=2)
+    test = ToyFaces(TEST, seed=2)
     y: Any = test[attribute] if attribute else None
     x_hat = vae.reconstruct(_rounded(model), test.images(), y)
-    samples = vae.sample(model, 2000, y, seed=1)
+    samples = vae.sample(model, TEST, y, seed=1)
     card = dict(steps=steps, batch_size=batch_size, seed=seed,
                 data=f"{faces:,} ToyFaces 32×32, seed 0", beta=beta, lr=lr, minutes=minutes,
                 test_l1=_l1(x_hat, test.images()),
@@ -251,11 +252,11 @@ def vqvae_(steps: int = 12_000, batch_size: int = 64, seed: int = 0, lr: float =
     """VQ-VAE on ToyFaces: 4×4 tokens of 512 codes."""
     torch.manual_seed(seed)
     model = vqvae.VQVAE()
-    data = batches(ToyFaces(20_000, seed=0).images(), batch_size=batch_size, seed=seed)
+    data = batches(ToyFaces(FACES, seed=0).images(), batch_size=batch_size, seed=seed)
     training = vqvae.train_vqvae(model, data, steps=steps, lr=lr)
     minutes = _steps("vqvae", training, steps,
                      lambda s: dict(mse=s.reconstruction, perplexity=s.perplexity))
-    test = ToyFaces(2000, seed=2).images()
+    test = ToyFaces(TEST, seed=2).images()
     codes = _rounded(model).encode_indices(test)
     x_hat = model.decode_indices(codes)
     card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr,
@@ -270,12 +271,12 @@ def vqvae_brief(
     """The same VQ-VAE, trained for as many minutes as `ivqvae_judged`: its rival in chapter 4."""
     torch.manual_seed(seed)
     model = vqvae.VQVAE()
-    data = batches(ToyFaces(20_000, seed=0).images(), batch_size=batch_size, seed=seed)
+    data = batches(ToyFaces(FACES, seed=0).images(), batch_size=batch_size, seed=seed)
     began = time.process_time()
     _steps("vqvae_brief", vqvae.train_vqvae(model, data, steps=steps, lr=lr), steps,
            lambda s: dict(mse=s.reconstruction, perplexity=s.perplexity))
     minutes = (time.process_time() - began) / 60
-    test = ToyFaces(2000, seed=2).images()
+    test = ToyFaces(TEST, seed=2).images()
     codes = _rounded(model).encode_indices(test)
     x_hat = model.decode_indices(codes)
     card = dict(steps=steps, batch_size=batch_size, seed=seed, data=TRAINING_SET, lr=lr,
@@ -298,13 +299,13 @@ def pixelcnn_(
     data = batches(codes, drawn["hair"], batch_size=batch_size, seed=seed)
     training = pixelcnn.train_pixelcnn(model, data, steps=steps, lr=lr, seed=seed)
     minutes = _steps("pixelcnn", training, steps, lambda s: dict(bits=s.bits))
-    test = ToyFaces(2000, seed=2)
+    test = ToyFaces(TEST, seed=2)
     with torch.no_grad():
         test_codes = tokens.encode_indices(test.images())
         logits = _rounded(model)(test_codes)
         bits = float(pixelcnn.bits_per_image(logits, test_codes))
-    samples = tokens.decode_indices(pixelcnn.sample_codes(model, 2000, seed=1))
-    asked = tokens.decode_indices(pixelcnn.sample_codes(model, 2000, test["hair"], seed=1))
+    samples = tokens.decode_indices(pixelcnn.sample_codes(model, TEST, seed=1))
+    asked = tokens.decode_indices(pixelcnn.sample_codes(model, TEST, test["hair"], seed=1))
     card = dict(steps=steps, batch_size=batch_size, seed=seed,
                 data=f"tokens of {faces:,} ToyFaces 32×32, seed 0", lr=lr, minutes=minutes,
                 test_bits=round(bits, 1), toy_frechet=round(metrics.toy_frechet(samples), 2),
@@ -319,7 +320,7 @@ def ivqvae_(steps: int = 12_000, batch_size: int = 32, seed: int = 0, lr: float 
     model = ivqvae.IVQVAE(**ivqvae.PRESETS["small"])
     discriminator = ivqvae.PatchDiscriminator(width=32, layers=2)
     perceptual = ToyPerceptual()
-    images = ToyFaces(20_000, seed=0).images()
+    images = ToyFaces(FACES, seed=0).images()
     data = batches(images, batch_size=batch_size, seed=seed)
     training = ivqvae.train_ivqvae(
         model, data, steps=steps, lr=lr, perceptual=perceptual, discriminator=discriminator,
@@ -328,7 +329,7 @@ def ivqvae_(steps: int = 12_000, batch_size: int = 32, seed: int = 0, lr: float 
                      lambda s: dict(l1=s.l1, perceptual=s.perceptual, d=s.discriminator))
     _rounded(model).measure_latents(images)
     _rounded(model)
-    test = ToyFaces(2000, seed=2).images()
+    test = ToyFaces(TEST, seed=2).images()
     codes = model.encode_indices(test)
     x_hat = model.decode_indices(codes)
     with torch.no_grad():
@@ -355,7 +356,7 @@ def _parts(
                       lr=losses.LR)
     if judged:
         card |= dict(start=start or losses.start_of(steps), lambda_d=losses.LAMBDA_D)
-    test = ToyFaces(2000, seed=2).images()
+    test = ToyFaces(TEST, seed=2).images()
     codes = model.encode_indices(test)
     x_hat = model.decode_indices(codes)
     card |= dict(cpu_minutes=round(minutes, 1), test_l1=_l1(x_hat, test),
@@ -420,13 +421,13 @@ def unet_eps(
     It is told the hair colour except in one case of seven.
     """
     torch.manual_seed(seed)
-    faces, classes = ToyFaces(20_000, seed=0), len(ATTRIBUTES["hair"])
+    faces, classes = ToyFaces(FACES, seed=0), len(ATTRIBUTES["hair"])
     model = unet.UNet(
         **unet.PRESETS["small"], num_classes=classes, prediction="eps", schedule="linear")
     data = faces.images(), faces["hair"]
     model, card = _denoiser(
         "unet_eps", model, data, classes, steps, batch_size, seed, lr, drop, decay)
-    card.update(data=TRAINING_SET, test_loss=_test_loss(model, ToyFaces(2000, seed=2).images()))
+    card.update(data=TRAINING_SET, test_loss=_test_loss(model, ToyFaces(TEST, seed=2).images()))
     save_weights(OUT / "unet_eps.safetensors", model, bits=16, **card)
     return card
 
@@ -449,7 +450,7 @@ def unet_(
     It is told the hair colour, or the mouth, or nothing.
     """
     torch.manual_seed(seed)
-    faces, generator = ToyFaces(20_000, seed=0), seeded(seed)
+    faces, generator = ToyFaces(FACES, seed=0), seeded(seed)
     classes = [*ATTRIBUTES["hair"], *ATTRIBUTES["smile"]]
     model = unet.UNet(**unet.PRESETS["small"], num_classes=len(classes), prediction="v",
                       schedule="cosine")
@@ -465,7 +466,7 @@ def unet_(
         prediction="v", schedule="cosine", steps=steps, batch_size=batch_size, seed=seed, lr=lr,
         average_decay=decay, detail_weight=weight, detail_most_noise=most_noise,
         labels="hair or smile", classes=classes, minutes=minutes, data=TRAINING_SET,
-        test_loss=_test_loss(model, ToyFaces(2000, seed=2).images()))
+        test_loss=_test_loss(model, ToyFaces(TEST, seed=2).images()))
     save_weights(OUT / "unet.safetensors", model, bits=16, **card)
     return card
 
@@ -487,7 +488,7 @@ def _fftd(
     data = z, drawn["hair"]
     model, card = _denoiser(
         name, model, data, classes, steps, batch_size, seed, lr, drop, decay)
-    test = latents.encode(tokenizer, ToyFaces(2000, seed=2).images()).z
+    test = latents.encode(tokenizer, ToyFaces(TEST, seed=2).images()).z
     card.update(data=f"latents of {faces:,} ToyFaces 32×32, seed 0",
                 tokenizer=latents.fingerprint(tokenizer), test_loss=_test_loss(model, test))
     save_weights(OUT / f"{name}.safetensors", model, bits=16, **card)
@@ -673,7 +674,7 @@ def _autoencoder() -> tuple[int, Tensor]:
 def _autoencoder_and_mixture() -> tuple[int, Tensor]:
     """The VAE's decoder with a mixture of Gaussians, fitted to its codes, for a prior."""
     model = load_weights(vae.VAE, "vae")
-    codes = [model.encode(x)[0] for x in _in_parts(ToyFaces(20_000, seed=0))]
+    codes = [model.encode(x)[0] for x in _in_parts(ToyFaces(FACES, seed=0))]
     mixture = GaussianMixture(torch.cat(codes), 120)
     images = model.decode(mixture.sample(metrics.N_SAMPLES, seed=7))
     return _size(model) + mixture.parameters, images

@@ -23,7 +23,9 @@ from minigen.data import ToyFaces, batches
 from minigen.files import data_path, save_weights
 
 OUT = data_path("pretrained")
-TEST = 500             # faces that a network which enlarges is measured on
+FACES = 20_000         # that what repairs in one run learns from
+REPAIRED = 2000        # faces that it is measured on
+TEST = 500             # and those that a network which enlarges by diffusion is measured on
 SMALL: dict[str, Any] = dict(width=16, multipliers=(1, 2, 4), blocks=1, attention_at=8)
 
 
@@ -44,22 +46,22 @@ def _repairing(
     name: str, damage: Callable[[Tensor], Tensor], steps: int, batch_size: int, seed: int,
     lr: float, judged: bool = False, pairs: bool = False, **options: Any
 ) -> Card:
-    """A U-Net that repairs in one run, and what it makes of 2,000 faces it has not seen."""
+    """A U-Net that repairs in one run, and what it makes of faces it has not seen."""
     torch.manual_seed(seed)
     network: Any = unet.UNet(size=32, **SMALL)
     if judged:
         options["judge"] = ivqvae.PatchDiscriminator(width=32, layers=2, channels=3 + 3 * pairs)
-    faces = batches(ToyFaces(20_000, seed=0).images(), batch_size=batch_size, seed=seed)
+    faces = batches(ToyFaces(FACES, seed=0).images(), batch_size=batch_size, seed=seed)
     training = translation.train_repair(network, ((damage(x), x) for (x,) in faces), steps=steps,
                                         lr=lr, pairs=pairs, **options)
     minutes = run(name, training, steps)
     network = _rounded(network)
-    x = ToyFaces(2000, seed=2).images()
+    x = ToyFaces(REPAIRED, seed=2).images()
     with torch.no_grad():
         got = torch.cat([translation.repaired(network, damage(b)) for b in x.split(250)])
     card: Card = dict(
         steps=steps, batch_size=batch_size, seed=seed, lr=lr, cpu_minutes=minutes,
-        data="20,000 ToyFaces 32×32, seed 0", **_quality(x, got))
+        data=f"{FACES:,} ToyFaces 32×32, seed 0", **_quality(x, got))
     save_weights(OUT / f"{name}.safetensors", network, bits=8, **card)
     return card
 

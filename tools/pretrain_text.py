@@ -31,6 +31,7 @@ from minigen.files import data_path, load_weights, save_weights
 from minigen.paper import sentences
 
 OUT = data_path("pretrained")
+FACES, TEST = 20_000, 1000  # to learn from, and to be measured with (CLIP with twice as many)
 Card = dict[str, Any]  # what a file of weights says of itself
 TRAINED_ON = "ToyFaces 32×32, seed 0, without the combinations held out"
 
@@ -63,11 +64,11 @@ def _denoiser(
 def clip_(steps: int = 2000, batch_size: int = 128, seed: int = 0, lr: float = 1e-3) -> Card:
     """CLIP on ToyFaces and their captions."""
     torch.manual_seed(seed)
-    model, faces = CLIP(), ToyFaces(20_000, seed=0)
+    model, faces = CLIP(), ToyFaces(FACES, seed=0)
     data = pair_batches(faces, batch_size, seed=seed)
     minutes = run("clip", train_clip(model, data, steps=steps, lr=lr), steps)
     model = _rounded(model)
-    test = ToyFaces(2000, seed=2)
+    test = ToyFaces(2 * TEST, seed=2)
     x = test.images()
     asked = captions(test.labels[:256], seed=3)
     full = captions(test.labels[:256], seed=3, told=list(ATTRIBUTES))
@@ -75,7 +76,7 @@ def clip_(steps: int = 2000, batch_size: int = 128, seed: int = 0, lr: float = 1
     read = {name: round(float((zero_shot(model, x, readings(name)) == test[name]).float().mean()),
                         4) for name in ATTRIBUTES}
     card: Card = dict(
-        steps=steps, batch_size=batch_size, seed=seed, lr=lr, data=f"20,000 {TRAINED_ON}",
+        steps=steps, batch_size=batch_size, seed=seed, lr=lr, data=f"{FACES:,} {TRAINED_ON}",
         cpu_minutes=minutes,
         recall_at_1=[round(retrieval(u, embed_texts(model, t))[0], 4) for t in (asked, full)],
         zero_shot=read)
@@ -138,7 +139,7 @@ def prior_(
             yield unclip.scaled(image[k]), torch.where(untold, model.nothing, told)
 
     model, minutes = _denoiser("prior", model, pairs(), steps, lr, decay, seed)
-    test = ToyFaces(1000, seed=2)
+    test = ToyFaces(TEST, seed=2)
     asked = captions(test.labels, seed=3, told=list(ATTRIBUTES))
     text = embed_texts(clip, asked)
     guess = unclip.embeddings_of(model, clip, asked)
@@ -177,7 +178,7 @@ def unclip_(
         embedding_dropout=drop, average_decay=decay, data=f"latents of {faces:,} {TRAINED_ON}",
         tokenizer=mark, clip=latents.fingerprint(clip), cpu_minutes=minutes)
     model.card = card
-    test = ToyFaces(1000, seed=2)
+    test = ToyFaces(TEST, seed=2)
     told = embed_images(clip, test.images())
     tokenizer = load_weights(ivqvae.IVQVAE, OUT / "ivqvae.safetensors")
     x = unclip.decoded(model, tokenizer, told)

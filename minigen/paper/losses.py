@@ -20,6 +20,7 @@ from minigen.perceptual import ToyPerceptual
 
 HALF = ivqvae.PRESETS["small"] | dict(width=8)    # half as wide: two minutes instead of six
 BATCH, LR, LAMBDA_D = 16, 2e-3, 0.5
+FACES, TEST = 20_000, 2000                        # to learn from, and to be measured with
 Trained = tuple[ivqvae.IVQVAE, float]             # rounded to 16 bits; CPU-minutes
 Run = tuple[ivqvae.IVQVAE, torch.optim.Optimizer, Any, Iterator[tuple[Tensor, ...]]]
 
@@ -37,7 +38,7 @@ def losses_cell(
     sharpness: how much neighbouring pixels differ on average, over the same of the real faces.
     """
     model, _ = trained(seed, steps, features, judged)
-    test = ToyFaces(2000, seed=2).images()
+    test = ToyFaces(TEST, seed=2).images()
     codes = model.encode_indices(test)
     x_hat, perceptual = model.decode_indices(codes), ToyPerceptual()
     pairs = zip(x_hat.split(64), test.split(64), strict=True)
@@ -92,7 +93,7 @@ def _forked(seed: int, steps: int, start: int) -> tuple[Trained, Trained]:
 def _run(seed: int, steps: int) -> Run:
     """A network whose codebook has begun, its optimiser and schedule, its data."""
     torch.manual_seed(seed)
-    images = ToyFaces(20_000, seed=0).images()
+    images = ToyFaces(FACES, seed=0).images()
     model = ivqvae.IVQVAE(**HALF)
     start_codebook(model, batches(images, batch_size=32, seed=seed), 8)
     optimiser = torch.optim.Adam(model.parameters(), betas=(0.5, 0.9))

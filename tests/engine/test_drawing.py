@@ -1,3 +1,4 @@
+import functools
 import io
 import re
 import shutil
@@ -21,6 +22,12 @@ from minigen.metrics import obedience
 from tests.conftest import defaults
 
 PAIR = (data_path("pretrained", "fftd.safetensors"), data_path("pretrained", "ivqvae.safetensors"))
+
+
+@functools.cache
+def one_step():
+    """What draws in one step; made once."""
+    return drawing.Sampler(*PAIR, steps=1)
 
 
 def test_image_k_depends_on_the_seed_and_k_only():
@@ -83,7 +90,7 @@ def test_settings_that_are_none_are_told_before_anything_is_loaded(given, words)
 def test_a_number_of_images_that_is_none_or_too_large_for_the_disk(tmp_path, n, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda p: shutil._ntuple_diskusage(10**12, 0, 10**10))
     with pytest.raises(DataError, match=r"images is a whole number|images of 32×32 need"):
-        drawing.draw_images(drawing.Sampler(*PAIR, steps=1), tmp_path / "out", n, progress=False)
+        drawing.draw_images(one_step(), tmp_path / "out", n, progress=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -92,7 +99,7 @@ def test_a_number_of_images_that_is_none_or_too_large_for_the_disk(tmp_path, n, 
     ("x.png", "a folder is needed")])
 def test_a_folder_is_not_named_like_a_picture(tmp_path, name, words):
     with pytest.raises(DataError, match=words):
-        drawing.draw_images(drawing.Sampler(*PAIR, steps=1), tmp_path / name, 1, progress=False)
+        drawing.draw_images(one_step(), tmp_path / name, 1, progress=False)
     assert not list(tmp_path.iterdir())
 
 
@@ -185,7 +192,7 @@ def test_a_file_that_comes_while_a_picture_is_drawn_stays(tmp_path):
 @pytest.mark.parametrize("n", [0, -1, 1.5, "x", True, 1025])
 def test_numbers_of_images_that_make_no_picture(tmp_path, n):
     with pytest.raises(DataError, match=r"images is a whole number|at most 1,024 images"):
-        drawing.draw_picture(drawing.Sampler(*PAIR, steps=1), tmp_path / "x.png", n, progress=False)
+        drawing.draw_picture(one_step(), tmp_path / "x.png", n, progress=False)
     assert not list(tmp_path.iterdir())
 
 

@@ -13,8 +13,10 @@ def same(a, b):
     return all(map(torch.equal, a.state_dict().values(), b.state_dict().values()))
 
 
-def test_the_fork_is_two_trainings_from_the_start():
+def test_the_fork_is_two_trainings_from_the_start(monkeypatch):
     """Trained as one up to the judge's start, and each by itself: the same weights."""
+    monkeypatch.setattr(losses, "FACES", 500)
+    losses._forked.cache_clear()
     perceptual = ToyPerceptual()
     plain, judged = (losses.trained(0, 3, True, judge, start=2)[0] for judge in (False, True))
     assert not same(plain, judged)
@@ -31,7 +33,8 @@ def test_the_fork_is_two_trainings_from_the_start():
     assert same(losses._kept(run[0]), judged)
 
 
-def test_what_is_kept_is_what_16_bits_hold_and_no_later_step_changes_it():
+def test_what_is_kept_is_what_16_bits_hold_and_no_later_step_changes_it(monkeypatch):
+    monkeypatch.setattr(losses, "FACES", 500)
     run = losses._run(0, 2)
     kept = losses._kept(run[0])
     before = kept.decoder.body[0].weight.clone()
@@ -72,6 +75,7 @@ def test_the_weights_that_come_with_the_course_are_those_of_seed_0():
 
 def test_what_is_taken_unless_told():
     assert defaults(losses.losses_cell) == dict(features=True, judged=False)
-    assert losses.start_of(1600) == 961 and (losses.BATCH, losses.LAMBDA_D) == (16, 0.5)
+    assert (losses.FACES, losses.TEST, losses.start_of(1600)) == (20_000, 2000, 961)
+    assert (losses.BATCH, losses.LAMBDA_D) == (16, 0.5)
     with pytest.raises(ValueError, match="features=True"):
         losses.trained(0, 2, False, True)
