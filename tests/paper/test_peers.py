@@ -1,7 +1,10 @@
 """Other libraries' U-Nets, asked and trained as the course's is."""
 
+import re
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from minigen import ddpm, unet
 from minigen.common import evaluating
@@ -17,12 +20,23 @@ MAKERS = {"diffusers": peers.diffusers_unet, "denoising_diffusion_pytorch": peer
 def net(request):
     peer(request.param)
     torch.manual_seed(0)
-    return peers.Peer(MAKERS[request.param]())
+    made = peers.Peer(MAKERS[request.param]())
+    made.module = request.param
+    return made
 
 
-def test_they_have_about_as_many_parameters_as_ours(net):
-    ours = sum(p.numel() for p in unet.UNet(**unet.PRESETS["small"]).parameters())
-    assert sum(p.numel() for p in net.parameters()) == pytest.approx(ours, rel=0.03)
+def test_they_are_about_as_large_as_ours_and_no_network_of_another_kind_of_size(net):
+    """As many parameters could be far more work, where most stand at the full size."""
+    ours = unet.UNet(**unet.PRESETS["small"])
+    parameters = [sum(p.numel() for p in m.parameters()) for m in (net, ours)]
+    assert parameters[0] == pytest.approx(parameters[1], rel=0.02)
+    work = []
+    for m in (net, ours):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            m(torch.zeros(1, 3, 32, 32), torch.tensor([5]))
+        work.append(counter.get_total_flops() / 2e6)
+    told = re.search(r"(\d+) M multiply-adds", MAKERS[net.module].__doc__)
+    assert work[0] == pytest.approx(float(told[1]), abs=1) and work[0] < 2.2 * work[1]
 
 
 def test_they_answer_in_a_pictures_shape_and_mind_the_time(net):
