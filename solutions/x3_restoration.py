@@ -48,7 +48,7 @@ from minigen.widgets import explore
 # %%
 scale, _ = minigen.setup()
 size = {
-    "small": dict(known=5000, pix_steps=40, answers=8),
+    "small": dict(known=5000, pix_steps=40, answers=6),
     "full": dict(known=20_000, pix_steps=1000, answers=32),
 }[scale]
 print(f"scale: {scale}; everything here runs on the processor")
