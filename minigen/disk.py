@@ -16,6 +16,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
+REMOVES_OPEN_FILES = os.name == "posix"  # Windows does not
 MARK = ".minigen-"  # in the names of what is written beside its target, and of nobody else's
 REASONS: dict[int | None, str] = {
     errno.ENOSPC: "the disk is full",
@@ -68,15 +69,37 @@ def lock(handle: int | IO) -> bool:
 
 
 @contextlib.contextmanager
-def held(path: str | Path, sentence: str | None = None) -> Iterator[None]:
-    """Hold the lock file `path` inside the block.
+def held(path: str | Path, sentence: str | None = None, remove: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` inside the block; then remove it, if asked.
 
     Raises: DataError with this sentence where another process holds it.
     """
-    with open(path, "a", encoding="utf-8") as f:
-        if not lock(f):
-            raise DataError(sentence or f"Another process is using '{path}'.")
+    path = Path(path)
+    file = _locked(path, sentence)
+    try:
         yield
+    finally:
+        if remove and REMOVES_OPEN_FILES:
+            path.unlink(missing_ok=True)
+        file.close()
+        if remove and not REMOVES_OPEN_FILES:
+            with contextlib.suppress(OSError):    # another process has it open by now
+                path.unlink()
+
+
+def _locked(path: Path, sentence: str | None) -> IO:
+    """The lock file, opened and held; again where its last holder has removed it meanwhile."""
+    while True:
+        file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+        try:
+            if not lock(file):
+                raise DataError(sentence or f"Another process is using '{path}'.")
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def is_free(path: str | Path) -> bool:

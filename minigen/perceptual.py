@@ -35,8 +35,9 @@ def _of_length_1(h: Tensor) -> Tensor:
 
     The same as F.normalize(h, dim=1), in half its time: a norm over channels is slow on processors.
     """
-    smallest = max(1e-20, torch.finfo(h.dtype).tiny)
-    return h * h.square().sum(1, keepdim=True).clamp_min(smallest).rsqrt()
+    half = h.dtype == torch.float16                             # it holds no 260², and no 1e10
+    wide, smallest = (h.float(), 1e-7) if half else (h, 1e-20)
+    return (wide * wide.square().sum(1, keepdim=True).clamp_min(smallest).rsqrt()).to(h.dtype)
 
 
 class ToyPerceptual(_Frozen):

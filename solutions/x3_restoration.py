@@ -579,7 +579,7 @@ Every method that answers with a sharp face has answered every question about th
 
 <details><summary>Answer</summary>
 
-Those of large areas at the picture's edge: background and shirt have pixels of their own. Hair and skin share theirs, and small things have none.
+Those of large areas: background and shirt have pixels of their own, and hair nearly. Skin shares its pixels with everything in the face, and small things have none.
 
 </details>
 """
@@ -609,12 +609,12 @@ rows = [torch.cat([F.interpolate(m.shrink(f).forward(faces[k : k + 1]), 32),
 show(image_grid(torch.cat(rows), columns=6, row_titles=list(ways) * 2),
      """Two faces as 8×8 and as 4×4 pixels, left; four answers by SR3, by DPS, and by DPS from
      4×4; the true face, right. SR3's answers are all one person; DPS's nearly, with mouths and
-     eyes that differ, and once the skin. From 4×4 hair, skin, poses, eyes and mouths differ;
-     backgrounds and shirts hardly.""")
+     eyes that differ, and once the skin. From 4×4 haircuts, skin, poses, eyes and mouths
+     differ; backgrounds and shirts do not.""")
 
 # %% [markdown]
 r"""
-(Twelve faces, six answers each: read it as a tendency.) From 8×8 pixels only the mouth is open, and even that mostly not: SR3 gets nearly nine of ten mouths, DPS hardly more than half, so most *were* measured. **Disagreement** mixes what was erased with what a sampler does not use. And **agreement** is no knowledge either: a model can be wrong four times in the same way. From 4×4 walls and shirts are left; eyes and mouths are little better than guessed. Yet no row *looks* less certain than another. **A restored picture is no evidence for what the damage had erased.** In a portrait that is a matter of taste. In an X-ray a healthy patient's prior paints over a fracture, or adds one; Cohen et al. (2018) showed translation networks putting tumours in and taking them out. A face that was enlarged from a security camera is the face of nobody. Whoever uses such methods where it matters has to show several answers, or the spread between them, and say what was measured.
+(Twelve faces, six answers each: read it as a tendency.) From 8×8 pixels only the mouth is open, and even that mostly not: SR3 gets nearly nine of ten mouths, DPS hardly more than half, so most *were* measured. **Disagreement** mixes what was erased with what a sampler does not use. And **agreement** is no knowledge either: a model can be wrong six times in the same way. From 4×4 walls, shirts and mostly the colour of the hair are left; eyes, mouths and poses are little better than guessed. Yet no row *looks* less certain than another. **A restored picture is no evidence for what the damage had erased.** In a portrait that is a matter of taste. In an X-ray a healthy patient's prior paints over a fracture, or adds one; Cohen et al. (2018) showed translation networks putting tumours in and taking them out. A face that was enlarged from a security camera is the face of nobody. Whoever uses such methods where it matters has to show several answers, or the spread between them, and say what was measured.
 """
 
 # %% [markdown]

@@ -23,6 +23,30 @@ def test_what_another_process_holds_is_told_and_free_again_when_it_is_killed(
     assert disk.is_free(path)
 
 
+@pytest.mark.parametrize("removes", [True, False])
+def test_a_lock_that_is_to_go_goes_even_after_an_error(tmp_path, monkeypatch, removes):
+    monkeypatch.setattr(disk, "REMOVES_OPEN_FILES", removes)
+    with pytest.raises(ZeroDivisionError), disk.held(tmp_path / "lock", remove=True):
+        assert not disk.is_free(tmp_path / "lock")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_whose_last_holder_removes_it_just_now_is_made_anew(tmp_path, monkeypatch):
+    path, really, asked = tmp_path / "lock", disk.lock, []
+
+    def lock(file):
+        if not asked:
+            path.unlink()
+        asked.append(file)
+        return really(file)
+
+    monkeypatch.setattr(disk, "lock", lock)
+    with disk.held(path):
+        assert len(asked) == 2 and path.exists() and asked[0].closed and not asked[1].closed
+    assert asked[1].closed
+
+
 def test_leftovers_are_cleared_and_nothing_else(tmp_path):
     keep = [
         ".a.txt.short",

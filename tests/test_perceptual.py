@@ -137,6 +137,7 @@ def test_five_maps_of_length_one():
 def test_length_one_agrees_with_torchs_own_and_nothing_stays_nothing(kind):
     h = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(0)).relu().to(kind)
     h[0, :, 0, 0], h[1, :, 2, 2] = 0, torch.tensor([1e-11] + [0] * 7)
+    h[0, :, 1, 1], h[0, :, 2, 2] = 300, 1e-3
     mine, theirs = h.clone().requires_grad_(), h.float().requires_grad_()
     one, other = perceptual._of_length_1(mine), F.normalize(theirs, dim=1, eps=1e-10)
     torch.testing.assert_close(one.float(), other, atol=torch.finfo(kind).eps, rtol=0)
@@ -144,8 +145,8 @@ def test_length_one_agrees_with_torchs_own_and_nothing_stays_nothing(kind):
     (one.float() * weights).sum().backward()
     (other * weights).sum().backward()
     seen = h.float().norm(dim=1, keepdim=True) > 1e-3
-    atol = 20 * torch.finfo(kind).eps
-    torch.testing.assert_close(mine.grad.float() * seen, theirs.grad * seen, atol=atol, rtol=0)
+    off = 64 * torch.finfo(kind).eps
+    torch.testing.assert_close(mine.grad.float() * seen, theirs.grad * seen, atol=off, rtol=off)
     assert bool(mine.grad.isfinite().all()) and not bool(one[0, :, 0, 0].any())
 
 

@@ -35,6 +35,7 @@ from minigen.paper import losses
 def out(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain, "OUT", tmp_path)
     monkeypatch.setattr(pretrain_text, "OUT", tmp_path)
+    losses._forked.cache_clear()
     for module, name, few in ((pretrain, "FACES", 1000), (pretrain, "TEST", 300),
                               (pretrain_text, "FACES", 1000), (pretrain_text, "TEST", 150),
                               (losses, "FACES", 1000)):

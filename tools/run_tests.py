@@ -1,4 +1,4 @@
-"""Everything CI checks, as many things at once as there are cores, and the counts at the end.
+"""Everything CI checks, as many things at once as there are cores (up to four), and the counts.
 
     python tools/run_tests.py           # lint, types, unit tests, notebooks against their outputs
     python tools/run_tests.py --slow    # and the tests marked slow, and the solved notebooks
@@ -6,6 +6,7 @@
 Every exercise's solution is among the unit tests; the solved notebooks run in strict mode.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -122,10 +123,14 @@ def line(done: Done) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slow", action="store_true",
+                        help="also the tests marked slow, and the solved notebooks")
+    args = parser.parse_args()
     # a terminal that lacks a letter shows a question mark
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     workers, start, rows = min(4, cores()), time.monotonic(), []
-    for done in all_done(jobs(workers, "--slow" in sys.argv[1:]), workers):
+    for done in all_done(jobs(workers, args.slow), workers):
         print(f"\n=== {done.job.name}\n{done.output}", flush=True)
         rows.append(done)
     cases = sorted((case for done in rows for case in done.cases), reverse=True)
@@ -133,9 +138,10 @@ def main() -> None:
           sep="\n")
     print("", *map(line, rows), sep="\n")
     passed, failed, skipped = (sum(done.counts[k] for done in rows) for k in range(3))
-    spent = os.times()  # of the processes that have ended; Windows does not tell
-    print(f"{(time.monotonic() - start) / 60:.1f} minutes, "
-          f"{(spent.children_user + spent.children_system) / 60:.1f} of a processor")
+    spent = os.times()  # of the processes that have ended; Windows does not tell, and says 0
+    processor = (spent.children_user + spent.children_system) / 60
+    print(f"{(time.monotonic() - start) / 60:.1f} minutes"
+          + (f", {processor:.1f} of a processor" if processor else ""))
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(any(done.code for done in rows))
 

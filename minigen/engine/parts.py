@@ -72,7 +72,7 @@ def _claimed(folder: Path, key: dict[str, Any], total: int) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     busy = f"Another process is writing to '{folder}': wait for it, or choose another folder."
     try:
-        with disk.held(folder / LOCK, busy):
+        with disk.held(folder / LOCK, busy, remove=True):
             try:
                 check_parts(folder, key)         # again, now that nobody else can come between
                 write_text(folder / TABLE, json.dumps(dict(key, count=total), sort_keys=True))
@@ -83,8 +83,6 @@ def _claimed(folder: Path, key: dict[str, Any], total: int) -> Iterator[None]:
                 if made and not any(folder.glob("part-*")):    # nothing was made: no trace
                     (folder / TABLE).unlink(missing_ok=True)
                 raise
-            finally:
-                (folder / LOCK).unlink(missing_ok=True)
     finally:
         if made:
             with contextlib.suppress(OSError):            # not empty: it is wanted

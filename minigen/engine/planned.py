@@ -57,6 +57,8 @@ def size(n: float) -> str:
 
 def _memory(plan: "Plan") -> list[str]:
     lines = ["Memory of the GPU: weights, gradients, Adam, averages, and activations (an estimate)"]
+    if plan.gpus > 1:
+        lines = ["Memory of one GPU that takes the whole batch (of its activations an estimate)"]
     for stage, fixed in enumerate(plan.fixed, 1):
         need = plan.memory(stage)
         lines.append(f"  stage {stage}: {size(fixed)} and {size(need - fixed)}, in all "
@@ -81,7 +83,8 @@ def _hours(plan: "Plan") -> list[str]:
     from minigen.engine.plan import DDIM_STEPS, GPUS, SAMPLES
 
     kinds = plan.one.precision, plan.two.precision
-    lines = [f"Hours at {plan.share:.0%} of the peak ({', '.join(dict.fromkeys(kinds))}), an "
+    title = "Hours" if plan.gpus == 1 else "Hours of one GPU"
+    lines = [f"{title} at {plan.share:.0%} of the peak ({', '.join(dict.fromkeys(kinds))}), an "
              "assumption: `make gpu` measures",
              f"  {'':<15}{'TFLOP/s':>9}{'stage 1':>9}{'encode':>9}{'stage 2':>9}{'sum':>9}"
              f"{f'{SAMPLES:,} samples':>16}  memory"]

@@ -94,8 +94,8 @@ def claimed(
     made = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     busy = f"Another process is training in '{out}': wait for it, or choose another --out."
-    with disk.held(out / LOCK, busy):
-        try:
+    try:
+        with disk.held(out / LOCK, busy, remove=True):
             check_folder(out, kind, config, resume)   # again, now that nobody can come between
             path = out / "config.json"
             before = path.read_bytes() if path.exists() else None
@@ -107,11 +107,10 @@ def claimed(
                     (out / "losses.csv").unlink(missing_ok=True)
                     path.unlink() if before is None else path.write_bytes(before)
                 raise
-        finally:
-            (out / LOCK).unlink(missing_ok=True)
-            if made:
-                with contextlib.suppress(OSError):        # not empty: it is wanted
-                    out.rmdir()
+    finally:
+        if made:
+            with contextlib.suppress(OSError):        # not empty: it is wanted
+                out.rmdir()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

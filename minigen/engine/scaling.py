@@ -74,7 +74,8 @@ def report(plan: "Plan") -> list[str]:
                          for k in (1, 2))
     about = (f"{plan.gpus} GPUs that share each batch send and receive {moved} a step, each of "
              "them: 2 (N − 1) / N times the bytes of the gradients. Milliseconds a step of "
-             "computing and of moving, and up to how many GPUs moving is not the longer part:")
+             "computing and of moving, links as fast as their data sheets say, and up to how many "
+             "GPUs moving is not the longer part and each has an image:")
     lines = textwrap.wrap(about, WIDTH)
     lines.append(f"  {'':<15}{'GB/s':>6}{'stage 1':>11}{'moving':>9}{'up to':>7}"
                  f"{'stage 2':>11}{'moving':>9}{'up to':>7}")
@@ -93,4 +94,4 @@ def report(plan: "Plan") -> list[str]:
 
 
 def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:,.3g}" if seconds < 1 else f"{1000 * seconds:,.0f}"
+    return f"{1000 * seconds:,.3g}" if seconds < 0.9995 else f"{1000 * seconds:,.0f}"

@@ -2,8 +2,10 @@
 
 Every model is trained from nothing on the same 20,000 ToyFaces by one thread, draws 2,000 faces,
 and the toy Fréchet distance tells. Minutes are the processor's (`time.process_time`), so that what
-else runs on the machine takes none of them. Counted are training, encoding and fitting a prior; not
-counted are drawing the data, the trial that tells the time of a step, drawing samples, measuring.
+else runs takes few of them; but caches and memory are shared, a step takes longer beside others,
+and how many fit is found by a trial: the same seed does not give the same digits again. Counted are
+training, encoding and fitting a prior; not counted are drawing the data, the trial, drawing
+samples, measuring.
 `minigen.paper.families` says how each is trained, `minigen.paper.peers` what stands beside them.
 """
 
@@ -28,6 +30,9 @@ from minigen.paper.families import FAMILIES, Clock, Sampler
 MINUTES = (1.0, 5.0, 20.0)
 FACES, SAMPLES = 20_000, metrics.N_SAMPLES
 LONGEST = 24 * 60                                 # minutes
+
+# of what is trained here: one more whenever a family or a peer is trained otherwise
+RECIPE = 2
 
 Cell = dict[str, Any]                             # family, minutes, seed, frechet, spent, steps
 
@@ -59,6 +64,25 @@ def read(path: Path) -> list[Cell]:
     return cells
 
 
+def _made_with() -> dict[str, Any]:
+    """What the cells of one file have to have in common."""
+    return dict(torch=torch.__version__.split("+")[0], recipe=RECIPE)
+
+
+def _check_alike(path: Path) -> None:
+    """Refuse to add to cells of another torch or recipe."""
+    if not path.exists():
+        return
+    now = _made_with()
+    record = json.loads(path.read_text(encoding="utf-8"))
+    there = {name: record.get(name) for name in now}
+    if there != now:
+        told = " and ".join(f"{name} {value}" for name, value in there.items())
+        raise DataError(f"'{path}' holds cells of {told}; now it is torch {now['torch']} and "
+                        f"recipe {RECIPE}, and one table should mean one of them: choose another "
+                        "--out.")
+
+
 def everyone() -> dict[str, Callable[[Tensor, Clock, int], Sampler]]:
     """The course's families, and other libraries' networks where they are installed."""
     return FAMILIES | peers.installed()
@@ -66,7 +90,10 @@ def everyone() -> dict[str, Callable[[Tensor, Clock, int], Sampler]]:
 
 def _measured(family: str, minutes: float, seed: int, images: Tensor) -> Cell:
     clock = Clock(60 * minutes)
-    sample = everyone()[family](images, clock, seed)
+    try:
+        sample = everyone()[family](images, clock, seed)
+    except DataError as e:
+        raise DataError(f"{family}, {minutes:g} min: {e}") from None
     spent = (clock.seconds - clock.left) / 60
     frechet = metrics.toy_frechet(sample(SAMPLES))
     return dict(family=family, minutes=minutes, seed=seed, frechet=round(frechet, 2),
@@ -81,8 +108,8 @@ def measure(
 
     The file is written after each, so that a run which was stopped goes on; what it holds is not
     measured again. minutes: of a processor, for each training. families: only these of `everyone`.
-    Raises: DataError for minutes, seeds, a family or a file that cannot be, and for too few
-    minutes.
+    Raises: DataError for minutes, seeds, a family or a file that cannot be, for cells of another
+        torch or recipe, and for too few minutes.
     """
     minutes = [check_number("quality", m, above=0, high=LONGEST) for m in minutes]
     seeds = [check_number("seeds", s, int, 0, 2**32) for s in seeds]
@@ -95,21 +122,21 @@ def measure(
     lock = path.with_name(f".{path.name[:200]}.lock")
     busy = f"Another process is measuring into '{path}': wait for it, or name another --out."
     threads = torch.get_num_threads()
-    with disk.held(lock, busy):
+    with disk.held(lock, busy, remove=True):
         try:
             torch.set_num_threads(1)
             cells, images = read(path), ToyFaces(FACES, seed=0).images()
+            _check_alike(path)
             done = {(c["family"], c["minutes"], c["seed"]) for c in cells}
             asked = [(name, m, s) for m in minutes for s in seeds for name in families]
             for cell in (x for x in dict.fromkeys(asked) if x not in done):
                 stops.raise_pending()
                 cells.append(_measured(*cell, images))
-                record = dict(torch=torch.__version__.split("+")[0], cells=cells)
+                record = dict(_made_with(), cells=cells)
                 write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
                 yield cells[-1]
         finally:
             torch.set_num_threads(threads)
-            lock.unlink(missing_ok=True)
 
 
 def as_text(path: Path) -> str:

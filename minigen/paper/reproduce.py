@@ -207,12 +207,9 @@ def reproduce(
     lock = path.with_name(f".{path.name[:200]}.lock")
     busy = (f"Another process is measuring into '{path}': wait for it, or name another file with "
             "--out.")
-    with disk.held(lock, busy):
-        try:
-            # again, now that nobody can come between
-            yield from _measure(plan(name, *asked), shared=out is None)
-        finally:
-            lock.unlink(missing_ok=True)
+    with disk.held(lock, busy, remove=True):
+        # again, now that nobody can come between
+        yield from _measure(plan(name, *asked), shared=out is None)
 
 
 def _measure(plan: Plan, shared: bool) -> Iterator[Cell]:

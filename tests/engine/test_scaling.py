@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 
 from minigen.__main__ import main
-from minigen.engine import presets
+from minigen.engine import presets, scaling
 from minigen.engine.plan import GPUS, plan
 from minigen.engine.planned import WIDTH
 from minigen.engine.scaling import LINKS, gradient_bytes, report, ring_bytes, shared
@@ -88,9 +88,17 @@ def test_a_batch_of_one_is_not_shared():
 def test_the_report(preset):
     made = plan(preset, gpus=64)
     lines = report(made)
-    assert max(map(len, lines)) <= WIDTH and str(made).endswith("\n".join(lines))
+    whole = str(made).splitlines()
+    assert max(map(len, whole)) <= WIDTH and str(made).endswith("\n".join(lines))
     assert all(any(line.strip().startswith(gpu.name) for line in lines) for gpu in GPUS)
-    assert not any("share each batch" in line for line in str(plan(preset)).splitlines())
+    one = str(plan(preset))
+    assert "share each batch" not in one and "of one GPU" not in one
+    assert any(line.startswith("Memory of one GPU that takes the whole batch") for line in whole)
+    assert any(line.startswith("Hours of one GPU at 15%") for line in whole)
+
+
+def test_a_second_is_no_power_of_ten():
+    assert [scaling._ms(x) for x in (0.9996, 0.9994, 0.00051234)] == ["1,000", "999", "0.512"]
 
 
 def test_a_gpu_without_the_format_has_dashes(eight):

@@ -47,7 +47,7 @@ def test_a_cell_is_what_the_family_drew_with_one_thread(two, tmp_path):
     assert 0 <= cell["spent"] < 0.01             # drawing and measuring are not counted
     kept = json.loads((tmp_path / "deeper" / "q.json").read_text(encoding="utf-8"))
     assert kept["torch"] == torch.__version__.split("+")[0]
-    assert [c["frechet"] for c in kept["cells"]] == [frechet]
+    assert [c["frechet"] for c in kept["cells"]] == [frechet] and kept["recipe"] == quality.RECIPE
     assert [p.name for p in (tmp_path / "deeper").iterdir()] == ["q.json"]
 
 
@@ -63,12 +63,25 @@ def test_it_goes_on_where_it_was_stopped(two, tmp_path):
     assert len(quality.read(out)) == 8
 
 
+@pytest.mark.parametrize("change", [dict(torch="2.0"), dict(recipe=1), dict(recipe=None)])
+def test_cells_of_another_torch_or_recipe_are_not_added_to(two, tmp_path, change):
+    out = tmp_path / "q.json"
+    list(quality.measure([1], [0], out, ["one"]))
+    out.write_text(json.dumps(json.loads(out.read_text()) | change), encoding="utf-8")
+    before = out.read_bytes()
+    ((name, value),) = change.items()
+    with pytest.raises(DataError, match=f"{name} {value}.*--out"):
+        next(quality.measure([1], [0], out))
+    assert out.read_bytes() == before and len(two) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["q.json"]
+
+
 def test_a_cell_that_fails_leaves_the_others(two, tmp_path, monkeypatch):
     def broken(images, clock, seed):
         raise DataError("too few minutes")
 
     monkeypatch.setitem(quality.FAMILIES, "two", broken)
-    with pytest.raises(DataError, match="too few"):
+    with pytest.raises(DataError, match="two, 1 min: too few"):
         list(quality.measure([1], [0], tmp_path / "q.json"))
     assert [c["family"] for c in quality.read(tmp_path / "q.json")] == ["one"]
     assert [p.name for p in tmp_path.iterdir()] == ["q.json"]
