@@ -126,7 +126,7 @@ r"""
 *5 minutes.*
 
 The first cell of a chapter does something only on Colab. The second imports tools and
-reads the **scale**: `small`, the default, runs on two processor cores in at most two minutes; `full` is the same cells with the paper's
+reads the **scale**: `small`, the default, runs on two processor cores in about two minutes; `full` is the same cells with the paper's
 sizes, for a GPU. The environment variable `MINIGEN_SCALE` chooses it before Jupyter starts; on Colab, a cell
 `%env MINIGEN_SCALE=full` above the imports does.
 """

@@ -1,10 +1,13 @@
-"""What is measured of each cell, and the front page's rule of two minutes and twice."""
+"""What is measured of each cell, and the rule of two and a half minutes and twice."""
 
 import subprocess
+import sys
+import types
 
 import build_notebooks as build
 import cell_times
 import nbformat
+import psutil
 import pytest
 from cell_times import Cell
 
@@ -38,9 +41,9 @@ def test_what_is_kept_is_read_back_and_the_slowest_come_first(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(("alone", "beside", "words"), [
-    (100, 190, ""), (121, 121, "more than 2 minutes"), (50, 101, "more than 2 times as long"),
-    (130, 300, "more than 2 minutes, more than 2 times as long")])
-def test_the_rule_of_the_front_page(alone, beside, words):
+    (100, 190, ""), (151, 151, "more than 2.5 minutes"), (50, 101, "more than 2 times as long"),
+    (160, 330, "more than 2.5 minutes, more than 2 times as long")])
+def test_the_rule(alone, beside, words):
     said = cell_times.too_slow(alone, beside)
     assert said.startswith(words) and bool(said) == bool(words)
 
@@ -86,3 +89,34 @@ def test_each_chapter_runs_alone_and_beside(monkeypatch, capsys):
     _, first, second = capsys.readouterr().out.splitlines()
     assert first.split()[-1] == "1.20" and second.endswith("more than 2 times as long with a core "
                                                            "taken")
+
+
+def test_it_gets_two_cores_or_says_that_it_has_more(monkeypatch):
+    given = []
+    monkeypatch.setattr(cell_times, "cores", lambda: 2 if given else 8)
+    monkeypatch.setattr(cell_times.os, "sched_getaffinity", lambda pid: {3, 1, 7}, raising=False)
+    monkeypatch.setattr(cell_times.os, "sched_setaffinity", lambda *a: given.append(a),
+                        raising=False)
+    assert cell_times.on_two_cores() == "" and given == [(0, [1, 3])]
+    assert cell_times.on_two_cores() == "" and len(given) == 1
+    given.clear()
+    monkeypatch.delattr(cell_times.os, "sched_setaffinity")
+    assert cell_times.on_two_cores().endswith("and this is measured on 8.")
+
+
+def test_what_a_cell_starts_is_counted_too():
+    code = "import time\nwhile time.process_time() < 1: pass"
+    parent = subprocess.Popen([sys.executable, "-c", "import subprocess, sys\n"
+                               f"subprocess.run([sys.executable, '-c', {code!r} + "
+                               "'\\nprint(1, flush=True)\\ntime.sleep(60)'])"],
+                              stdout=subprocess.PIPE)
+    try:
+        parent.stdout.readline()
+        provisioner = types.SimpleNamespace(pid=parent.pid)
+        client = types.SimpleNamespace(km=types.SimpleNamespace(provisioner=provisioner))
+        assert 1 <= cell_times.of_kernel(client) < 3
+    finally:
+        for process in [*psutil.Process(parent.pid).children(), psutil.Process(parent.pid)]:
+            process.kill()
+        parent.wait()
+        parent.stdout.close()
