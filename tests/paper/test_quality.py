@@ -162,11 +162,15 @@ def test_what_belongs_to_quality_is_refused_without_it(words, monkeypatch, capsy
     assert "--seeds and --out belong to --quality" in capsys.readouterr().err
 
 
-def test_what_comes_with_the_course_is_whole():
-    path = data_path("pretrained").parent / "reproduce" / "quality.json"
+@pytest.mark.parametrize("name", ["quality", "quality_peers"])
+def test_what_comes_with_the_course_is_whole(name):
+    path = data_path("pretrained").parent / "reproduce" / f"{name}.json"
     cells = quality.read(path)
     pairs = [(c["family"], c["minutes"], c["seed"]) for c in cells]
-    assert len(set(pairs)) == len(pairs) and {c["family"] for c in cells} <= set(quality.FAMILIES)
+    assert len(set(pairs)) == len(pairs)
+    others = {c["family"] for c in cells} - set(quality.FAMILIES)
+    assert bool(others) == (name == "quality_peers")
+    assert all(f.startswith((quality.peers.OURS, "diffusers ", "denoising-")) for f in others)
     for c in cells:
         if c["family"] != "Gaussian":            # it takes what it takes
             assert abs(c["spent"] - c["minutes"]) < 0.2 * c["minutes"], c
