@@ -67,9 +67,10 @@ def test_they_learn(net):
 def test_each_is_there_at_two_rates_and_draws(monkeypatch):
     for module in MAKERS:
         peer(module)
-    names = list(peers.installed())
-    assert len(names) == 4 and all(name.endswith(("0.001", "0.0003")) for name in names)
-    assert list(quality.everyone()) == [*FAMILIES, *names]
+    ours, *names = peers.installed()
+    assert ours == peers.OURS and len(names) == 4
+    assert all(name.endswith(("0.001", "0.0003")) for name in names)
+    assert list(quality.everyone()) == [*FAMILIES, ours, *names]
     monkeypatch.setattr("minigen.paper.families.TRIAL", 2)
     monkeypatch.setattr("minigen.paper.families.FEW", 2)
     clock = Clock(4)
@@ -81,4 +82,24 @@ def test_each_is_there_at_two_rates_and_draws(monkeypatch):
 
 def test_what_is_not_installed_is_not_there(monkeypatch):
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: None)
-    assert peers.installed() == {} and quality.everyone() == FAMILIES
+    assert list(peers.installed()) == [peers.OURS]
+    assert list(quality.everyone()) == [*FAMILIES, peers.OURS]
+
+
+def test_our_own_beside_them_has_the_family_s_network_and_one_loss(monkeypatch):
+    """Trained by `ddpm.train_ddpm` without a second loss; the network itself is returned."""
+    told = []
+
+    def train(model, data, diffusion, **options):
+        told.append((model.net, options))
+        return iter(())
+
+    monkeypatch.setattr(peers.ddpm, "train_ddpm", train)
+    clock = Clock(60)
+    monkeypatch.setattr(clock, "train", lambda name, begin, batch, left: begin(9, batch)[0])
+    peers.installed()[peers.OURS](ToyFaces(32, seed=0).images(), clock, 0)
+    ((net, options),) = told
+    assert isinstance(net, unet.UNet) and net.num_classes == 0
+    assert net.config == unet.UNet(**unet.PRESETS["small"], prediction="v",
+                                   schedule="cosine").config
+    assert (options["lr"], options["steps"]) == (1e-3, 9) and "loss" not in options
