@@ -88,18 +88,31 @@ def held(path: str | Path, sentence: str | None = None, remove: bool = False) ->
 
 
 def _locked(path: Path, sentence: str | None) -> IO:
-    """The lock file, opened and held; again where its last holder has removed it meanwhile."""
+    """The lock file, opened and held; again where its last holder has removed it meanwhile.
+
+    Not for ever, since on some network disks a file has no lasting number to know it by.
+    """
+    tries = 5
     while True:
         file = open(path, "a", encoding="utf-8")  # noqa: SIM115
         try:
             if not lock(file):
                 raise DataError(sentence or f"Another process is using '{path}'.")
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            tries -= 1
+            if _is_at(path, file) or not tries:
                 return file
         except BaseException:
             file.close()
             raise
         file.close()
+
+
+def _is_at(path: Path, file: IO) -> bool:
+    """Whether this open file still is the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_free(path: str | Path) -> bool:

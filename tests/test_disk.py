@@ -47,6 +47,13 @@ def test_a_lock_whose_last_holder_removes_it_just_now_is_made_anew(tmp_path, mon
     assert asked[1].closed
 
 
+def test_a_disk_whose_files_have_no_lasting_number_is_waited_for_no_longer(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk.os.path, "samestat", lambda a, b: False)
+    with disk.held(tmp_path / "lock", remove=True):
+        assert not disk.is_free(tmp_path / "lock")
+    assert not list(tmp_path.iterdir())
+
+
 def test_leftovers_are_cleared_and_nothing_else(tmp_path):
     keep = [
         ".a.txt.short",
