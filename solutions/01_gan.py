@@ -11,7 +11,7 @@ In this chapter you will
 2. write the losses from logits, and see why the obvious one does not train;
 3. write the training loop, which then trains all that is trained here;
 4. watch a generator collapse, count what it lost, and measure what helps;
-5. train a DCGAN on faces in less than a minute, walk through its latent space, tell it which hair colour to draw;
+5. train a DCGAN on faces in a minute or so, walk through its latent space, tell it which hair colour to draw;
 6. see what a GAN cannot do.
 """
 
@@ -761,7 +761,7 @@ up; $\beta_1 = 0$ and a larger learning rate go with R1. To save time R1 looks a
 regularisation* of Karras et al. 2020.) Against $G$'s jumping about, the learning rates fall to zero over the second half, and what is kept is a running **average of
 $G$'s weights**, here over about the last hundred steps.
 
-Now train, with your loop. In less than a minute it sees each of its 8,192 faces about five times; the longer-trained model saw 20,000 faces about thirty times each.
+Now train, with your loop. In a minute or so it sees each of its 8,192 faces about five times; the longer-trained model saw 20,000 faces about thirty times each.
 
 **Before you run it:** which of the two losses will fall?
 """
@@ -832,7 +832,7 @@ assert scores[steps] < recorded["Gaussian"], "your GAN should beat the Gaussian"
 
 # %% [markdown]
 r"""
-Less than a minute of training, 6 % of the longer one's steps, beats the Gaussian (three seeds: 164, 141 and 169), and 17 minutes bring the distance to 76. The losses say so little about it because each measures $G$ against
+A minute or so of training, 6 % of the longer one's steps, beats the Gaussian (three seeds: 164, 141 and 169), and 17 minutes bring the distance to 76. The losses say so little about it because each measures $G$ against
 the $D$ of the moment, and $D$ has got better too.
 """
 
